@@ -1,0 +1,228 @@
+"""From a config dataclass to a click command: options, help texts, one-line errors and JSON output of every verb.
+
+A config is a frozen, keyword-only dataclass whose fields carry a docstring (the string under the field); the option's
+name, type, default and help are made from it, so that a verb's command line and its Python function cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib
+import inspect
+import itertools
+import json
+import signal
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reinforce.errors import ReinforceError
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]  # generic only in newer releases of click
+else:
+    ParamType = click.ParamType
+
+POSITIONAL = {"positional": True}
+"""Field metadata of what stands on the command line without an option's name."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TalkOptions:
+    json: bool = False
+    """Print exactly one JSON object on stdout."""
+    quiet: bool = False
+    """No progress."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CommonOptions(TalkOptions):
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    workers: int = -1
+    """Decoding processes per device; 0 decodes in the main process, -1 chooses."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputOptions(CommonOptions):
+    overwrite: bool = False
+    """Replace an existing output."""
+    resume: bool = False
+    """Continue exactly where an earlier run stopped; start where there is none."""
+    dry_run: bool = False
+    """Say what would be done, and stop."""
+
+
+class LazyGroup(click.Group):
+    """Verbs in pipeline order, each imported when it is called: `--help` stays quick."""
+
+    def __init__(self, *args: Any, verbs: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        """`verbs`: name -> ("module:function", one line of help)."""
+        super().__init__(*args, **kwargs)
+        self.verbs = verbs
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.verbs)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.verbs:
+            return None
+        target, _ = self.verbs[name]
+        module, function = target.split(":")
+        return make_command(name, getattr(importlib.import_module(module), function))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self.verbs.items()])
+
+
+def make_command(name: str, verb: Callable[[Any], Any]) -> click.Command:
+    """The click command of a verb: a function of one argument, annotated with its config class."""
+    (hint,) = [h for key, h in typing.get_type_hints(verb).items() if key != "return"]
+    config_class: type = hint
+
+    def callback(**values: Any) -> int:
+        return _call(verb, config_class, values)
+
+    docs = field_docs(config_class)
+    hints = typing.get_type_hints(config_class)
+    params = [_parameter(field, hints[field.name], docs.get(field.name, "")) for field in _ordered(config_class)]
+    return click.Command(name, callback=callback, params=params, help=inspect.getdoc(verb))
+
+
+def run_group(group: click.Group, argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns its exit status. Every failure is one line on stderr (`--debug`: the traceback)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = group.main(args=args, prog_name=group.name, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        status, line = 130, "interrupted"
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except Exception as error:
+        if "--debug" in args:
+            raise
+        status, line = _explain(error)
+    else:
+        return status if isinstance(status, int) else 0
+    click.echo(f"{group.name}: {line}", err=True)
+    return status
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """SIGTERM stops a verb as Ctrl-C does: resumable, and saying how."""
+    raise KeyboardInterrupt
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit status and the one line of an error."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code, " ".join(error.format_message().split())
+    if isinstance(error, ReinforceError):
+        return error.exit_code, str(error)
+    line = " ".join(str(error).split())[:300]
+    return 1, f"{type(error).__name__}: {line} (--debug shows the traceback)"
+
+
+@functools.cache
+def field_docs(config_class: type) -> dict[str, str]:
+    """The string literal under each field of a dataclass and of its bases: field name -> text."""
+    docs: dict[str, str] = {}
+    for owner in reversed(config_class.__mro__):
+        if dataclasses.is_dataclass(owner):
+            body = _class_body(owner)
+            for field, text in itertools.pairwise(body):
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_string(text):
+                    docs[field.target.id] = inspect.cleandoc(text.value.value)  # type: ignore[attr-defined]
+    return docs
+
+
+def _class_body(owner: type) -> list[ast.stmt]:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    return tree.body
+
+
+def _is_string(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _ordered(config_class: type) -> list[dataclasses.Field[Any]]:
+    """Own fields first, those that every verb has last."""
+    fields = dataclasses.fields(config_class)
+    common = {f.name for f in dataclasses.fields(OutputOptions)}
+    return [f for f in fields if f.name not in common] + [f for f in fields if f.name in common]
+
+
+def _parameter(field: dataclasses.Field[Any], hint: Any, text: str) -> click.Parameter:
+    required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    option = "--" + field.name.replace("_", "-")
+    if hint is bool:
+        return click.Option([option, field.name], is_flag=True, default=field.default, help=text)
+    kind, many = _click_type(hint)
+    if field.metadata.get("positional"):
+        return click.Argument([field.name], type=kind, required=required, nargs=-1 if many else 1)
+    shown = not required and field.default not in (None, "", (), -1)
+    default = None if required else field.default
+    if many and default is not None:
+        default = ",".join(str(value) for value in field.default)  # type: ignore[union-attr]
+    return click.Option(
+        [option, field.name],
+        type=_CommaList(kind) if many else kind,
+        required=required,
+        default=default,
+        help=text,
+        show_default=shown,
+    )
+
+
+def _click_type(hint: Any) -> tuple[ParamType, bool]:
+    """click's type of a field and whether it holds several values."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return _click_type(typing.get_args(hint)[0])[0], True
+    if typing.get_origin(hint) is typing.Literal:
+        return click.Choice([str(value) for value in typing.get_args(hint)]), False
+    return {str: click.STRING, int: click.INT, float: click.FLOAT}[hint], False
+
+
+class _CommaList(ParamType):
+    name = "list"
+
+    def __init__(self, item: ParamType) -> None:
+        self.item = item
+        self.name = f"{item.name},..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(self.item.convert(str(part).strip(), param, ctx) for part in parts if str(part).strip())
+
+
+def _call(verb: Callable[[Any], Any], config_class: type, values: dict[str, Any]) -> int:
+    """Run the verb and print what it returns: JSON, or its text. Its `exit_code`, where it has one, is the status."""
+    config = config_class(**values)
+    outcome = verb(config)
+    if config.json:
+        data = outcome if isinstance(outcome, Mapping) else outcome.to_json()
+        click.echo(json.dumps(data))
+    elif isinstance(outcome, Mapping):
+        click.echo("\n".join(f"{key}: {value}" for key, value in outcome.items()))
+    else:
+        click.echo(str(outcome))
+    return int(getattr(outcome, "exit_code", 0))

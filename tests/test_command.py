@@ -1,0 +1,102 @@
+"""The command line made from config dataclasses: options, errors on one line, exit statuses, JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+
+from reinforce.command import POSITIONAL, LazyGroup, TalkOptions, field_docs, run_group
+from reinforce.errors import StoreError, UnknownNameError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintConfig(TalkOptions):
+    wall: str = field(metadata=POSITIONAL)
+    """The wall."""
+    color: Literal["red", "blue"] = "red"
+    """Its color."""
+    coats: int | None = None
+    """How often."""
+    widths: tuple[float, ...] = (1.0, 2.5)
+    """Of the brushes, in cm."""
+    wet: bool = False
+    """Do not wait."""
+
+    def __post_init__(self) -> None:
+        if self.coats is not None and self.coats < 1:
+            raise UsageError(f"--coats must be at least 1, not {self.coats}")
+
+
+def paint(config: PaintConfig) -> dict[str, Any]:
+    """Paint a wall."""
+    if config.wall == "wet":
+        raise StoreError("the wall is wet: wait")
+    if config.wall == "gone":
+        raise UnknownNameError("wall", "nort", ["north", "south"])
+    if config.wall == "broken":
+        raise RuntimeError("two\nlines")
+    names = ("wall", "color", "coats", "widths", "wet")
+    return {name: getattr(config, name) for name in names}
+
+
+GROUP = LazyGroup("house", verbs={"paint": (f"{__name__}:paint", "Paint a wall.")})
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["north"], {"wall": "north", "color": "red", "coats": None, "widths": [1.0, 2.5], "wet": False}),
+        (["north", "--widths", "3,4e-1"], {"widths": [3.0, 0.4]}),
+        (["--color", "blue", "--coats", "2", "--wet", "north"], {"color": "blue", "coats": 2, "wet": True}),
+    ],
+    ids=["defaults", "comma list", "all options"],
+)
+def test_options_reach_the_config(
+    argv: list[str], expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_group(GROUP, ["paint", *argv, "--json"]) == 0
+    out = capsys.readouterr()
+    assert json.loads(out.out).items() >= expected.items()
+    assert out.err == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        (["paint", "north", "--coats", "0"], 2, "--coats must be at least 1"),
+        (["paint", "north", "--color", "green"], 2, "'red', 'blue'"),
+        (["paint", "north", "--colour", "red"], 2, "--color"),
+        (["paint", "north", "--widths", "1,x"], 2, "'x'"),
+        (["paint"], 2, "WALL"),
+        (["pant", "north"], 2, "pant"),
+        (["paint", "gone"], 2, "did you mean 'north'?"),
+        (["paint", "wet"], 1, "the wall is wet: wait"),
+        (["paint", "broken"], 1, "RuntimeError: two lines (--debug"),
+    ],
+    ids=["config", "choice", "option", "number", "missing", "verb", "unknown name", "failure", "unforeseen"],
+)
+def test_an_error_is_one_line_and_a_status(
+    argv: list[str], status: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_group(GROUP, argv) == status
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert out.err.count("\n") == 1
+    assert out.err.startswith("house: ")
+    assert words in out.err
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(RuntimeError):
+        run_group(GROUP, ["paint", "broken", "--debug"])
+
+
+def test_help_is_made_from_the_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_group(GROUP, ["paint", "--help"]) == 0
+    text = capsys.readouterr().out
+    expected = ("Paint a wall.", "--coats INTEGER", "Of the brushes, in cm.", "default: 1.0,2.5")
+    assert all(words in text for words in expected)
+    assert field_docs(PaintConfig)["json"] == "Print exactly one JSON object on stdout."

@@ -1,0 +1,34 @@
+"""Plain lines where there is no terminal; nothing when quiet."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from reinforce.progress import Progress, human_bytes
+
+
+def test_a_non_terminal_gets_plain_lines() -> None:
+    stream = io.StringIO()
+    with Progress("build", 200, unit="views", initial=100, stream=stream) as progress:
+        progress.update(50, wait="3%")
+    line = stream.getvalue()
+    assert line.startswith("build: 75% (150/200 views), ")
+    assert line.endswith("left, wait 3%\n")
+    assert line.count("\n") == 1
+
+
+def test_quiet_prints_nothing() -> None:
+    stream = io.StringIO()
+    with Progress("build", 2, quiet=True, stream=stream) as progress:
+        progress.update(2)
+        progress.write("hello")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_234_567, "1.2 MB"), (5e12, "5.0 TB")]
+)
+def test_human_bytes(count: float, text: str) -> None:
+    assert human_bytes(count) == text

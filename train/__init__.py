@@ -1,0 +1,1 @@
+"""Adapt, distill, finetune and evaluate: everything that changes weights."""
