@@ -1,0 +1,33 @@
+"""Images from where they lie: sources, frozen listings, labelled datasets with splits and subsets. Needs no torch."""
+
+from reinforce.data.keys import check_keys, hash64, hex64, key_columns, keys_from_columns
+from reinforce.data.labelled import LabelledDataset, open_labelled
+from reinforce.data.listing import Listing, compare, freeze, header_size
+from reinforce.data.matching import check_keys_match
+from reinforce.data.opening import open_source
+from reinforce.data.sources import IMAGE_SUFFIXES, ImageSource, Shard, num_images
+from reinforce.data.splits import LabelledSample, take
+from reinforce.data.unit_images import UnitImages
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageSource",
+    "LabelledDataset",
+    "LabelledSample",
+    "Listing",
+    "Shard",
+    "UnitImages",
+    "check_keys",
+    "check_keys_match",
+    "compare",
+    "freeze",
+    "hash64",
+    "header_size",
+    "hex64",
+    "key_columns",
+    "keys_from_columns",
+    "num_images",
+    "open_labelled",
+    "open_source",
+    "take",
+]

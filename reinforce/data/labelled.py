@@ -1,0 +1,181 @@
+"""Labelled datasets: a source of images, class names, and splits of samples.
+
+What gives an image its class, and what declares its split:
+
+    folder   [train|val|test/]CLASS/**/image   the class folder; images outside of one have no label and are left out
+    CSV      path,label[,split]                the label; integer labels sort as numbers
+    tars     members X.jpg and X.cls           the integer in X.cls; names from classes.txt beside the tars; the split
+                                               is in the tar's name ("train-0.tar") or folder
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from reinforce.data.csv_list import CsvSource
+from reinforce.data.folder import FolderSource
+from reinforce.data.opening import open_source
+from reinforce.data.sources import ImageSource, Shard
+from reinforce.data.splits import SPLIT_WORDS, TRAIN, LabelledSample, Samples, make_splits
+from reinforce.data.tar_source import TarSource
+from reinforce.errors import DataError, UnknownNameError
+
+CLASS_NAMES_FILE = "classes.txt"
+
+
+@dataclass(frozen=True)
+class LabelledDataset:
+    """Images with class ids, in named splits ("train", "val", "test"; not every dataset has all three)."""
+
+    name: str
+    source: ImageSource
+    class_names: tuple[str, ...]
+    """Class id -> name."""
+    splits: Mapping[str, Samples]
+    """Each in listing order; no key is in two of them."""
+
+    def split(self, name: str) -> Samples:
+        """The samples of one split. Raises UnknownNameError, which lists the splits there are."""
+        if name not in self.splits:
+            raise UnknownNameError(f"split of {self.name}", name, self.splits, f"it has: {', '.join(self.splits)}")
+        return self.splits[name]
+
+
+class _Row(NamedTuple):
+    """A sample before class names have ids."""
+
+    shard: int
+    row: int
+    key: str
+    class_name: str
+    split: str | None
+
+
+def open_labelled(location: str) -> LabelledDataset:
+    """Open an ImageFolder, a CSV with labels, or WebDataset tars with `.cls` members.
+
+    Splits come from the folders, the CSV's third column, or the tars' folders and names ("train-00000.tar"); what is
+    missing is cut from train, see `make_splits`. Raises MissingDataError and DataError as `open_source` does, and
+    DataError for a sample without a label and a class without an image in train.
+    """
+    source = open_source(location)
+    match source:
+        case FolderSource():
+            rows = list(_folder_rows(source))
+        case CsvSource():
+            rows = list(_csv_rows(source, location))
+        case TarSource():
+            rows = list(_tar_rows(source))
+            return _assemble(source, *_named_classes(rows, _class_names_file(Path(source.root)), location), location)
+        case _:
+            raise DataError(f"{location} has no labels: give an ImageFolder, a CSV of path,label or tars with .cls")
+    return _assemble(source, rows, _sorted_names({row.class_name for row in rows}), location)
+
+
+def _assemble(source: ImageSource, rows: Sequence[_Row], names: Sequence[str], where: str) -> LabelledDataset:
+    label_of = {name: label for label, name in enumerate(names)}
+    samples = [LabelledSample(row.shard, row.row, row.key, label_of[row.class_name]) for row in rows]
+    splits = make_splits(samples, [row.split for row in rows], where)
+    in_train = {sample.label for sample in splits[TRAIN]}
+    if missing := [name for name in names if label_of[name] not in in_train]:
+        raise DataError(
+            f"{where}: class '{missing[0]}' has no image in train ({len(missing)} such): add images or remove the class"
+        )
+    return LabelledDataset(source.name, source, tuple(names), splits)
+
+
+def _positions(shards: Sequence[Shard]) -> Iterator[tuple[int, int, str]]:
+    for number, shard in enumerate(shards):
+        for row, key in enumerate(shard.keys):
+            yield number, row, key
+
+
+def _folder_rows(source: FolderSource) -> Iterator[_Row]:
+    """Split folders count as such where `train/` has class folders below, or where there are no other folders."""
+    paths = [(shard, row, key, key.split("/")) for shard, row, key in _positions(source.shards)]
+    nested = [parts for _, _, _, parts in paths if len(parts) > 1]
+    has_splits = any(parts[0] == TRAIN and len(parts) > 2 for parts in nested) or (
+        bool(nested) and all(parts[0] in SPLIT_WORDS for parts in nested)
+    )
+    depth = 1 if has_splits else 0
+    labelled = [path for path in paths if len(path[3]) > depth + 1 and (not has_splits or path[3][0] in SPLIT_WORDS)]
+    if not labelled:
+        raise DataError(f"{source.root} has no class folders: expected CLASS/image or train/CLASS/image")
+    if has_splits:
+        _check_no_alias_twice({parts[0] for _, _, _, parts in labelled}, source.root)
+    for shard, row, key, parts in labelled:
+        yield _Row(shard, row, key, parts[depth], SPLIT_WORDS[parts[0]] if has_splits else None)
+
+
+def _csv_rows(source: CsvSource, where: str) -> Iterator[_Row]:
+    if any(source.splits) and not all(source.splits):
+        raise DataError(f"{where}: some rows have a split and some have none: fill the split column or leave it out")
+    columns = zip(_positions(source.shards), source.labels, source.splits, strict=True)
+    for (shard, row, key), label, split in columns:
+        if not label:
+            raise DataError(f"{where}: '{key}' has no label: write path,label[,split] on every line")
+        if split and split.lower() not in SPLIT_WORDS:
+            raise DataError(f"{where}: '{key}' has the split '{split}': write one of {', '.join(SPLIT_WORDS)}")
+        yield _Row(shard, row, key, label, SPLIT_WORDS[split.lower()] if split else None)
+
+
+def _tar_rows(source: TarSource) -> Iterator[_Row]:
+    splits = [tar_split(shard.name) for shard in source.shards]
+    if None in splits and any(splits):
+        odd = source.shards[splits.index(None)].name
+        raise DataError(f"{source.root}: '{odd}' does not say its split while others do: name it train-, val- or test-")
+    for shard, row, key in _positions(source.shards):
+        content = source.read_class(shard, row)
+        if content is None:
+            raise DataError(f"{source.root}: '{key}' has no .cls member: labelled tars need one for every image")
+        if not re.fullmatch(rb"\s*\d{1,9}\s*", content):
+            raise DataError(f"{source.root}: the .cls of '{key}' is {content[:20]!r}: expected a class id such as 7")
+        yield _Row(shard, row, key, str(int(content)), splits[shard])
+
+
+def tar_split(shard_name: str) -> str | None:
+    """The split that a tar's folders or name declare ("train/0.tar", "val-0.tar", "imagenet-train-0.tar"), or None."""
+    *folders, base = shard_name.split("/")
+    words = [*folders, *re.split(r"[-_.]", base)]
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
+
+
+def _named_classes(
+    rows: Sequence[_Row], names: tuple[str, ...] | None, where: str
+) -> tuple[list[_Row], tuple[str, ...]]:
+    """Class ids as names: those of classes.txt, or c0, c1, ... up to the highest id."""
+    highest = max(int(row.class_name) for row in rows)
+    if names is None:
+        names = tuple(f"c{label}" for label in range(highest + 1))
+    if highest >= len(names):
+        raise DataError(f"{where}: class id {highest} is beyond the {len(names)} names in {CLASS_NAMES_FILE}")
+    return [row._replace(class_name=names[int(row.class_name)]) for row in rows], names
+
+
+def _class_names_file(folder: Path) -> tuple[str, ...] | None:
+    path = folder / CLASS_NAMES_FILE
+    if not path.exists():
+        return None
+    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    if len(set(names)) != len(names):
+        raise DataError(f"{path} names a class twice: one distinct name a line")
+    return names
+
+
+def _sorted_names(names: Iterable[str]) -> list[str]:
+    """By number where all are integers, else by code point."""
+    found = list(names)
+    if all(re.fullmatch(r"[+-]?\d+", name, re.ASCII) for name in found):
+        return sorted(found, key=lambda name: (int(name), name))
+    return sorted(found)
+
+
+def _check_no_alias_twice(words: Iterable[str], where: str) -> None:
+    seen: dict[str, str] = {}
+    for word in sorted(words):
+        if (other := seen.setdefault(SPLIT_WORDS[word], word)) != word:
+            raise DataError(f"{where} has both {other}/ and {word}/, which mean the same split: keep one")

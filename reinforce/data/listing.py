@@ -1,0 +1,212 @@
+"""A frozen listing: which images a set holds, in which order, with hashes of their bytes.
+
+    shard digest = SHA-256 over, for every sample in order: key in UTF-8, one zero byte, sha64 in 16 hex digits, "\\n"
+    digest       = SHA-256 over "reinforce listing 1\\n" and, for every shard in order, its digest in hex and "\\n"
+
+Shard and folder names do not enter, so a set that is moved or renamed keeps its digest. sha64 is `hash64` of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from reinforce.data.keys import hash64, hex64
+from reinforce.data.sources import ImageSource, num_images
+from reinforce.errors import DataError, UsageError
+
+Progress = Callable[[int], object]
+"""Called with the number of images read since its last call, about every hundred images and at the end."""
+
+_HEADER_FORMATS = (
+    JpegImagePlugin.JpegImageFile.format,
+    PngImagePlugin.PngImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    GifImagePlugin.GifImageFile.format,
+    BmpImagePlugin.BmpImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+    PpmImagePlugin.PpmImageFile.format,
+)
+_MAX_SIDE_PX = 2**31 - 1
+_PROGRESS_EVERY = 128
+_NUM_NAMED_KEYS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Columns in listing order, N samples: shard by shard, row by row."""
+
+    shard_names: tuple[str, ...]
+    shard_sizes: tuple[int, ...]
+    """Samples of each shard; at least 1."""
+    keys: tuple[str, ...]
+    sha64: npt.NDArray[np.uint64]
+    """(N,) `hash64` of the encoded bytes."""
+    num_bytes: npt.NDArray[np.int64]
+    """(N,) size of the encoded image."""
+    width: npt.NDArray[np.int32]
+    """(N,) px as the header says, before any EXIF rotation; 0 where the header cannot be read."""
+    height: npt.NDArray[np.int32]
+    shard_digests: tuple[str, ...]
+    digest: str
+
+    @classmethod
+    def from_columns(
+        cls,
+        *,
+        shard_names: Sequence[str],
+        shard_sizes: Sequence[int],
+        keys: Sequence[str],
+        sha64: npt.ArrayLike,
+        num_bytes: npt.ArrayLike,
+        width: npt.ArrayLike,
+        height: npt.ArrayLike,
+    ) -> Listing:
+        """Join columns and compute the digests. Raises DataError when their lengths do not fit."""
+        hashes = np.asarray(sha64, dtype=np.uint64)
+        counts = {len(keys), sum(shard_sizes), *(np.shape(x)[0] for x in (hashes, num_bytes, width, height))}
+        if len(counts) != 1 or len(shard_names) != len(shard_sizes):
+            raise DataError(f"the columns of a listing have different lengths: {sorted(counts)}")
+        digests = tuple(_shard_digests(shard_sizes, keys, hashes))
+        return cls(
+            shard_names=tuple(shard_names),
+            shard_sizes=tuple(shard_sizes),
+            keys=tuple(keys),
+            sha64=hashes,
+            num_bytes=np.asarray(num_bytes, dtype=np.int64),
+            width=np.asarray(width, dtype=np.int32),
+            height=np.asarray(height, dtype=np.int32),
+            shard_digests=digests,
+            digest=_digest(digests),
+        )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def shard_starts(self) -> tuple[int, ...]:
+        """Position of each shard's first sample."""
+        return tuple(accumulate(self.shard_sizes[:-1], initial=0)) if self.shard_sizes else ()
+
+    def keys_by_shard(self) -> list[tuple[str, ...]]:
+        return [self.keys[start : start + n] for start, n in zip(self.shard_starts, self.shard_sizes, strict=True)]
+
+
+def freeze(source: ImageSource, *, limit: int | None = None, progress: Progress | None = None) -> Listing:
+    """Read every image once, in listing order, and note its hash, its size and the width and height of its header.
+
+    `limit` takes the first N samples only. Decodes nothing and accepts any bytes as an image; raises MissingDataError
+    when a file has gone since the source was opened.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit} leaves no samples: give 1 or more")
+    total = min(num_images(source), limit or num_images(source))
+    sizes = _limited_sizes(source, total)
+    hashes = np.zeros(total, dtype=np.uint64)
+    num_bytes = np.zeros(total, dtype=np.int64)
+    pixels = np.zeros((total, 2), dtype=np.int32)
+    for position, data in enumerate(_images(source, sizes)):
+        hashes[position] = hash64(data)
+        num_bytes[position] = len(data)
+        pixels[position] = header_size(data)
+        if progress and (position + 1) % _PROGRESS_EVERY == 0:
+            progress(_PROGRESS_EVERY)
+    if progress and total % _PROGRESS_EVERY:
+        progress(total % _PROGRESS_EVERY)
+    shards = source.shards[: len(sizes)]
+    return Listing.from_columns(
+        shard_names=[shard.name for shard in shards],
+        shard_sizes=sizes,
+        keys=[key for shard, size in zip(shards, sizes, strict=True) for key in shard.keys[:size]],
+        sha64=hashes,
+        num_bytes=num_bytes,
+        width=pixels[:, 0].copy(),
+        height=pixels[:, 1].copy(),
+    )
+
+
+def header_size(data: bytes) -> tuple[int, int]:
+    """(width, height) in px from the header alone; (0, 0) for what is no image. Never warns and never raises.
+
+    Asks Pillow's format plugins directly: `Image.open` would warn of, and refuse, images of many megapixels, whose size
+    is just what has to be known here. Whether such an image is decoded is for the view policy to say.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for format_name in _HEADER_FORMATS:
+            factory, accept = Image.OPEN[format_name]
+            try:
+                if accept is None or accept(data[:16]) is True:
+                    with factory(io.BytesIO(data), "") as image:
+                        return image.size if max(image.size) <= _MAX_SIDE_PX else (0, 0)
+            except Exception:  # plugins raise anything from SyntaxError to struct.error on hostile bytes
+                continue
+    return 0, 0
+
+
+def compare(listing_a: Listing, listing_b: Listing) -> list[str]:
+    """What differs from a to b, one line a kind of difference, each naming up to three keys; [] when nothing does."""
+    a = dict(zip(listing_a.keys, listing_a.sha64.tolist(), strict=True))
+    b = dict(zip(listing_b.keys, listing_b.sha64.tolist(), strict=True))
+    common_a, common_b = [key for key in a if key in b], [key for key in b if key in a]
+    moved = [key_a for key_a, key_b in zip(common_a, common_b, strict=True) if key_a != key_b]
+    differences: Mapping[str, list[str]] = {
+        "replaced (same key, other bytes)": [key for key in common_a if a[key] != b[key]],
+        "added": [key for key in b if key not in a],
+        "removed": [key for key in a if key not in b],
+        "reordered": moved,
+    }
+    lines = [_difference(what, keys) for what, keys in differences.items() if keys]
+    if not lines and listing_a.shard_sizes != listing_b.shard_sizes:
+        lines.append("the same images in the same order, but cut into other shards")
+    return lines
+
+
+def _difference(what: str, keys: list[str]) -> str:
+    named = ", ".join(keys[:_NUM_NAMED_KEYS]) + (", ..." if len(keys) > _NUM_NAMED_KEYS else "")
+    return f"{len(keys)} {what}: {named}"
+
+
+def _limited_sizes(source: ImageSource, total: int) -> list[int]:
+    sizes: list[int] = []
+    for shard in source.shards:
+        if total == 0:
+            break
+        sizes.append(min(len(shard.keys), total))
+        total -= sizes[-1]
+    return sizes
+
+
+def _images(source: ImageSource, sizes: Sequence[int]) -> Iterator[bytes]:
+    for shard, size in enumerate(sizes):
+        for row in range(size):
+            yield source.read(shard, row)
+
+
+def _shard_digests(sizes: Sequence[int], keys: Sequence[str], sha64: npt.NDArray[np.uint64]) -> Iterator[str]:
+    start = 0
+    for size in sizes:
+        rows = zip(keys[start : start + size], sha64[start : start + size].tolist(), strict=True)
+        yield hashlib.sha256("".join(f"{key}\0{hex64(value)}\n" for key, value in rows).encode()).hexdigest()
+        start += size
+
+
+def _digest(shard_digests: Sequence[str]) -> str:
+    return hashlib.sha256("".join(["reinforce listing 1\n", *(f"{x}\n" for x in shard_digests)]).encode()).hexdigest()

@@ -1,0 +1,56 @@
+"""From a location that a user types to a source of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from braceexpand import braceexpand
+
+from reinforce.data.csv_list import open_csv
+from reinforce.data.folder import folder_source, scan_folder
+from reinforce.data.hf_source import PREFIX as HF_PREFIX
+from reinforce.data.hf_source import open_hf
+from reinforce.data.sources import ImageSource
+from reinforce.data.tar_source import open_tars
+from reinforce.errors import DataError, MissingDataError, UsageError
+
+ACCEPTED = "a folder of images, a folder of tars, a .csv, a .tar or pattern such as x/{00000..00012}.tar, or hf:NAME"
+
+
+def open_source(location: str) -> ImageSource:
+    """Open a folder (nested or flat; of images or of tars), a CSV, tars (brace patterns expand) or "hf:NAME[:SPLIT]".
+
+    Reads names and headers only. Raises MissingDataError where nothing is, DataError where no image is, UsageError for
+    a malformed pattern, and MissingExtraError for "hf:" without the `datasets` package.
+    """
+    if location.startswith(HF_PREFIX):
+        return open_hf(location)
+    if "://" in location:
+        raise UsageError(f"cannot read {location}: copy it here first, then give {ACCEPTED}")
+    path = Path(location).expanduser()
+    if path.is_dir():
+        return _open_folder(path)
+    if location.endswith(".tar"):
+        return open_tars([path] if path.exists() else _expand(str(path)))
+    if not path.exists():
+        raise MissingDataError(f"{location} is not there: expected {ACCEPTED}")
+    if path.suffix.lower() == ".csv":
+        return open_csv(path)
+    raise DataError(f"{location} is neither a folder nor a list: expected {ACCEPTED}")
+
+
+def _open_folder(root: Path) -> ImageSource:
+    # A curated set (manifest.jsonl naming items of other sources) is to be recognised here, before the scan.
+    contents = scan_folder(root)
+    if contents.images:
+        return folder_source(root, contents.images)
+    if contents.tars:
+        return open_tars([root / tar for tar in contents.tars], root)
+    raise DataError(f"{root} holds no images: expected {ACCEPTED}")
+
+
+def _expand(pattern: str) -> list[Path]:
+    try:
+        return [Path(path) for path in braceexpand(pattern)]
+    except ValueError as error:
+        raise UsageError(f"the braces in {pattern} do not match: write for example x/{{00000..00012}}.tar") from error

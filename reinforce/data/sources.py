@@ -1,0 +1,72 @@
+"""What every source of images offers: named shards of unique keys, and the encoded bytes of any row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from reinforce.errors import DataError, MissingDataError
+
+IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm"})
+"""File name suffixes, lower case, that make a file an image."""
+
+VIRTUAL_SHARD_ROWS = 8192
+"""Loose files are cut into virtual shards of this many rows."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A named run of samples that are read together: a tar, or a block of a folder's sorted files."""
+
+    name: str
+    """Unique in its source, relative: "00017.tar", "folder-00003"."""
+    keys: tuple[str, ...]
+    """At least one; unique in the whole source."""
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """Encoded images by (shard, row). Read-only, deterministic in its order, picklable (files reopen lazily)."""
+
+    @property
+    def name(self) -> str:
+        """A short name for people; never a path."""
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """All shards, in listing order."""
+
+    def read(self, shard: int, row: int) -> bytes:
+        """The file's bytes as they lie there; MissingDataError when they are gone, DataError when unreadable."""
+
+
+def num_images(source: ImageSource) -> int:
+    """How many images all shards of `source` hold."""
+    return sum(len(shard.keys) for shard in source.shards)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a base name is that of a visible image file."""
+    _, dot, suffix = name.rpartition(".")
+    return bool(dot) and suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def virtual_shards(prefix: str, keys: Sequence[str]) -> tuple[Shard, ...]:
+    """Cut `keys`, in order, into shards named "<prefix>-00000", ... of VIRTUAL_SHARD_ROWS rows."""
+    starts = range(0, len(keys), VIRTUAL_SHARD_ROWS)
+    return tuple(
+        Shard(f"{prefix}-{number:05d}", tuple(keys[start : start + VIRTUAL_SHARD_ROWS]))
+        for number, start in enumerate(starts)
+    )
+
+
+def read_image_file(path: Path) -> bytes:
+    """A loose file's bytes. Raises MissingDataError when it is gone and DataError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingDataError(f"{path} is not there: put the file back, or drop it from the set") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
