@@ -1,0 +1,189 @@
+"""Policy, key and view index -> what happens to the pixels.
+
+Word i of a view is lane i mod 4 of the Philox4x64-10 block (Salmon et al. 2011, doi 10.1145/2063384.2063405) with
+
+    key     = (policy seed, hash64(sample key))
+    counter = (1 + i div 4, view index, 0, 0)            least significant word first
+
+Every parameter has a word of its own, whether it is used or not, so no draw moves another:
+
+    word            parameter
+    4a + 0..3       crop attempt a = 0..9: area, ratio, left, top
+    40              flip
+    41              erase or not
+    42              mix: MixUp below mixup_q32, CutMix in the next cutmix_q32, else none
+    43, 44          mixing partner, lambda
+    45, 46          CutMix centre x, y
+    47              reserved
+    48 + 2j, +1     operation j = 0..7: which, sign
+    64 + 4a + 0..3  erase attempt a = 0..9: area, ratio, left, top
+
+Only a word's upper 32 bits u are used: below(n) = u * n >> 32; an event of probability p happens if u < p_q32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any, Literal
+
+import numpy as np
+
+from reinforce.data.keys import hash64
+from reinforce.views.policy import ViewPolicy
+
+NUM_WORDS = 104
+MAX_VIEW = (1 << 32) - 1
+ERASE_ATTEMPTS = 10
+
+FLIP_WORD = 40
+ERASE_WORD = 41
+MIX_WORD = 42
+PARTNER_WORD = 43
+LAMBDA_WORD = 44
+CUTMIX_X_WORD = 45
+CUTMIX_Y_WORD = 46
+OPS_WORD = 48
+ERASE_ATTEMPTS_WORD = 64
+
+Rect = tuple[int, int, int, int]
+"""left, top, width, height in px."""
+Op = tuple[str, *tuple[int, ...]]
+"""Name and integer arguments of one operation of `reinforce.views.ops`."""
+Mix = tuple[Literal["mixup"], int, int] | tuple[Literal["cutmix"], int, Rect]
+"""("mixup", partner row, weight of the own image in 1/256) or ("cutmix", partner row, rectangle the partner fills)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewParams:
+    """What is done to one sample's working image, in this order."""
+
+    crop: Rect
+    """Box of the working image (after decoding, reduction and rotation) that is resized to the view."""
+    flip: bool
+    ops: tuple[Op, ...]
+    erase: Rect | None
+    """Rectangle of the view that is filled."""
+    mix: Mix | None
+    """Mixing with another row's finished view of the same view index; rows are counted in the unit."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, as in the test vectors."""
+        mix = None if self.mix is None else [list(part) if isinstance(part, tuple) else part for part in self.mix]
+        return {
+            "crop": list(self.crop),
+            "flip": self.flip,
+            "ops": [list(op) for op in self.ops],
+            "erase": None if self.erase is None else list(self.erase),
+            "mix": mix,
+        }
+
+
+def view_params(
+    policy: ViewPolicy, key: str, view: int, image_size: tuple[int, int], num_rows: int, row: int
+) -> ViewParams:
+    """Parameters of view `view` (0..2^32 - 1) of the sample `key`, the `row`-th of `num_rows` in its unit.
+
+    `image_size` is the working image's (width, height) in px. Raises ValueError for a view or row out of range.
+    """
+    if not (0 <= view <= MAX_VIEW and 0 <= row < num_rows):
+        raise ValueError(f"view {view} or row {row} of {num_rows} is out of range")
+    words = draw_words(policy.seed, key, view)
+    return ViewParams(
+        crop=_crop(policy, words, *image_size),
+        flip=_event(words[FLIP_WORD], policy.flip_q32),
+        ops=_ops(policy, words),
+        erase=_erase(policy, words),
+        mix=_mix(policy, words, num_rows, row),
+    )
+
+
+def draw_words(seed: int, key: str, view: int) -> list[int]:
+    """The 104 raw 64-bit words of one view."""
+    # numpy counts up before its first block, so the counter (0, view, 0, 0) here is block (1, view, 0, 0) of the table
+    philox = np.random.Philox(
+        key=np.array([seed, hash64(key)], dtype=np.uint64), counter=np.array([0, view, 0, 0], dtype=np.uint64)
+    )
+    words: list[int] = philox.random_raw(NUM_WORDS).tolist()
+    return words
+
+
+def _below(word: int, bound: int) -> int:
+    return (word >> 32) * bound >> 32
+
+
+def _event(word: int, chance_q32: int) -> bool:
+    return word >> 32 < chance_q32
+
+
+def _rectangle(
+    words: Sequence[int], area_px: int, scale_q32: tuple[int, int], ratios_q16: tuple[int, ...]
+) -> tuple[int, int]:
+    """Width and height of one attempt: a share of `area_px` at a ratio, both rounded down."""
+    low, high = scale_q32
+    share_px = area_px * (low + _below(words[0], high - low + 1)) >> 32
+    ratio = ratios_q16[_below(words[1], len(ratios_q16))]
+    return isqrt(share_px * ratio >> 16), isqrt((share_px << 16) // ratio)
+
+
+def _crop(policy: ViewPolicy, words: Sequence[int], image_width: int, image_height: int) -> Rect:
+    for attempt in range(policy.crop_attempts):
+        own = words[4 * attempt : 4 * attempt + 4]
+        width, height = _rectangle(own, image_width * image_height, policy.crop_scale_q32, policy.crop_ratios_q16)
+        if 0 < width <= image_width and 0 < height <= image_height:
+            return _below(own[2], image_width - width + 1), _below(own[3], image_height - height + 1), width, height
+    return _central_crop(image_width, image_height, policy.crop_ratios_q16[0], policy.crop_ratios_q16[-1])
+
+
+def _central_crop(image_width: int, image_height: int, lowest_q16: int, highest_q16: int) -> Rect:
+    """The largest central box whose width / height lies in the bounds."""
+    width, height = image_width, image_height
+    if image_width << 16 < lowest_q16 * image_height:
+        height = min(image_height, max(1, (image_width << 16) // lowest_q16))
+    elif image_width << 16 > highest_q16 * image_height:
+        width = min(image_width, max(1, image_height * highest_q16 >> 16))
+    return (image_width - width) // 2, (image_height - height) // 2, width, height
+
+
+def _ops(policy: ViewPolicy, words: Sequence[int]) -> tuple[Op, ...]:
+    drawn: list[Op] = []
+    for slot in range(OPS_WORD, OPS_WORD + 2 * policy.num_ops, 2):
+        op = policy.ops[_below(words[slot], len(policy.ops))]
+        drawn.append((op.name, *(op.minus if _below(words[slot + 1], 2) else op.plus)))
+    return tuple(drawn)
+
+
+def _erase(policy: ViewPolicy, words: Sequence[int]) -> Rect | None:
+    if not _event(words[ERASE_WORD], policy.erase_q32):
+        return None
+    side = policy.size_px
+    for slot in range(ERASE_ATTEMPTS_WORD, ERASE_ATTEMPTS_WORD + 4 * ERASE_ATTEMPTS, 4):
+        own = words[slot : slot + 4]
+        width, height = _rectangle(own, side * side, policy.erase_scale_q32, policy.erase_ratios_q16)
+        if 0 < width < side and 0 < height < side:
+            return _below(own[2], side - width + 1), _below(own[3], side - height + 1), width, height
+    return None
+
+
+def _mix(policy: ViewPolicy, words: Sequence[int], num_rows: int, row: int) -> Mix | None:
+    """None also where the draw changes nothing: no other row, a weight of 256, an empty rectangle."""
+    draw = words[MIX_WORD] >> 32
+    if num_rows == 1 or draw >= policy.mixup_q32 + policy.cutmix_q32:
+        return None
+    partner = (row + 1 + _below(words[PARTNER_WORD], num_rows - 1)) % num_rows
+    if draw < policy.mixup_q32:
+        weight = policy.mixup_lambdas[_below(words[LAMBDA_WORD], len(policy.mixup_lambdas))]
+        return None if weight == 256 else ("mixup", partner, weight)
+    share = policy.cutmix_lambdas[_below(words[LAMBDA_WORD], len(policy.cutmix_lambdas))]
+    rect = _cutmix_rectangle(policy.size_px, share, words[CUTMIX_X_WORD], words[CUTMIX_Y_WORD])
+    return None if rect is None else ("cutmix", partner, rect)
+
+
+def _cutmix_rectangle(side: int, share: int, word_x: int, word_y: int) -> Rect | None:
+    """A square of (256 - share) / 256 of the area around a centre drawn anywhere, cut off at the view's border."""
+    cut = isqrt(side * side * (256 - share) >> 8)
+    left, top = _below(word_x, side) - cut // 2, _below(word_y, side) - cut // 2
+    right, bottom = min(side, left + cut), min(side, top + cut)
+    left, top = max(0, left), max(0, top)
+    return (left, top, right - left, bottom - top) if right > left and bottom > top else None

@@ -1,0 +1,181 @@
+"""Working image + params -> view: uint8 in, uint8 out, one backend for build and train.
+
+Stages, in this order: decode, crop, flip, op1:NAME, op2:NAME, ..., erase, then mixup or cutmix. A stage that a view
+does not have is left out.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from reinforce.errors import UndecodableImageError
+from reinforce.views import ops
+from reinforce.views.decode import decode_image
+from reinforce.views.params import ViewParams, view_params
+from reinforce.views.policy import ViewPolicy
+
+Pixels = npt.NDArray[np.uint8]
+"""RGB, (H, W, 3); a view is (S, S, 3), S = size_px."""
+
+FINISHED_SHARE = 4
+"""One part in this many of a replayer's budget may hold finished views, the rest working images."""
+
+
+def replay(image: Image.Image, params: ViewParams, policy: ViewPolicy, partner: Pixels | None = None) -> Pixels:
+    """The view, uint8 (S, S, 3), of a working image; `partner` is the other row's finished view if `params` mix."""
+    *_, (_, finished) = _single_stages(image, params, policy)
+    own = np.array(finished)
+    return own if params.mix is None else _mixed(own, params, partner)
+
+
+def replay_stages(
+    image: Image.Image, params: ViewParams, policy: ViewPolicy, partner: Pixels | None = None
+) -> Iterator[tuple[str, Pixels]]:
+    """(stage, pixels after it) for every stage; the last one is what `replay` gives."""
+    yield "decode", np.array(image)
+    own: Pixels = np.empty(0, dtype=np.uint8)
+    for stage, single in _single_stages(image, params, policy):
+        own = np.array(single)
+        yield stage, own
+    if params.mix is not None:
+        yield params.mix[0], _mixed(own, params, partner)
+
+
+def _single_stages(image: Image.Image, params: ViewParams, policy: ViewPolicy) -> Iterator[tuple[str, Image.Image]]:
+    view = ops.resize_crop(image, params.crop, policy.size_px)
+    yield "crop", view
+    if params.flip:
+        view = ops.flip(view)
+        yield "flip", view
+    for number, op in enumerate(params.ops, start=1):
+        view = ops.apply_op(view, op, policy.fill)
+        yield f"op{number}:{op[0]}", view
+    if params.erase is not None:
+        yield "erase", ops.erase(view, params.erase, policy.fill)
+
+
+def _mixed(own: Pixels, params: ViewParams, partner: Pixels | None) -> Pixels:
+    if partner is None or params.mix is None:
+        raise ValueError("these params mix with another row: pass its finished view as partner")
+    if params.mix[0] == "mixup":
+        return ops.mixup(own, partner, params.mix[2])
+    return ops.cutmix(own, partner, params.mix[2])
+
+
+class UnitReplayer:
+    """Views of one unit's rows, each image decoded once while the budget lasts.
+
+    Not for several threads at once. An undecodable partner leaves a view unmixed; errors of `load`, such as
+    MissingDataError, pass through.
+    """
+
+    def __init__(
+        self,
+        policy: ViewPolicy,
+        keys: Sequence[str],
+        load: Callable[[int], bytes],
+        budget_bytes: int = 256 << 20,
+    ) -> None:
+        """`keys` are those of the unit's real rows in frozen order; `load(row)` gives a row's encoded image."""
+        self.policy = policy
+        self.keys = tuple(keys)
+        self._load = load
+        self._budget_bytes = budget_bytes
+        self._images: OrderedDict[int, Image.Image] = OrderedDict()
+        self._images_bytes = 0
+        self._reasons: dict[int, str] = {}
+        self._finished: dict[int, Pixels] = {}
+        self._finished_view = -1
+
+    def view(self, row: int, view: int) -> Pixels:
+        """View `view` of row `row`, uint8 (S, S, 3), the caller's own. Raises UndecodableImageError for a bad row."""
+        params = self.params(row, view)
+        own = self._unmixed(row, view, params)
+        if params.mix is None:
+            return own.copy()
+        return _mixed(own, params, self._unmixed(params.mix[1], view))
+
+    def stages(self, row: int, view: int) -> list[tuple[str, Pixels]]:
+        """(stage, pixels after it) of one view, from the working image ("decode") to what `view` gives.
+
+        A mixed view has its partner's stages before the last one, as "partner:STAGE".
+        """
+        params = self.params(row, view)
+        own = list(self._single_stages(row, replace(params, mix=None)))
+        if params.mix is None:
+            return own
+        partner_row = params.mix[1]
+        partner = list(self._single_stages(partner_row, replace(self._drawn(partner_row, view), mix=None)))
+        finished = _mixed(own[-1][1], params, partner[-1][1])
+        return [*own, *((f"partner:{stage}", pixels) for stage, pixels in partner), (params.mix[0], finished)]
+
+    def params(self, row: int, view: int) -> ViewParams:
+        """What is really done: `view_params`, without mixing where the partner cannot be decoded."""
+        params = self._drawn(row, view)
+        if params.mix is not None and self.undecodable_reason(params.mix[1]) is not None:
+            return replace(params, mix=None)
+        return params
+
+    def image(self, row: int) -> Image.Image:
+        """The row's working image; not to be changed. Raises UndecodableImageError."""
+        if row in self._reasons:
+            raise UndecodableImageError(self._reasons[row])
+        if row in self._images:
+            self._images.move_to_end(row)
+            return self._images[row]
+        try:
+            image = decode_image(self._load(row), self.policy)
+        except UndecodableImageError as error:
+            self._reasons[row] = str(error)
+            raise
+        self._keep(row, image)
+        return image
+
+    def undecodable_reason(self, row: int) -> str | None:
+        """Why the row has no views, or None; decodes it if that is not known yet."""
+        try:
+            self.image(row)
+        except UndecodableImageError as error:
+            return str(error)
+        return None
+
+    def _single_stages(self, row: int, params: ViewParams) -> Iterator[tuple[str, Pixels]]:
+        return replay_stages(self.image(row), params, self.policy)
+
+    def _drawn(self, row: int, view: int) -> ViewParams:
+        size = self.image(row).size
+        return view_params(self.policy, self.keys[row], view, size, len(self.keys), row)
+
+    def _unmixed(self, row: int, view: int, params: ViewParams | None = None) -> Pixels:
+        """The row's finished view before mixing; those of one view index are kept, as each may be asked for twice."""
+        if view != self._finished_view:
+            self._finished.clear()
+            self._finished_view = view
+        if row in self._finished:
+            return self._finished[row]
+        drawn = replace(params or self._drawn(row, view), mix=None)
+        pixels = replay(self.image(row), drawn, self.policy)
+        if self.policy.mixup_q32 + self.policy.cutmix_q32 and self._has_room(pixels):
+            self._finished[row] = pixels
+        return pixels
+
+    def _has_room(self, pixels: Pixels) -> bool:
+        return (len(self._finished) + 1) * pixels.nbytes <= self._budget_bytes // FINISHED_SHARE
+
+    def _keep(self, row: int, image: Image.Image) -> None:
+        limit = self._budget_bytes - self._budget_bytes // FINISHED_SHARE
+        self._images[row] = image
+        self._images_bytes += _memory_bytes(image)
+        while self._images_bytes > limit and len(self._images) > 1:
+            _, oldest = self._images.popitem(last=False)
+            self._images_bytes -= _memory_bytes(oldest)
+
+
+def _memory_bytes(image: Image.Image) -> int:
+    return 4 * image.width * image.height  # Pillow keeps RGB in four bytes
