@@ -1,0 +1,62 @@
+"""Plain Zarr v3 stores of targets: written unit by unit, verified on reading. Needs neither torch nor a teacher."""
+
+from reinforce.store.canonical import canonical_json
+from reinforce.store.codecs import CODECS, TargetCodec, calibrate, codec_record, load_codec, named_codec
+from reinforce.store.fidelity import FidelityStats, row_kl
+from reinforce.store.finalize import finalize
+from reinforce.store.manifest import Manifest, read_manifest
+from reinforce.store.marker import SkippedRow, UnitMarker, claim_path, commit_unit, marker_path, read_marker
+from reinforce.store.objects import LocalObjects, ObjectExistsError, Objects
+from reinforce.store.reader import Store
+from reinforce.store.schema import MANIFEST, PLAN, PROBES, STATE_OK, STATE_PADDING, STATE_SKIPPED, Schema
+from reinforce.store.unfinished import UnfinishedStore
+from reinforce.store.verify import Report, verify
+from reinforce.store.writer import (
+    SampleColumns,
+    create_store,
+    decode_unit,
+    encode_unit,
+    plan_objects,
+    write_probes,
+)
+
+__all__ = [
+    "CODECS",
+    "MANIFEST",
+    "PLAN",
+    "PROBES",
+    "STATE_OK",
+    "STATE_PADDING",
+    "STATE_SKIPPED",
+    "FidelityStats",
+    "LocalObjects",
+    "Manifest",
+    "ObjectExistsError",
+    "Objects",
+    "Report",
+    "SampleColumns",
+    "Schema",
+    "SkippedRow",
+    "Store",
+    "TargetCodec",
+    "UnfinishedStore",
+    "UnitMarker",
+    "calibrate",
+    "canonical_json",
+    "claim_path",
+    "codec_record",
+    "commit_unit",
+    "create_store",
+    "decode_unit",
+    "encode_unit",
+    "finalize",
+    "load_codec",
+    "marker_path",
+    "named_codec",
+    "plan_objects",
+    "read_manifest",
+    "read_marker",
+    "row_kl",
+    "verify",
+    "write_probes",
+]

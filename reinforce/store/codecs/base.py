@@ -1,0 +1,82 @@
+"""The contract of target codecs: arrays with a documented formula, and nothing else, stand between teacher and student.
+
+V = views, R = rows of a unit, C = classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySpec:
+    """One stored array of a codec: for every item, `shape` values of `dtype`.
+
+    An item is a row of a view; a view of a unit (`per_row=False`), say a step of its own; a row, shared by its views
+    (`per_view=False`), say a mean over them; or a unit. `items_last` puts the rows after the item's axes inside a chunk
+    (class-major), which often packs better.
+    """
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+    per_view: bool = True
+    per_row: bool = True
+    items_last: bool = False
+
+    def unit_shape(self, num_views: int, num_rows: int) -> tuple[int, ...]:
+        """Shape of the array that `encode` gives for one unit: ([V,] [R,] *shape); a unit's sole item has axis 1."""
+        leading = [num_views] if self.per_view else []
+        return (*leading, num_rows if self.per_row else 1, *self.shape)
+
+
+class TargetCodec(Protocol):
+    """How logits become arrays and back. Decoded logits may differ from the teacher's by a constant per row.
+
+    Deterministic: equal inputs give equal arrays, whatever the number of rows encoded together. A codec is a function
+    of its `parameters` (JSON, in the plan) and `calibration` arrays (in the store under `codec/`) alone.
+    """
+
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    """One line: how to decode, in terms of the arrays' names."""
+
+    def parameters(self) -> dict[str, Any]: ...
+
+    def calibration(self) -> dict[str, NDArray[Any]]: ...
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Self:
+        """Inverse of the two above. Raises ValueError for what they never give."""
+
+    @classmethod
+    def calibrate(cls, logits_RC: NDArray[np.float32], *, max_kl: float, temperature: float) -> Self:
+        """The cheapest of this kind that keeps mean KL <= `max_kl` on these rows, or else its most exact."""
+
+    def arrays(self, num_classes: int) -> dict[str, ArraySpec]: ...
+
+    def encode(self, targets_VRC: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """A unit's arrays, shapes `ArraySpec.unit_shape`. Raises ValueError for NaN, infinity or too wide a range."""
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        """(R, C) logits of one view, from its part of each array, the view axis taken off.
+
+        Raises ValueError where the arrays hold what `encode` never gives (NaN, infinity).
+        """
+
+
+def view_arrays(codec: TargetCodec, arrays: Arrays, view: int, num_classes: int) -> dict[str, NDArray[Any]]:
+    """One view's part of a unit's arrays, as `decode` takes them."""
+    specs = codec.arrays(num_classes)
+    return {name: arrays[name][view] if spec.per_view else arrays[name] for name, spec in specs.items()}
+
+
+def require_finite(targets: NDArray[np.float32]) -> None:
+    if not np.isfinite(targets).all():
+        raise ValueError("targets hold NaN or infinity")

@@ -1,0 +1,144 @@
+"""From committed units to a finished store. Every step may be repeated, so a kill at any point costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
+from reinforce.store.canonical import canonical_json
+from reinforce.store.codecs import load_codec
+from reinforce.store.fidelity import FidelityStats
+from reinforce.store.layout import ArrayLayout
+from reinforce.store.manifest import Manifest, read_manifest
+from reinforce.store.marker import CLAIMS, MARKERS, ObjectDigest, UnitMarker, read_marker
+from reinforce.store.objects import Objects, publish
+from reinforce.store.schema import MANIFEST, PLAN, PROBES, UNITS, Schema
+from reinforce.store.verified import hash_object, read_calibration
+from reinforce.store.writer import encode_array
+
+
+def finalize(objects: Objects, plan: Mapping[str, Any]) -> Manifest:
+    """Write the rows' states and the per-unit records, remove everything unlisted, put the manifest, remove markers.
+
+    Raises UnfinishedStoreError naming a unit that is not done; StoreError where `plan` is not the store's or a
+    committed object is gone.
+    """
+    if not objects.exists(PLAN):
+        raise MissingStoreError(f"{objects.name} has no plan: type reinforce build first")
+    if objects.get(PLAN) != canonical_json(plan):
+        raise StoreError(f"{objects.name} holds another plan: type --overwrite or another --out")
+    schema = Schema.from_plan(plan)
+    if not objects.exists(MANIFEST):
+        markers = _read_markers(objects, schema)
+        if markers is not None:
+            _complete(objects, schema, markers)
+    manifest = read_manifest(objects)
+    remove_unlisted(objects, manifest.objects)
+    return manifest
+
+
+def remove_unlisted(objects: Objects, listed: Mapping[str, ObjectDigest], keep: tuple[str, ...] = ()) -> list[str]:
+    """Delete every object that is neither listed nor the manifest nor under a prefix of `keep`; returns their paths."""
+    extras = [path for path, _ in objects.list() if path not in listed and path != MANIFEST]
+    removed = sorted(path for path in extras if not path.startswith(keep))
+    for path in removed:
+        objects.delete(path)
+    return removed
+
+
+def _read_markers(objects: Objects, schema: Schema) -> list[UnitMarker] | None:
+    """Every unit's marker in order; None where another process finished the store meanwhile."""
+    markers, missing = [], []
+    for unit in range(schema.num_units):
+        marker = read_marker(objects, unit)
+        if marker is None:
+            missing.append(unit)
+        else:
+            markers.append(marker)
+    if not missing:
+        return markers
+    if objects.exists(MANIFEST):
+        return None
+    raise UnfinishedStoreError(
+        f"{objects.name}: {len(missing)} of {schema.num_units} units are not done, the first is {missing[0]}: "
+        "type reinforce build with --resume"
+    )
+
+
+def _complete(objects: Objects, schema: Schema, markers: Sequence[UnitMarker]) -> None:
+    state = schema.sample_layouts(1)["state"]
+    skipped = {marker.unit: [row.row_in_unit for row in marker.skipped] for marker in markers}
+    publish(objects, encode_array(state, schema.states(skipped)))
+    publish(objects, {UNITS: canonical_json({"format": 1, "units": [marker.record() for marker in markers]})})
+    listed = _listed_objects(objects, schema, markers)
+    remove_unlisted(objects, listed, keep=(MARKERS, CLAIMS))
+    manifest = build_manifest(schema, listed, markers)
+    publish(objects, {MANIFEST: manifest.to_bytes()})
+
+
+def build_manifest(schema: Schema, listed: Mapping[str, ObjectDigest], markers: Sequence[UnitMarker]) -> Manifest:
+    """The manifest of a store with these objects. A function of its arguments alone."""
+    fidelity = FidelityStats.merge_all((marker.fidelity for marker in markers), schema.temperature)
+    num_ok = sum(marker.num_ok for marker in markers)
+    skipped = [
+        {"row": marker.unit * schema.unit_rows + row.row_in_unit, "key": row.key, "reason": row.reason}
+        for marker in markers
+        for row in marker.skipped
+    ]
+    coded = [path for path in listed if path.startswith(("targets/", "codec/")) and not path.endswith("/zarr.json")]
+    target_bytes = sum(listed[path].num_bytes for path in coded)
+    return Manifest(
+        plan_digest=listed[PLAN].sha256,
+        objects=dict(listed),
+        summary={
+            "samples": schema.num_samples,
+            "views": schema.num_views,
+            "classes": schema.num_classes,
+            "target": schema.target,
+            "skipped_count": len(skipped),
+        },
+        skipped=tuple(skipped),
+        certificate={
+            "kl_mean": fidelity.kl_mean,
+            "kl_p50": fidelity.percentile(0.5),
+            "kl_p99": fidelity.percentile(0.99),
+            "kl_max": fidelity.kl_max,
+            "top1_agreement": fidelity.top1_agreement,
+            "bytes_per_view": target_bytes / max(1, num_ok * schema.num_views),
+            "codec": schema.codec_name,
+            "temperature": schema.temperature,
+        },
+    )
+
+
+def _listed_objects(objects: Objects, schema: Schema, markers: Sequence[UnitMarker]) -> dict[str, ObjectDigest]:
+    """What the finished store holds: the plan's objects, hashed now, and the units', as their markers say."""
+    sizes = dict(objects.list())
+    codec = load_codec(schema.codec_name, schema.codec_parameters, read_calibration(objects, schema))
+    key_bytes = ArrayLayout.parse("samples/key_bytes", objects.get("samples/key_bytes/zarr.json"))
+    fixed = [PLAN, UNITS, *schema.group_objects(codec)]
+    if PROBES in sizes:
+        pixels = ArrayLayout.parse("probes/pixels", objects.get("probes/pixels/zarr.json"))
+        fixed += [PROBES, "probes/zarr.json", *_array_objects(pixels)]
+    for layout in (*schema.sample_layouts(key_bytes.shape[0]).values(), *schema.calibration_layouts().values()):
+        fixed += _array_objects(layout)
+    arrays = schema.target_arrays(codec).values()
+    fixed += [array.layout.metadata_path for array in arrays]
+    listed = {}
+    for path in fixed:
+        if path not in sizes:
+            raise StoreError(f"{objects.name}: {path} is gone: type reinforce build with --resume")
+        listed[path] = ObjectDigest(sizes[path], hash_object(objects, path))
+    for marker in markers:
+        if set(marker.objects) != {array.object_path(marker.unit) for array in arrays}:
+            raise CorruptStoreError(f"the marker of unit {marker.unit} lists objects of another plan")
+        for path, digest in marker.objects.items():
+            if sizes.get(path) != digest.num_bytes:
+                raise CorruptStoreError(f"{path} is gone or cut short since unit {marker.unit} was committed")
+            listed[path] = digest
+    return listed
+
+
+def _array_objects(layout: ArrayLayout) -> list[str]:
+    return [layout.metadata_path, *(layout.object_path(*shard) for shard in layout.shards())]

@@ -1,0 +1,47 @@
+"""Comparing what lies in a store with what its manifest lists, by names and sizes alone: one listing, no read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from reinforce.store.canonical import one_line
+from reinforce.store.manifest import Manifest
+from reinforce.store.marker import CLAIMS, MARKERS
+from reinforce.store.objects import Objects, is_hidden
+from reinforce.store.schema import MANIFEST
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One object that is not as the manifest says."""
+
+    path: str
+    kind: Literal["missing", "size", "extra"]
+    reason: str
+
+    @property
+    def harmless(self) -> bool:
+        """Extra objects that no reader takes for the store's: hidden files and what a build leaves until its end."""
+        return self.kind == "extra" and (is_hidden(self.path) or self.path.startswith((MARKERS, CLAIMS)))
+
+    def __str__(self) -> str:
+        return f"{one_line(self.path)}: {self.reason}"
+
+
+def differences(objects: Objects, manifest: Manifest) -> Iterator[Difference]:
+    """Extra and wrongly sized objects as they are met, then the missing ones, sorted."""
+    missing = set(manifest.objects)
+    for path, num_bytes in objects.list():
+        expected = manifest.objects.get(path)
+        if expected is not None:
+            missing.discard(path)
+            if num_bytes < 0:
+                yield Difference(path, "size", "is no plain file")
+            elif num_bytes != expected.num_bytes:
+                yield Difference(path, "size", f"has {num_bytes} bytes, not {expected.num_bytes}")
+        elif path != MANIFEST:
+            yield Difference(path, "extra", "not in the manifest")
+    for path in sorted(missing):
+        yield Difference(path, "missing", "missing")

@@ -1,0 +1,105 @@
+"""`manifest.json`: every object with its hash. It exists = the store is finished; its digest names the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
+from reinforce.store.canonical import MAX_JSON_BYTES, Fields, canonical_json, parse_object, sha256_hex
+from reinforce.store.marker import ObjectDigest
+from reinforce.store.objects import Objects, check_path
+from reinforce.store.schema import FORMAT, MANIFEST, PLAN
+
+_MEMBERS = {"format", "status", "digest", "plan_digest", "objects", "summary", "skipped", "certificate"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`objects` lists everything but the manifest itself; `summary`, `skipped` and `certificate` are for people.
+
+    `certificate`: kl_mean, kl_p50, kl_p99, kl_max (nats, at `temperature`), top1_agreement (0..1), bytes_per_view,
+    codec, temperature.
+    """
+
+    plan_digest: str
+    objects: Mapping[str, ObjectDigest]
+    summary: Mapping[str, Any]
+    skipped: tuple[Mapping[str, Any], ...]
+    certificate: Mapping[str, Any]
+    later: Mapping[str, Any] = field(default_factory=dict)
+    """Members that a later version added: kept, since the digest is over them too."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON without the member `digest`."""
+        return sha256_hex(canonical_json(self._members()))
+
+    def to_bytes(self) -> bytes:
+        return canonical_json({**self._members(), "digest": self.digest})
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all objects together, without the manifest."""
+        return sum(digest.num_bytes for digest in self.objects.values())
+
+    def _members(self) -> dict[str, Any]:
+        return {
+            **self.later,
+            "format": FORMAT,
+            "status": "complete",
+            "plan_digest": self.plan_digest,
+            "objects": {path: digest.to_json() for path, digest in self.objects.items()},
+            "summary": dict(self.summary),
+            "skipped": [dict(row) for row in self.skipped],
+            "certificate": dict(self.certificate),
+        }
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """Raises CorruptStoreError where the digest differs or a member is none of ours, StoreError if it is newer."""
+        document = parse_object(data, MANIFEST)
+        fields = Fields(document, MANIFEST)
+        if fields.integer("format", 1, 1 << 31) > FORMAT:
+            raise StoreError(f"store format {document['format']} is newer than {FORMAT}: upgrade reinforce-vision")
+        stated = fields.digest("digest")
+        if sha256_hex(canonical_json({name: value for name, value in document.items() if name != "digest"})) != stated:
+            raise CorruptStoreError(f"{MANIFEST} differs from its own digest: it was edited after it was written")
+        listed = fields.inner("objects")
+        rows = fields.items("skipped")
+        if fields.text("status") != "complete" or not all(isinstance(row, dict) for row in rows):
+            raise CorruptStoreError(f"{MANIFEST} is not that of a complete store")
+        manifest = cls(
+            plan_digest=fields.digest("plan_digest"),
+            objects={
+                check_path(path): ObjectDigest.from_json(listed.members[path], f"{MANIFEST}: {path}")
+                for path in listed.members
+            },
+            summary=fields.inner("summary").members,
+            skipped=tuple(rows),
+            certificate=fields.inner("certificate").members,
+            later={name: value for name, value in document.items() if name not in _MEMBERS},
+        )
+        if manifest.objects.get(PLAN, ObjectDigest(0, "")).sha256 != manifest.plan_digest:
+            raise CorruptStoreError(f"{MANIFEST} belongs to another plan")
+        return manifest
+
+
+def read_manifest(objects: Objects) -> Manifest:
+    """The manifest of a finished store.
+
+    Raises MissingStoreError where there is no store, UnfinishedStoreError where its build has not ended,
+    CorruptStoreError where the manifest is damaged.
+    """
+    try:
+        if objects.size(MANIFEST) > MAX_JSON_BYTES:
+            raise CorruptStoreError(f"{MANIFEST} is over the limit of {MAX_JSON_BYTES} bytes")
+        return Manifest.parse(objects.get(MANIFEST))
+    except FileNotFoundError:
+        pass
+    if objects.exists(PLAN):
+        raise UnfinishedStoreError(
+            f"{objects.name} is not finished: type the 'reinforce build' that began it again, with --resume"
+        )
+    raise MissingStoreError(f"{objects.name} is no store: make one with reinforce build --out {objects.name}")

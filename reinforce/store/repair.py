@@ -1,0 +1,56 @@
+"""Making a damaged store buildable again: only what is bad is dropped, so that `build --resume` computes just that."""
+
+from __future__ import annotations
+
+from reinforce.errors import StoreError
+from reinforce.store.manifest import Manifest
+from reinforce.store.marker import MARKERS, marker_path, write_marker
+from reinforce.store.objects import Objects
+from reinforce.store.reader import Store
+from reinforce.store.records import read_records, restored_marker
+from reinforce.store.schema import MANIFEST
+
+
+def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[str]:
+    """Repair what `verify` found at these paths; returns what was done, or why nothing could be, one line each.
+
+    Extra objects are deleted. Bad units lose their objects, good ones get their markers back, and the manifest goes:
+    the store is then an unfinished one. May be killed at any point and repeated. Damage elsewhere (plan, metadata,
+    samples, calibration) changes nothing and is reported: only a new pull or build mends it.
+    """
+    extras = sorted(path for path in bad if path not in manifest.objects)
+    damaged = {path for path in bad if path in manifest.objects}
+    done = []
+    if damaged:
+        try:
+            done = _drop_units(objects, manifest, damaged)
+        except StoreError as error:
+            return [f"cannot be repaired, pull or build the store again: {error}"]
+    for path in extras:
+        # A marker may be an extra left by a killed finalize: it was just checked, and makes its good unit count.
+        if not (damaged and path.startswith(MARKERS)):
+            objects.delete(path)
+    return done + ([f"deleted {len(extras)} extra objects"] if extras else [])
+
+
+def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str]) -> list[str]:
+    store = Store(objects, manifest)
+    unit_of = {
+        array.object_path(unit): unit for unit in range(store.num_units) for array in store.target_arrays.values()
+    }
+    beyond = sorted(path for path in damaged if path not in unit_of and not path.startswith("samples/state/c/"))
+    if beyond:
+        raise StoreError(f"{beyond[0]} is damaged, which no unit can be computed without")
+    records = read_records(store.objects, store.schema)
+    bad_units = {unit_of[path] for path in damaged if path in unit_of}
+    for record in records:
+        if record.unit in bad_units:
+            objects.delete(marker_path(record.unit))
+        else:
+            write_marker(objects, restored_marker(store.objects, store.schema, store.codec, record))
+    objects.delete(MANIFEST)
+    for path in sorted(damaged):
+        objects.delete(path)
+    numbers = ", ".join(map(str, sorted(bad_units)[:10])) + (", ..." if len(bad_units) > 10 else "")
+    dropped = f"dropped {len(bad_units)} of {store.num_units} units ({numbers})" if bad_units else "dropped the states"
+    return [f"{dropped}: type the 'reinforce build' that made the store again, with --resume"]

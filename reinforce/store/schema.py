@@ -1,0 +1,224 @@
+"""From a plan to every array of its store: the only place that knows names, shapes and cuts.
+
+V = views, U = rows of a unit. Rows of unit u are u*U .. u*U + (stop - start); the rest up to (u+1)*U is padding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.errors import CorruptStoreError, StoreError
+from reinforce.store.canonical import Fields, one_line
+from reinforce.store.codecs import TargetCodec
+from reinforce.store.codecs.base import ArraySpec
+from reinforce.store.layout import ArrayLayout, column_layout, group_metadata, whole_layout
+
+FORMAT = 1
+PLAN, MANIFEST, UNITS, PROBES = "plan.json", "manifest.json", "units.json", "probes.json"
+STATE_OK, STATE_PADDING, STATE_SKIPPED = 0, 1, 2
+MAX_SAMPLES, MAX_VIEWS, MAX_UNIT_ROWS, MAX_CLASSES, MAX_UNITS = 1 << 27, 1 << 16, 1 << 20, 1 << 20, 1 << 20
+MAX_CALIBRATION_ARRAYS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """What a store's layout depends on, checked. `units` are (shard, start, stop) in positions of the listing."""
+
+    target: str
+    num_views: int
+    unit_rows: int
+    num_classes: int
+    class_names: tuple[str, ...]
+    temperature: float
+    num_samples: int
+    units: tuple[tuple[int, int, int], ...]
+    codec_name: str
+    codec_parameters: Mapping[str, Any]
+    calibration: Mapping[str, tuple[str, tuple[int, ...], str]]
+    zstd_level: int
+
+    @classmethod
+    def from_plan(cls, plan: Mapping[str, Any]) -> Schema:
+        """Raises StoreError for a plan of a newer format, CorruptStoreError where a member is wrong or absurd."""
+        fields = Fields(plan, PLAN)
+        if fields.integer("format", 1, 1 << 31) > FORMAT:
+            raise StoreError(f"store format {plan['format']} is newer than {FORMAT}: upgrade reinforce-vision")
+        if fields.text("target") != "logits":
+            raise StoreError(f"this version knows no target {one_line(repr(plan['target']))}: upgrade reinforce-vision")
+        codec = fields.inner("codec")
+        num_samples = fields.integer("num_samples", 1, MAX_SAMPLES)
+        unit_rows = fields.integer("unit_rows", 1, MAX_UNIT_ROWS)
+        num_classes = fields.integer("classes", 1, MAX_CLASSES)
+        fields.inner("policy")
+        return cls(
+            target="logits",
+            num_views=fields.integer("views", 1, MAX_VIEWS),
+            unit_rows=unit_rows,
+            num_classes=num_classes,
+            class_names=_class_names(fields.items("class_names"), num_classes),
+            temperature=_temperature(fields.inner("promise")),
+            num_samples=num_samples,
+            units=_units(fields.items("units"), num_samples, unit_rows),
+            codec_name=codec.text("name"),
+            codec_parameters=codec.inner("parameters").members,
+            calibration=_calibration(codec.inner("arrays")),
+            zstd_level=codec.integer("zstd_level", 1, 22),
+        )
+
+    @property
+    def num_units(self) -> int:
+        return len(self.units)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the target arrays, padding included."""
+        return self.num_units * self.unit_rows
+
+    def unit_size(self, unit: int) -> int:
+        """Rows of a unit that are samples."""
+        _, start, stop = self.units[unit]
+        return stop - start
+
+    def states(self, skipped: Mapping[int, Iterable[int]]) -> NDArray[np.uint8]:
+        """(rows,) state of every row; `skipped` gives, for some units, the rows inside them that were skipped."""
+        states_UR = np.full((self.num_units, self.unit_rows), STATE_PADDING, np.uint8)
+        for unit in range(self.num_units):
+            states_UR[unit, : self.unit_size(unit)] = STATE_OK
+            states_UR[unit, list(skipped.get(unit, ()))] = STATE_SKIPPED
+        return states_UR.reshape(-1)
+
+    def sample_layouts(self, num_key_bytes: int) -> dict[str, ArrayLayout]:
+        """Columns under `samples/` in listing order, by name; `state` alone is by rows and written at the end."""
+        columns = {
+            "key_bytes": ("uint8", num_key_bytes),
+            "key_offsets": ("uint64", self.num_samples + 1),
+            "sha64": ("uint64", self.num_samples),
+            "width": ("int32", self.num_samples),
+            "height": ("int32", self.num_samples),
+            "state": ("uint8", self.num_rows),
+        }
+        return {name: column_layout(f"samples/{name}", dtype, length) for name, (dtype, length) in columns.items()}
+
+    def calibration_layouts(self) -> dict[str, ArrayLayout]:
+        """Arrays under `codec/`, by name."""
+        return {name: whole_layout(f"codec/{name}", *spec[:2]) for name, spec in self.calibration.items()}
+
+    def target_arrays(self, codec: TargetCodec) -> dict[str, TargetArray]:
+        """Arrays under `targets/`, by name."""
+        return {name: self._target_array(name, spec) for name, spec in codec.arrays(self.num_classes).items()}
+
+    def _target_array(self, name: str, spec: ArraySpec) -> TargetArray:
+        rows = self.unit_rows if spec.per_row else 1
+        views = (self.num_views,) if spec.per_view else ()
+        row_axis, num_axes = len(views), len(views) + 1 + len(spec.shape)
+        order = (*range(row_axis), *range(row_axis + 1, num_axes), row_axis) if spec.items_last else None
+        layout = ArrayLayout(
+            path=f"targets/{name}",
+            dtype=spec.dtype,
+            shape=(*views, rows * self.num_units, *spec.shape),
+            shard_shape=(*views, rows, *spec.shape),
+            chunk_shape=(*([1] if views else []), rows, *spec.shape),
+            order=order,
+            zstd_level=self.zstd_level,
+        )
+        return TargetArray(layout=layout, spec=spec)
+
+    def group_objects(self, codec: TargetCodec) -> dict[str, bytes]:
+        """Every group's `zarr.json`, by path."""
+        root = {
+            "format": FORMAT,
+            "target": self.target,
+            "views": self.num_views,
+            "classes": self.num_classes,
+            "samples": self.num_samples,
+            "unit_rows": self.unit_rows,
+            "rows": self.num_rows,
+        }
+        targets = {"codec": codec.name, "formula": codec.formula, "parameters": codec.parameters()}
+        states = {"state": {"ok": STATE_OK, "padding": STATE_PADDING, "skipped": STATE_SKIPPED}}
+        groups: dict[str, bytes] = {
+            "zarr.json": group_metadata({"reinforce": root}),
+            "samples/zarr.json": group_metadata(states),
+            "targets/zarr.json": group_metadata(targets),
+        }
+        if self.calibration:
+            groups["codec/zarr.json"] = group_metadata({})
+        return groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetArray:
+    """One array under `targets/`: one shard (object) a unit, one chunk a view of it."""
+
+    layout: ArrayLayout
+    spec: ArraySpec
+
+    def object_path(self, unit: int) -> str:
+        views = [0] if self.spec.per_view else []
+        return self.layout.object_path(*views, unit, *[0] * len(self.spec.shape))
+
+    def region(self, unit: int) -> tuple[slice, ...]:
+        """The unit's part of the array."""
+        rows = self.layout.shard_shape[1 if self.spec.per_view else 0]
+        rows_slice = slice(unit * rows, (unit + 1) * rows)
+        return (slice(None), rows_slice) if self.spec.per_view else (rows_slice,)
+
+    def chunk_index(self, view: int) -> int:
+        """Which chunk of a shard serves this view."""
+        return view if self.spec.per_view else 0
+
+    def view_part(self, chunk: NDArray[Any]) -> NDArray[Any]:
+        """A chunk as `TargetCodec.decode` takes it: without the view axis."""
+        return chunk[0] if self.spec.per_view else chunk
+
+
+def _units(items: list[Any], num_samples: int, unit_rows: int) -> tuple[tuple[int, int, int], ...]:
+    """Units cover the listing in order, without a gap, none over `unit_rows`, shards never going back."""
+    if not 0 < len(items) <= MAX_UNITS:
+        raise CorruptStoreError(f"{PLAN}: {len(items)} units, not 1..{MAX_UNITS}")
+    units, shard_before, position = [], 0, 0
+    for number, item in enumerate(items):
+        if not isinstance(item, (list, tuple)) or len(item) != 3 or not all(type(value) is int for value in item):
+            raise CorruptStoreError(f"{PLAN}: unit {number} is not [shard, start, stop]")
+        shard, start, stop = item
+        if shard < shard_before or start != position or not 0 < stop - start <= unit_rows:
+            raise CorruptStoreError(f"{PLAN}: unit {number} = {one_line(item)} does not continue the one before")
+        units.append((shard, start, stop))
+        shard_before, position = shard, stop
+    if position != num_samples:
+        raise CorruptStoreError(f"{PLAN}: units hold {position} samples, not {num_samples}")
+    return tuple(units)
+
+
+def _class_names(names: list[Any], num_classes: int) -> tuple[str, ...]:
+    if len(names) != num_classes or not all(isinstance(name, str) for name in names):
+        raise CorruptStoreError(f"{PLAN}: 'class_names' are not {num_classes} strings")
+    return tuple(names)
+
+
+def _temperature(promise: Fields) -> float:
+    temperature = promise.number("temperature")
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise CorruptStoreError(f"{promise.name}: 'temperature' is not positive: {temperature}")
+    return temperature
+
+
+def _calibration(fields: Fields) -> dict[str, tuple[str, tuple[int, ...], str]]:
+    if len(fields.members) > MAX_CALIBRATION_ARRAYS:
+        raise CorruptStoreError(f"{fields.name}: more than {MAX_CALIBRATION_ARRAYS} arrays")
+    arrays = {}
+    for name in fields.members:
+        if not name.isidentifier() or not name.isascii():
+            raise CorruptStoreError(f"{fields.name}: {one_line(repr(name))} is no name of an array")
+        array = fields.inner(name)
+        shape = array.items("shape")
+        if not shape or not all(type(side) is int and 0 < side <= 1 << 31 for side in shape):
+            raise CorruptStoreError(f"{array.name}: impossible shape {one_line(shape)}")
+        arrays[name] = (array.text("dtype"), tuple(shape), array.digest("sha256"))
+    return arrays

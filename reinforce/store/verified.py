@@ -1,0 +1,147 @@
+"""Reading objects that a manifest lists: each is hashed before its first byte is used, and only then read in parts."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.errors import CorruptStoreError
+from reinforce.store.canonical import MAX_JSON_BYTES, parse_object
+from reinforce.store.codecs import array_sha256
+from reinforce.store.layout import ArrayLayout
+from reinforce.store.manifest import Manifest
+from reinforce.store.objects import Objects
+from reinforce.store.schema import Schema
+from reinforce.store.shard import chunk_range, decode_chunk, index_bytes, parse_index
+
+_BLOCK_BYTES = 4 << 20
+
+
+def hash_object(objects: Objects, path: str) -> str:
+    """SHA-256 of an object of any size, in bounded memory. Raises FileNotFoundError."""
+    digest = hashlib.sha256()
+    start = 0
+    while block := objects.get_range(path, start, _BLOCK_BYTES):
+        digest.update(block)
+        start += len(block)
+        if len(block) < _BLOCK_BYTES:
+            break
+    return digest.hexdigest()
+
+
+class DamagedObjectError(CorruptStoreError):
+    """One listed object is not what the manifest says; `path` and `reason` are the message's parts."""
+
+    def __init__(self, store: str, path: str, reason: object) -> None:
+        super().__init__(f"{store}: {path}: {reason}; type reinforce verify {store} --level full --repair")
+        self.store, self.path, self.reason = store, path, str(reason)
+
+    def __reduce__(self) -> tuple[type[DamagedObjectError], tuple[str, str, str]]:
+        return (DamagedObjectError, (self.store, self.path, self.reason))
+
+
+class VerifiedObjects:
+    """The objects of a finished store, as its manifest says they are; anything else is a DamagedObjectError.
+
+    Keeps nothing but the chunk index of every shard it has checked: 16 bytes a chunk.
+    """
+
+    def __init__(self, objects: Objects, manifest: Manifest) -> None:
+        self.objects = objects
+        self.manifest = manifest
+        self._indices: dict[str, NDArray[np.uint64]] = {}
+
+    def error(self, path: str, reason: object) -> DamagedObjectError:
+        return DamagedObjectError(self.objects.name, path, reason)
+
+    def check(self, path: str) -> int:
+        """Compare size and hash with the manifest; returns the size."""
+        expected = self.manifest.objects.get(path)
+        if expected is None:
+            raise self.error(path, "not in the manifest")
+        try:
+            size = self.objects.size(path)
+            digest = hash_object(self.objects, path) if size == expected.num_bytes else ""
+        except FileNotFoundError:
+            raise self.error(path, "missing") from None
+        if size != expected.num_bytes:
+            raise self.error(path, f"has {size} bytes, not {expected.num_bytes}")
+        if digest != expected.sha256:
+            raise self.error(path, "its SHA-256 differs from the manifest's")
+        return size
+
+    def read(self, path: str) -> bytes:
+        """A small object (JSON) whole."""
+        if self.check(path) > MAX_JSON_BYTES:
+            raise self.error(path, f"over the limit of {MAX_JSON_BYTES} bytes")
+        return self.objects.get(path)
+
+    def read_json(self, path: str) -> dict[str, Any]:
+        """The object in one of the store's own JSON files."""
+        return parse_object(self.read(path), path)
+
+    def layout(self, array_path: str) -> ArrayLayout:
+        return ArrayLayout.parse(array_path, self.read(f"{array_path}/zarr.json"))
+
+    def chunk(self, layout: ArrayLayout, shard: tuple[int, ...], chunk: int) -> NDArray[Any]:
+        """Values of the `chunk`-th chunk of a shard, shape `layout.chunk_shape`."""
+        return self.chunk_of(layout, layout.object_path(*shard), chunk)
+
+    def chunk_of(self, layout: ArrayLayout, path: str, chunk: int) -> NDArray[Any]:
+        index = self._indices.get(path)
+        if index is None:
+            index = self._indices[path] = self._checked_index(layout, path)
+        try:
+            start, length = chunk_range(index, chunk)
+            return decode_chunk(layout, self.objects.get_range(path, start, length))
+        except (ValueError, FileNotFoundError) as error:
+            raise self.error(path, error) from error
+
+    def column(self, layout: ArrayLayout, start: int, stop: int) -> NDArray[Any]:
+        """Values `start..stop` of a one-dimensional array."""
+        (chunk_length,) = layout.chunk_shape
+        per_shard = layout.chunks_per_shard
+        parts = [np.empty(0, layout.numpy_dtype)]
+        for number in range(start // chunk_length, -(-stop // chunk_length)):
+            values = self.chunk(layout, (number // per_shard,), number % per_shard)
+            begin = number * chunk_length
+            parts.append(values[max(0, start - begin) : stop - begin])
+        return np.concatenate(parts)
+
+    def whole(self, layout: ArrayLayout) -> NDArray[Any]:
+        """All values of an array that lies in one chunk."""
+        return self.chunk(layout, (0,) * len(layout.shape), 0)
+
+    def _checked_index(self, layout: ArrayLayout, path: str) -> NDArray[np.uint64]:
+        size = self.check(path)
+        length = index_bytes(layout)
+        try:
+            return parse_index(layout, self.objects.get_range(path, max(0, size - length), length), size)
+        except ValueError as error:
+            raise self.error(path, error) from error
+
+
+def read_calibration(objects: Objects, schema: Schema) -> dict[str, NDArray[Any]]:
+    """A codec's calibration arrays, checked against the hashes in the plan; there may be no manifest yet.
+
+    Raises CorruptStoreError, FileNotFoundError where `create_store` has not ended.
+    """
+    arrays = {}
+    for name, layout in schema.calibration_layouts().items():
+        path = layout.object_path(*[0] * len(layout.shape))
+        if objects.size(path) > 2 * layout.chunk_bytes + 4096:
+            raise CorruptStoreError(f"{path} is longer than its values could need")
+        data = objects.get(path)
+        try:
+            index = parse_index(layout, data[-index_bytes(layout) :], len(data))
+            start, length = chunk_range(index, 0)
+            values = decode_chunk(layout, data[start : start + length])
+        except ValueError as error:
+            raise CorruptStoreError(f"{path}: {error}") from error
+        if array_sha256(values) != schema.calibration[name][2]:
+            raise CorruptStoreError(f"{path} does not hold the plan's calibration")
+        arrays[name] = values
+    return arrays

@@ -1,0 +1,156 @@
+"""Is a store what its manifest says? By names and sizes, by sampled hashes, or by every hash and every chunk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from reinforce.errors import MissingStoreError, StoreError, UnfinishedStoreError
+from reinforce.store.inventory import differences
+from reinforce.store.manifest import Manifest, read_manifest
+from reinforce.store.objects import LocalObjects, Objects
+from reinforce.store.reader import Store
+from reinforce.store.records import read_records
+from reinforce.store.repair import repair_store
+from reinforce.store.schema import MANIFEST, PLAN
+from reinforce.store.verified import DamagedObjectError, VerifiedObjects
+
+Level = Literal["quick", "sampled", "full"]
+MAX_PROBLEMS = 1000
+_SAMPLED_SHARE, _SAMPLED_LEAST = 0.05, 16
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found. Every problem names its object; `repaired` says what was done, and what to type next."""
+
+    level: Level
+    problems: list[str]
+    repaired: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, "level": self.level, "problems": self.problems, "repaired": self.repaired}
+
+
+def verify(location: str | Path | Objects, level: Level = "quick", *, repair: bool = False) -> Report:
+    """Check a finished store.
+
+    quick: the manifest against its digest, every name and size. sampled: also the hashes of all metadata and of a
+    twentieth of the rest, chosen by the manifest's digest. full: also every hash, and every chunk decodes.
+    `repair` drops the bad units (`repair.py`), after checking at the given level.
+
+    Raises MissingStoreError and UnfinishedStoreError; all else is a problem in the report, at most 1,000 of them.
+    """
+    objects: Objects = LocalObjects(location) if isinstance(location, (str, Path)) else location
+    try:
+        manifest = read_manifest(objects)
+    except (MissingStoreError, UnfinishedStoreError):
+        raise
+    except StoreError as error:
+        cannot = ["the manifest is damaged: it cannot be repaired, pull or build the store again"] if repair else []
+        return Report(level, [f"{MANIFEST}: {error}"], cannot)
+    bad: dict[str, str] = {}
+    for path, problem in _problems(objects, manifest, level):
+        bad.setdefault(path, problem)
+        if len(bad) >= MAX_PROBLEMS and not repair:
+            break
+    repaired = repair_store(objects, manifest, set(bad)) if repair and bad else []
+    return Report(level, [bad[path] for path in sorted(bad)][:MAX_PROBLEMS], repaired)
+
+
+def _problems(objects: Objects, manifest: Manifest, level: Level) -> Iterator[tuple[str, str]]:
+    """(path, one line naming it); a path may come twice."""
+    bad = set()
+    for difference in differences(objects, manifest):
+        bad.add(difference.path)
+        yield difference.path, str(difference)
+    verified = VerifiedObjects(objects, manifest)
+    for path in _paths_to_hash(manifest, level):
+        if path in bad:
+            continue
+        try:
+            verified.check(path)
+        except DamagedObjectError as error:
+            bad.add(path)
+            yield path, f"{path}: {error.reason}"
+    if level == "full" and not any(_is_metadata(path) for path in bad):
+        yield from _content_problems(objects, manifest, bad)
+
+
+def _paths_to_hash(manifest: Manifest, level: Level) -> list[str]:
+    if level == "quick":
+        return [PLAN]
+    if level == "full":
+        return sorted(manifest.objects)
+    rest = [path for path in manifest.objects if not _is_metadata(path)]
+    ranks = {path: hashlib.sha256(f"{manifest.digest}:{path}".encode()).digest() for path in rest}
+    num_sampled = max(_SAMPLED_LEAST, round(_SAMPLED_SHARE * len(rest)))
+    sampled = sorted(rest, key=ranks.__getitem__)[:num_sampled]
+    return sorted(path for path in manifest.objects if _is_metadata(path)) + sorted(sampled)
+
+
+def _is_metadata(path: str) -> bool:
+    return path.endswith(".json") or path.startswith("codec/")
+
+
+def _content_problems(objects: Objects, manifest: Manifest, bad: set[str]) -> Iterator[tuple[str, str]]:
+    """What hashes cannot show: a store that was written wrongly, or by somebody hostile."""
+    try:
+        store = Store(objects, manifest)
+        read_records(store.objects, store.schema)
+    except StoreError as error:
+        yield PLAN, f"{PLAN}: {error}"
+        return
+    yield from _target_problems(store, bad)
+    yield from _array_problems(store, bad)
+    if not any(path.startswith("samples/") for path in bad):
+        yield from _sample_problems(store)
+
+
+def _target_problems(store: Store, bad: set[str]) -> Iterator[tuple[str, str]]:
+    for unit in range(store.num_units):
+        if bad.intersection(array.object_path(unit) for array in store.target_arrays.values()):
+            continue
+        try:
+            for view in range(store.num_views):
+                store.read_targets(unit, view)
+        except DamagedObjectError as error:
+            yield error.path, f"{error.path}: {error.reason}"
+
+
+def _array_problems(store: Store, bad: set[str]) -> Iterator[tuple[str, str]]:
+    for layout in store.layouts():
+        if layout.path.startswith("targets/"):
+            continue
+        for shard in layout.shards():
+            path = layout.object_path(*shard)
+            if path in bad:
+                continue
+            try:
+                for chunk in layout.chunks(shard):
+                    store.objects.chunk(layout, shard, chunk)
+            except DamagedObjectError as error:
+                bad.add(path)
+                yield path, f"{path}: {error.reason}"
+
+
+def _sample_problems(store: Store) -> Iterator[tuple[str, str]]:
+    skipped: dict[int, list[int]] = {}
+    for record in read_records(store.objects, store.schema):
+        skipped[record.unit] = [row.row_in_unit for row in record.skipped]
+    if not np.array_equal(store.states(), store.schema.states(skipped)):
+        yield "samples/state", "samples/state: differs from the units' records"
+    try:
+        for start in range(0, store.num_samples, 1 << 16):
+            store.keys(start, min(start + (1 << 16), store.num_samples))
+    except DamagedObjectError as error:
+        yield error.path, f"{error.path}: {error.reason}"

@@ -1,0 +1,177 @@
+"""From plan to finished store: in any order of units, through a stop at any single operation, always the same bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_stores import (
+    EveryAxisCodec,
+    KilledError,
+    StoppedObjects,
+    build,
+    build_at,
+    columns,
+    commit,
+    contents_of,
+    plan_of,
+    unit_targets,
+)
+
+from reinforce.errors import MissingStoreError, StoreError, UnfinishedStoreError
+from reinforce.store.codecs import Fp16Codec, Int8Codec
+from reinforce.store.fidelity import FidelityStats
+from reinforce.store.finalize import finalize
+from reinforce.store.marker import claim_path, commit_unit
+from reinforce.store.objects import LocalObjects
+from reinforce.store.reader import Store
+from reinforce.store.schema import Schema
+from reinforce.store.writer import SampleColumns, create_store, decode_unit, encode_unit
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    root = tmp_path_factory.mktemp("expected") / "x.zarr"
+    build_at(root)
+    return contents_of(root)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the change", "after the change"])
+def test_a_stop_at_any_change_costs_nothing(tmp_path, expected, after):
+    stops = 0
+    while True:
+        root = tmp_path / f"{stops}.zarr"
+        objects = StoppedObjects(root, changes_left=stops, after=after)
+        objects.root.mkdir()
+        (root / ".tmp-0123").write_bytes(b"left by a killed put")
+        try:
+            build(objects)
+        except KilledError:
+            stops += 1
+        else:
+            break
+        finished = (root / "manifest.json").exists()
+        computed_again = build(LocalObjects(root))
+        assert not (finished and computed_again)
+        assert contents_of(root) == expected, f"stopped at change {stops - 1}"
+    assert stops > 30
+
+
+def test_units_may_come_in_any_order(tmp_path, expected):
+    build(LocalObjects(tmp_path / "x.zarr"), order=(2, 0, 1))
+    assert contents_of(tmp_path / "x.zarr") == expected
+
+
+def test_building_again_changes_nothing(tmp_path, expected):
+    objects = build_at(tmp_path / "x.zarr")
+    assert build(objects) == []
+    assert contents_of(tmp_path / "x.zarr") == expected
+
+
+def test_finalize_removes_what_is_not_listed(tmp_path, expected):
+    root = tmp_path / "x.zarr"
+    objects = LocalObjects(root)
+    codec = Fp16Codec()
+    schema = create_store(objects, plan_of(codec), codec, columns())
+    objects.put_new(claim_path(1), b"{}")
+    objects.put_new("targets/old/c/0/0/0", b"of an older attempt")
+    (root / "targets" / ".tmp-ff").write_bytes(b"half")
+    (root / "targets" / "odd\nname").write_bytes(b"?")
+    for unit in range(3):
+        commit(objects, schema, codec, unit)
+    build(objects)
+    assert contents_of(root) == expected
+    assert not (root / "targets" / "old").exists()
+
+
+def test_a_unit_of_zeros_is_written_like_any_other():
+    codec = Fp16Codec()
+    schema = Schema.from_plan(plan_of(codec))
+    contents = encode_unit(schema, codec, 1, np.zeros((3, 4, 5), np.float32))
+    assert list(contents) == ["targets/values/c/0/1/0"]
+    assert not decode_unit(schema, codec, 1, contents).any()
+
+
+def test_a_half_written_unit_is_replaced(tmp_path, expected):
+    objects = LocalObjects(tmp_path / "x.zarr")
+    create_store(objects, plan_of(Fp16Codec()), Fp16Codec(), columns())
+    objects.put_new("targets/values/c/0/1/0", b"another attempt's bytes")
+    build(objects)
+    assert contents_of(tmp_path / "x.zarr") == expected
+
+
+def test_finalize_names_the_units_that_are_missing(tmp_path):
+    objects, codec = LocalObjects(tmp_path / "x.zarr"), Fp16Codec()
+    schema = create_store(objects, plan_of(codec), codec, columns())
+    commit(objects, schema, codec, 0)
+    with pytest.raises(UnfinishedStoreError, match="2 of 3 units are not done, the first is 1"):
+        finalize(objects, plan_of(codec))
+    with pytest.raises(UnfinishedStoreError, match="--resume"):
+        Store.open(tmp_path / "x.zarr")
+
+
+def test_finalize_misses_a_lost_object(tmp_path):
+    objects, codec = LocalObjects(tmp_path / "x.zarr"), Fp16Codec()
+    schema = create_store(objects, plan_of(codec), codec, columns())
+    for unit in range(3):
+        commit(objects, schema, codec, unit)
+    objects.delete("targets/values/c/0/1/0")
+    with pytest.raises(StoreError, match="targets/values/c/0/1/0 is gone"):
+        finalize(objects, plan_of(codec))
+
+
+def test_finalize_wants_the_stores_own_plan(tmp_path):
+    with pytest.raises(MissingStoreError, match="no plan"):
+        finalize(LocalObjects(tmp_path / "none"), plan_of(Fp16Codec()))
+    objects = build_at(tmp_path / "x.zarr")
+    with pytest.raises(StoreError, match="another plan"):
+        finalize(objects, plan_of(Fp16Codec(), batch_size=8))
+
+
+def test_another_plan_is_refused_and_nothing_changes(tmp_path, expected):
+    objects = build_at(tmp_path / "x.zarr")
+    with pytest.raises(StoreError, match="--overwrite"):
+        create_store(objects, plan_of(Int8Codec()), Int8Codec(), columns())
+    assert contents_of(tmp_path / "x.zarr") == expected
+
+
+@pytest.mark.parametrize(
+    ("plan", "codec", "samples", "message"),
+    [
+        (plan_of(Fp16Codec()), Int8Codec(), columns(), "codec is fp16"),
+        (plan_of(EveryAxisCodec(np.arange(5), 16)), EveryAxisCodec(np.ones(5), 16), columns(), "other arrays"),
+        (
+            plan_of(Fp16Codec()),
+            Fp16Codec(),
+            SampleColumns(keys=["a"], sha64=np.zeros(1), width=np.zeros(1), height=np.zeros(1)),
+            "10 samples, the listing 1",
+        ),
+    ],
+    ids=["codec", "calibration", "samples"],
+)
+def test_what_is_not_the_plans_is_refused_before_writing(tmp_path, plan, codec, samples, message):
+    with pytest.raises(StoreError, match=message):
+        create_store(LocalObjects(tmp_path / "x.zarr"), plan, codec, samples)
+    assert not (tmp_path / "x.zarr").exists()
+
+
+def test_a_unit_has_its_shape_and_its_count(tmp_path):
+    objects, codec = LocalObjects(tmp_path / "x.zarr"), Fp16Codec()
+    schema = create_store(objects, plan_of(codec), codec, columns())
+    with pytest.raises(ValueError, match=r"shape \(2, 4, 5\), not \(3, 4, 5\)"):
+        encode_unit(schema, codec, 0, unit_targets(0)[:2])
+    with pytest.raises(ValueError, match="unit 3"):
+        encode_unit(schema, codec, 3, unit_targets(0))
+    with pytest.raises(ValueError, match="counts 0 views, not 4 rows x 3"):
+        commit_unit(objects, schema, 0, {}, FidelityStats(temperature=1.0))
+
+
+def test_manifest_says_what_is_inside(finished_store):
+    manifest = Store.open(finished_store).manifest
+    assert manifest.summary == {"samples": 10, "views": 3, "classes": 5, "target": "logits", "skipped_count": 1}
+    assert manifest.skipped == ({"row": 9, "key": "j.png", "reason": "truncated file"},)
+    certificate = manifest.certificate
+    assert certificate["codec"] == "fp16"
+    assert certificate["top1_agreement"] == 1.0
+    assert 0 < certificate["kl_mean"] <= certificate["kl_max"] < 1e-5
+    targets = [path for path in finished_store.glob("targets/values/c/**/*") if path.is_file()]
+    assert certificate["bytes_per_view"] == sum(path.stat().st_size for path in targets) / (9 * 3)

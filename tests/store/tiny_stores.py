@@ -1,0 +1,188 @@
+"""A store small enough to look at: 3 units of 4 rows, one padded, one row skipped, 3 views, 5 classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from reinforce.store.codecs import ArraySpec, Fp16Codec, TargetCodec, codec_record
+from reinforce.store.fidelity import FidelityStats
+from reinforce.store.finalize import finalize
+from reinforce.store.marker import SkippedRow, commit_unit, read_marker
+from reinforce.store.objects import LocalObjects, Objects
+from reinforce.store.schema import Schema
+from reinforce.store.writer import SampleColumns, create_store, decode_unit, encode_unit, write_probes
+
+NUM_VIEWS, UNIT_ROWS, NUM_CLASSES = 3, 4, 5
+UNITS = ((0, 0, 4), (0, 4, 6), (1, 6, 10))
+KEYS = ("a.jpg", "b c.jpg", "d/é.png", "d/f.png", "g.png", "h.png", "\udcff.png", "j.png", "k.png", "l" * 70)
+SKIPPED = {2: (1, "truncated file")}
+
+
+class EveryAxisCodec:
+    """What schemes to come will need: calibration arrays, a step per view and unit, a mean per row, class-major codes.
+
+    Not a good codec: z = mean over views + step * codes + prior.
+    """
+
+    name: ClassVar[str] = "every-axis"
+    formula: ClassVar[str] = "logits = means + steps * codes + prior"
+
+    def __init__(self, prior_C: np.ndarray, bits: int) -> None:
+        self.prior_C, self.bits = prior_C.astype(np.float32), bits
+
+    def parameters(self) -> dict[str, Any]:
+        return {"bits": self.bits}
+
+    def calibration(self) -> dict[str, np.ndarray]:
+        return {"prior": self.prior_C}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Mapping[str, np.ndarray]) -> EveryAxisCodec:
+        return cls(calibration["prior"], parameters["bits"])
+
+    @classmethod
+    def calibrate(cls, logits_RC: np.ndarray, *, max_kl: float, temperature: float) -> EveryAxisCodec:
+        return cls(logits_RC.mean(axis=0), 16)
+
+    def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
+        return {
+            "codes": ArraySpec(dtype=f"int{self.bits}", shape=(num_classes,), items_last=True),
+            "means": ArraySpec(dtype="float32", per_view=False),
+            "steps": ArraySpec(dtype="float32", per_row=False),
+            "checks": ArraySpec(dtype="uint8", per_view=False, per_row=False),
+        }
+
+    def encode(self, targets_VRC: np.ndarray) -> dict[str, np.ndarray]:
+        if not np.isfinite(targets_VRC).all():
+            raise ValueError("targets hold NaN or infinity")
+        means = targets_VRC.mean(axis=(0, 2), dtype=np.float32)
+        rest = targets_VRC - means[None, :, None] - self.prior_C
+        steps = (np.abs(rest).max(axis=(1, 2), initial=1e-6) / (2 ** (self.bits - 1) - 1)).astype(np.float32)
+        codes = np.rint(rest / steps[:, None, None]).astype(f"int{self.bits}")
+        return {"codes": codes, "means": means, "steps": steps[:, None], "checks": np.full(1, 7, np.uint8)}
+
+    def decode(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        assert arrays["checks"].tolist() == [7]
+        if not np.isfinite(arrays["means"]).all() or not np.isfinite(arrays["steps"]).all():
+            raise ValueError("means or steps hold NaN or infinity")
+        return (arrays["means"][:, None] + arrays["steps"] * arrays["codes"] + self.prior_C).astype(np.float32)
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process: nothing in the store may catch it."""
+
+
+class StoppedObjects(LocalObjects):
+    """Real files, but the process ends before or after its n-th change."""
+
+    def __init__(self, root: Path, *, changes_left: int, after: bool) -> None:
+        super().__init__(root)
+        self.changes_left, self.after = changes_left, after
+
+    def _change(self, operation: Callable[..., None], *arguments: Any) -> None:
+        if self.changes_left == 0 and not self.after:
+            raise KilledError
+        operation(*arguments)
+        if self.changes_left == 0:
+            raise KilledError
+        self.changes_left -= 1
+
+    def put_new(self, path: str, data: bytes) -> None:
+        self._change(super().put_new, path, data)
+
+    def delete(self, path: str) -> None:
+        self._change(super().delete, path)
+
+
+def plan_of(codec: TargetCodec, /, **changes: Any) -> dict[str, Any]:
+    plan = {
+        "format": 1,
+        "target": "logits",
+        "views": NUM_VIEWS,
+        "unit_rows": UNIT_ROWS,
+        "units": [list(unit) for unit in UNITS],
+        "num_samples": len(KEYS),
+        "classes": NUM_CLASSES,
+        "class_names": ["ant", "bee", "cat", "dog", "élan"],
+        "policy": {"version": 1, "size_px": 8},
+        "teacher": {"sha256": "0" * 64},
+        "transfer": {"name": "tiny", "digest": "1" * 64, "shards": []},
+        "codec": codec_record(codec),
+        "promise": {"max_kl": 0.01, "temperature": 1.0},
+        "environment": {},
+        "batch_size": 4,
+        "batch_rows": 4,
+    }
+    return plan | changes
+
+
+def columns() -> SampleColumns:
+    numbers = np.arange(len(KEYS))
+    return SampleColumns(
+        keys=KEYS,
+        sha64=(numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)),
+        width=(numbers * 10 + 1).astype(np.int32),
+        height=(numbers * 7).astype(np.int32),
+    )
+
+
+def unit_targets(unit: int, seed: int = 0) -> np.ndarray:
+    """(V, U, C) logits; padding and skipped rows are zero. Made of dyadic numbers: equal on every machine."""
+    words = np.random.Philox(key=[seed, unit]).random_raw(NUM_VIEWS * UNIT_ROWS * NUM_CLASSES) >> 52
+    targets_VUC = (words.astype(np.float32) / 256 - 8).reshape(NUM_VIEWS, UNIT_ROWS, NUM_CLASSES)
+    targets_VUC[:, ~ok_rows(unit)] = 0
+    return targets_VUC
+
+
+def ok_rows(unit: int) -> np.ndarray:
+    _, start, stop = UNITS[unit]
+    ok_U = np.arange(UNIT_ROWS) < stop - start
+    if unit in SKIPPED:
+        ok_U[SKIPPED[unit][0]] = False
+    return ok_U
+
+
+def commit(objects: Objects, schema: Schema, codec: TargetCodec, unit: int) -> None:
+    targets_VUC = unit_targets(unit)
+    contents = encode_unit(schema, codec, unit, targets_VUC)
+    decoded_VUC = decode_unit(schema, codec, unit, contents)
+    ok_U = ok_rows(unit)
+    rows, decoded = (a[:, ok_U].reshape(-1, NUM_CLASSES) for a in (targets_VUC, decoded_VUC))
+    fidelity = FidelityStats.measure(rows, decoded, 1.0)
+    commit_unit(objects, schema, unit, contents, fidelity, skipped_rows(unit))
+
+
+def skipped_rows(unit: int) -> list[SkippedRow]:
+    if unit not in SKIPPED:
+        return []
+    row, reason = SKIPPED[unit]
+    return [SkippedRow(row, KEYS[UNITS[unit][1] + row], reason)]
+
+
+def build(objects: Objects, codec: TargetCodec | None = None, order: tuple[int, ...] = (0, 1, 2)) -> list[int]:
+    """A whole build, or the rest of one; returns the units that it had to compute."""
+    codec = codec or Fp16Codec()
+    plan = plan_of(codec)
+    schema = create_store(objects, plan, codec, columns())
+    pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    write_probes(objects, pixels, {"probes": []})
+    finished = objects.exists("manifest.json")
+    computed = [unit for unit in order if not finished and read_marker(objects, unit) is None]
+    for unit in computed:
+        commit(objects, schema, codec, unit)
+    finalize(objects, plan)
+    return computed
+
+
+def contents_of(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if not p.is_dir()}
+
+
+def build_at(root: Path, codec: TargetCodec | None = None) -> LocalObjects:
+    objects = LocalObjects(root)
+    build(objects, codec)
+    return objects
