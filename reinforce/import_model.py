@@ -1,0 +1,114 @@
+"""`reinforce import-model`: a user's own finetuned checkpoint becomes a model directory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reinforce.command import TalkOptions
+from reinforce.errors import ModelError, OutputExistsError, UsageError
+
+if TYPE_CHECKING:
+    from reinforce.models import ModelInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportModelConfig(TalkOptions):
+    arch: str
+    """timm architecture (vit_base_patch16_224) or open_clip:MODEL of the checkpoint."""
+    weights: str
+    """Checkpoint: .safetensors, or a torch file that holds tensors only."""
+    out: str
+    """Model directory to write."""
+    head_key: str | None = None
+    """The checkpoint's name of its linear classifier (fc for fc.weight and fc.bias); default: the architecture's."""
+    class_names: str | None = None
+    """Class names in the order of the logits: a,b,c or a text file with one a line; default c0,c1,..."""
+    image_size: int | None = None
+    """Input side in px; position embeddings are resampled. Default: what the checkpoint was trained at."""
+    mean: tuple[float, ...] | None = None
+    """Mean of R,G,B in 0..1; default: the architecture's."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation of R,G,B in 0..1; default: the architecture's."""
+    license: str | None = None
+    """Licence of the weights, kept with them and with every store made from them."""
+    overwrite: bool = False
+    """Replace an existing output."""
+
+    def __post_init__(self) -> None:
+        for option, values in (("--mean", self.mean), ("--std", self.std)):
+            if values is not None and (len(values) != 3 or min(values) < 0):
+                raise UsageError(f"{option} needs three numbers in 0..1, such as {option} 0.485,0.456,0.406")
+        if self.std is not None and min(self.std) == 0:
+            raise UsageError("--std must be above 0")
+        if "." in self.arch and not self.arch.startswith("open_clip:"):
+            raise UsageError(f"--arch takes a bare architecture: type --arch {self.arch.partition('.')[0]}")
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    out: str
+    architecture: str
+    image_size: int
+    num_classes: int
+    weights_sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        head = f"{self.num_classes} classes" if self.num_classes else "no head"
+        verb = "reinforce build --teacher" if self.num_classes else "train adapt --model"
+        data = "--transfer NAME" if self.num_classes else "--data NAME"
+        return f"{self.out}: {self.architecture}, {self.image_size} px, {head}\nnext: {verb} {self.out} {data}"
+
+
+def import_model(config: ImportModelConfig) -> ImportedModel:
+    """Make a model directory of your own finetuned checkpoint."""
+    from reinforce.models import change_image_size, save_model
+    from reinforce.models.checkpoint import load_strictly, mismatch, read_checkpoint
+    from reinforce.models.foreign import fit_state, trained_model
+
+    out = Path(config.out)
+    if (out / "model.json").exists() and not config.overwrite:
+        raise OutputExistsError(out)
+    source = Path(config.weights)
+    state = read_checkpoint(source)
+    model, info = trained_model(config.arch, state, config.head_key)
+    state = fit_state(model, state, config.head_key)
+    if info.head == "none" and (problem := mismatch(model, state)):
+        raise ModelError(f"{source.name} does not fit {config.arch}: {problem}; if it has a classifier, add --head-key")
+    load_strictly(model, state, source.name)
+    info = _described(info, config, source)
+    model, info = change_image_size(model, info, config.image_size or info.image_size)
+    written = save_model(out, model, info)
+    return ImportedModel(
+        config.out, info.architecture, info.image_size, info.num_classes, written.provenance["weights_sha256"]
+    )
+
+
+def _described(info: ModelInfo, config: ImportModelConfig, source: Path) -> ModelInfo:
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    origin = {"source": source.name, "source_sha256": digest, **({"license": config.license} if config.license else {})}
+    changes: dict[str, Any] = {
+        "mean": config.mean,
+        "std": config.std,
+        "class_names": read_class_names(config.class_names, info.num_classes),
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(info, **given).with_provenance(**origin)
+
+
+def read_class_names(text: str | None, num_classes: int) -> tuple[str, ...] | None:
+    """ "a,b,c" or a text file with one name a line. Raises UsageError when their number is not the head's."""
+    if text is None:
+        return None
+    path = Path(text)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(names) != num_classes:
+        raise UsageError(f"--class-names gives {len(names)} names, the checkpoint's head has {num_classes} classes")
+    return names

@@ -1,0 +1,32 @@
+"""Encoders by name with a linear head on top: create, load, save, and feed them.
+
+A model is a plain `torch.nn.Module` whose `forward` maps normalised pixels (B, 3, P, P) to logits (B, C): timm's own
+module, or `OpenClipClassifier`. `ModelInfo` is what `model.json` says about it. open_clip is imported only when an
+"open_clip:..." name is asked for.
+"""
+
+from __future__ import annotations
+
+from reinforce.models.create import change_classes, change_image_size, create_model, find_directory, load_model
+from reinforce.models.directory import load_extra, save_model, weights_sha256
+from reinforce.models.heads import feature_dim, get_head, pooled_features, reset_head
+from reinforce.models.info import ModelInfo, numbered_class_names
+from reinforce.models.preprocess import Preprocess
+
+__all__ = [
+    "ModelInfo",
+    "Preprocess",
+    "change_classes",
+    "change_image_size",
+    "create_model",
+    "feature_dim",
+    "find_directory",
+    "get_head",
+    "load_extra",
+    "load_model",
+    "numbered_class_names",
+    "pooled_features",
+    "reset_head",
+    "save_model",
+    "weights_sha256",
+]

@@ -1,0 +1,140 @@
+"""A model directory: `model.safetensors` (encoder and classifier, timm's names), `model.json`, `extra.safetensors`.
+
+`timm.create_model(architecture, num_classes=C, checkpoint_path=".../model.safetensors", **model_args)` reloads it
+without this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from reinforce.errors import ModelError
+from reinforce.models import open_clip_encoder, timm_encoder
+from reinforce.models.checkpoint import load_strictly, read_checkpoint
+from reinforce.models.heads import get_head, has_head
+from reinforce.models.info import ModelInfo
+
+WEIGHTS, INFO, EXTRA = "model.safetensors", "model.json", "extra.safetensors"
+
+
+def save_model(directory: Path | str, module: nn.Module, info: ModelInfo,
+               extra: Mapping[str, Tensor] | None = None) -> ModelInfo:  # fmt: skip
+    """Write a model directory; returns the info as written, with weights_sha256 and library versions.
+
+    Each file is replaced atomically, model.json last: a reader meets the old model, the new one, or a ModelError that
+    says the two do not belong together. `extra` keeps tensors that are no part of the model (projections, averages).
+    Raises ModelError when the head has another number of classes than `info`.
+    """
+    _check_head(module, info)
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _plain(module.state_dict())
+    versions = {name: version(name) for name in ("torch", "timm")}
+    provenance = {**info.provenance, "weights_sha256": _state_sha256(state), "versions": versions}
+    written = replace(info, provenance=provenance)
+    if extra:
+        _replace_file(folder / EXTRA, save(_plain(extra)))
+    _replace_file(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
+    _replace_file(folder / INFO, written.dumps().encode())
+    return written
+
+
+def read_model(directory: Path | str) -> tuple[nn.Module, ModelInfo]:
+    """The module of a model directory, on the CPU, in eval mode, and its description.
+
+    Raises ModelError when it is none, when weights and model.json do not belong together, or the weights do not fit.
+    """
+    folder = Path(directory)
+    info = read_info(folder)
+    state = read_checkpoint(folder / WEIGHTS)
+    expected = info.provenance.get("weights_sha256")
+    if expected and _state_sha256(state) != expected:
+        raise ModelError(f"{folder}: {WEIGHTS} is not what {INFO} describes: copy or write the directory again")
+    model = _build(info)
+    load_strictly(model, state, str(folder / WEIGHTS))
+    return model.eval(), info
+
+
+def load_extra(directory: Path | str) -> dict[str, Tensor]:
+    """Tensors that `save_model` kept beside the model; empty when there are none."""
+    path = Path(directory) / EXTRA
+    return read_checkpoint(path) if path.exists() else {}
+
+
+def read_info(directory: Path) -> ModelInfo:
+    """model.json alone, without touching the weights. Raises ModelError."""
+    path = directory / INFO
+    if directory.is_file():
+        raise ModelError(f"{directory} is a file, a model is a directory: type reinforce import-model --arch NAME "
+                         f"--weights {directory} --out DIR")  # fmt: skip
+    if not path.is_file():
+        raise ModelError(f"{directory} is no model directory (no {INFO}): write one with reinforce import-model")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path} must hold one JSON object")
+    return ModelInfo.from_json(data)
+
+
+def weights_sha256(model: nn.Module | Path | str) -> str:
+    """Hash of the weights of a module or of a model directory, equal for both and for any file layout.
+
+    SHA-256 over the tensors in order of their names, each as the line "name dtype shape\\n" ("head.bias float32 10")
+    and its little-endian bytes.
+    """
+    if isinstance(model, nn.Module):
+        return _state_sha256(_plain(model.state_dict()))
+    return _state_sha256(read_checkpoint(Path(model) / WEIGHTS))
+
+
+def _state_sha256(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name]
+        shape = ",".join(str(n) for n in tensor.shape)
+        digest.update(f"{name} {str(tensor.dtype).removeprefix('torch.')} {shape}\n".encode())
+        data: NDArray[np.uint8] = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(data.data)
+    return digest.hexdigest()
+
+
+def _plain(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Contiguous CPU copies: tied weights would share memory, which safetensors refuses."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+
+
+def _build(info: ModelInfo) -> nn.Module:
+    if info.architecture.startswith(open_clip_encoder.PREFIX):
+        return open_clip_encoder.build(info.architecture, num_classes=info.num_classes, image_size=info.image_size)
+    timm_encoder.check_name(info.architecture)
+    return timm_encoder.build(info.architecture, num_classes=info.num_classes, model_args=info.model_args)
+
+
+def _check_head(module: nn.Module, info: ModelInfo) -> None:
+    outputs = get_head(module).out_features if has_head(module) else 0
+    if outputs != info.num_classes:
+        raise ModelError(f"the head has {outputs} outputs, model.json would name {info.num_classes} classes")
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,110 @@
+"""`model.json`: what must be known about the weights beside it to use them. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from reinforce.errors import ModelError, UsageError
+
+FORMAT = 1
+MODEL_ARGS = frozenset({"img_size", "global_pool", "drop_rate", "drop_path_rate", "output_stride"})
+"""What a model.json may hand to `timm.create_model`: nothing that names a file or an address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """One model directory's description; it checks itself. Raises ModelError."""
+
+    architecture: str
+    """A timm architecture ("fastvit_t8") or an open_clip pair ("open_clip:ViT-B-32/openai")."""
+    image_size: int
+    """Side of the square input, in px."""
+    format: int = FORMAT
+    """Version of this file's layout."""
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `timm.create_model` without which the weights do not fit."""
+    head: Literal["linear", "none"] = "linear"
+    """Classifier on top of the pooled feature, or none."""
+    feature: str = "avg"
+    """What the head sees (paper A.3): "cls" (ViT), "avg" (CNN), or the name of another pooling of the encoder."""
+    task: Literal["classification"] = "classification"
+    """What the head answers."""
+    class_names: tuple[str, ...] = ()
+    """Names of the C classes in the order of the logits; empty without a head."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Subtracted from RGB in 0..1."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """RGB is divided by it afterwards."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    """How a view of another size becomes the input."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where the weights come from: weights_sha256, licence, data, library versions."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Validation metrics, rates in 0..1."""
+
+    def __post_init__(self) -> None:
+        for problem, wrong in self._checks():
+            if wrong:
+                raise ModelError(f"model.json: {problem}")
+
+    def _checks(self) -> list[tuple[str, bool]]:
+        strange = sorted(set(self.model_args) - MODEL_ARGS)
+        return [
+            (f"format {self.format} is not {FORMAT}: upgrade reinforce-vision to read it", self.format != FORMAT),
+            (f"image_size {self.image_size} must be positive", self.image_size < 1),
+            (f"head '{self.head}' must be linear or none", self.head not in ("linear", "none")),
+            (f"task '{self.task}' must be classification", self.task != "classification"),
+            (f"interpolation '{self.interpolation}' must be bilinear or bicubic",
+             self.interpolation not in ("bilinear", "bicubic")),
+            ("a linear head needs class_names, no head must have none",
+             (self.head == "linear") != bool(self.class_names)),
+            ("class_names repeat", len(set(self.class_names)) != len(self.class_names)),
+            ("mean and std need three numbers, std above 0",
+             len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0),
+            (f"model_args may not set {', '.join(strange)}", bool(strange)),
+        ]  # fmt: skip
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def with_provenance(self, **entries: Any) -> ModelInfo:
+        """A copy that also says where the weights come from."""
+        return replace(self, provenance={**self.provenance, **entries})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ModelInfo:
+        """Unknown keys are ignored. Raises ModelError for missing or wrong ones."""
+        known = {f.name for f in fields(cls)}
+        values: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in data.items() if name in known
+        }
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ModelError(f"model.json is incomplete: {str(error).removeprefix('ModelInfo.')}") from error
+
+    def dumps(self) -> str:
+        return json.dumps(self.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def check_patches(name: str, image_size: int, patch_px: int) -> None:
+    """Raises UsageError, naming the nearest good sizes, when patches would not cover the image."""
+    if image_size > 0 and image_size % patch_px == 0:
+        return
+    low = max(image_size, 0) // patch_px * patch_px
+    good = " or ".join(f"--image-size {size}" for size in (low, low + patch_px) if size > 0)
+    raise UsageError(
+        f"{name} cuts images into patches of {patch_px} px, which do not cover {image_size} px: type {good}"
+    )
+
+
+def numbered_class_names(num_classes: int) -> tuple[str, ...]:
+    """("c0", "c1", ...): names for classes that nobody named."""
+    return tuple(f"c{index}" for index in range(num_classes))

