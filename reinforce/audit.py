@@ -1,0 +1,143 @@
+"""`reinforce verify`: is every byte what the manifest says; with --deep, are pixels and targets still true?"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.command import POSITIONAL, CommonOptions
+from reinforce.dataset import ReinforcedDataset, open_dataset
+from reinforce.errors import ReinforceError, UsageError
+from reinforce.store import STATE_OK, row_kl
+from reinforce.store import verify as verify_store
+
+if TYPE_CHECKING:
+    from reinforce.teacher import Teacher
+
+DEEP_UNITS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig(CommonOptions):
+    store: str = field(metadata=POSITIONAL)
+    """The store."""
+    level: Literal["quick", "sampled", "full"] = "full"
+    """quick: names and sizes; sampled: also some hashes; full: every hash, every chunk decoded."""
+    deep: bool = False
+    """Also replay probe views and recompute targets with the teacher."""
+    repair: bool = False
+    """Drop damaged units, so that `reinforce build --resume` recomputes just these."""
+    transfer: str | None = None
+    """Where the transfer set lies, for --deep; by default as registered."""
+    teacher: str | None = None
+    """Where the teacher lies, for --deep; by default the name in the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    store: str
+    level: str
+    problems: list[str]
+    checks: list[str]
+    repaired: bool
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.ok else 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "level": self.level,
+            "problems": self.problems,
+            "checks": self.checks,
+            "repaired": self.repaired,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.store}: {'ok' if self.ok else f'{len(self.problems)} problems'} (level {self.level})"]
+        lines += [f"  {line}" for line in (*self.checks, *self.problems)]
+        if self.repaired:
+            lines.append("next: the damaged units are dropped; reinforce build ... --resume recomputes them")
+        elif self.problems:
+            lines.append(f"next: reinforce verify {self.store} --repair")
+        return "\n".join(lines)
+
+
+def verify(config: VerifyConfig) -> VerifyReport:
+    """Check a store against its manifest; exit status 1 where anything differs."""
+    report = verify_store(Path(config.store), config.level, repair=config.repair)
+    problems = list(report.problems)
+    checks: list[str] = []
+    if config.deep and not problems:
+        checks, problems = _deep(config)
+    return VerifyReport(
+        store=config.store,
+        level=config.level,
+        problems=problems,
+        checks=checks,
+        repaired=config.repair and bool(report.problems),
+    )
+
+
+def _deep(config: VerifyConfig) -> tuple[list[str], list[str]]:
+    checks: list[str] = []
+    problems: list[str] = []
+    dataset = open_dataset(config.store, config.transfer)
+    for check in (_check_pixels, _check_targets):
+        try:
+            checks.append(check(dataset, config))
+        except ReinforceError as error:
+            problems.append(str(error))
+    return checks, problems
+
+
+def _check_pixels(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
+    report = dataset.check_replay(num=sys.maxsize, exact=True)
+    return f"pixels: {report.describe()}"
+
+
+def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
+    """Run the teacher again on the first batch of some units; the stored targets must be within the promise."""
+    from reinforce.teacher import Teacher
+
+    plan = dataset.store.plan
+    teacher = Teacher(
+        config.teacher or plan["teacher"]["name"],
+        device=config.device,
+        threads=plan["threads"],
+        dtype=plan["environment"]["dtype"],
+        batch_size=plan["batch_size"],
+    )
+    if teacher.describe()["weights_sha256"] != plan["teacher"]["weights_sha256"]:
+        raise UsageError(f"'{teacher.name}' has other weights than the store's teacher: type --teacher DIRECTORY")
+    units = np.unique(np.linspace(0, len(plan["units"]) - 1, DEEP_UNITS).astype(int))
+    kl = np.concatenate([_recomputed_kl(dataset, teacher, int(unit)) for unit in units])
+    promise = plan["promise"]
+    line = f"targets: {len(kl)} recomputed, mean KL {kl.mean():.2g}, worst {kl.max():.2g}"
+    if kl.mean() > promise["max_kl"]:
+        raise ReinforceError(f"{line}: above the promised {promise['max_kl']:g}")
+    return line
+
+
+def _recomputed_kl(dataset: ReinforcedDataset, teacher: Teacher, unit: int) -> NDArray[np.float64]:
+    """KL of the stored targets of the unit's first teacher batch to what the teacher says now."""
+    store, replayer = dataset.store, dataset.replayer(unit)
+    num_rows = len(replayer.keys)
+    view, row = np.divmod(np.arange(min(teacher.batch_size, num_rows * store.num_views)), num_rows)
+    is_ok = dataset.states[unit * store.unit_rows + row] == STATE_OK
+    images = np.zeros((len(row), dataset.size_px, dataset.size_px, 3), np.uint8)
+    for i in np.flatnonzero(is_ok):
+        images[i] = replayer.view(int(row[i]), int(view[i]))
+    planes = [store.read_targets(unit, v) for v in range(int(view[-1]) + 1)]
+    stored = np.stack([planes[v][r] for v, r in zip(view, row, strict=True)])
+    return row_kl(teacher.logits(images)[is_ok], stored[is_ok], store.temperature)

@@ -1,0 +1,209 @@
+"""`reinforce build`: run a teacher once over a transfer set under N views and keep its compressed logits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from reinforce import catalog
+from reinforce.command import OutputOptions
+from reinforce.data import Listing, check_keys_match
+from reinforce.errors import (
+    BuildError,
+    CorruptStoreError,
+    EnvironmentMismatchError,
+    OutputExistsError,
+    StoppedError,
+    UsageError,
+)
+from reinforce.inspect_store import StoreSummary, summarize
+from reinforce.job import Ledger, Owner, Share
+from reinforce.plan import Inputs, PlanEstimate, TargetOptions, check_request, draft_plan, estimate
+from reinforce.progress import Progress, human_bytes
+from reinforce.store import (
+    MANIFEST,
+    PLAN,
+    PROBES,
+    LocalObjects,
+    UnfinishedStore,
+    create_store,
+    finalize,
+    write_probes,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig(TargetOptions, OutputOptions):
+    out: str | None = None
+    """Store to write; by default the transfer set's name + .zarr."""
+    shard: str | None = None
+    """Compute only part i of n, as i/n; the parts join one store and may run anywhere, at any time."""
+    engine: Literal["local", "ray"] = "local"
+    """Who computes the units."""
+    mixed_environment: bool = False
+    """Let another environment continue a store: its bytes then depend on who computed what."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overwrite and self.resume:
+            raise UsageError("--overwrite and --resume contradict each other: type one of them")
+        if self.engine == "ray":
+            raise UsageError("--engine ray is not there yet: type --shard i/n under your scheduler instead")
+        parse_share(self.shard)
+
+    @property
+    def path(self) -> Path:
+        if self.out is not None:
+            return Path(self.out)
+        return Path(f"{Path(self.transfer.rstrip('/')).name.split('.')[0] or 'store'}.zarr")
+
+
+def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
+    """Run a teacher once over a transfer set and keep its compressed logits.
+
+    Killed at any moment it continues with --resume, and the store has the same bytes as if it had not been.
+    """
+    objects = LocalObjects(config.path)
+    _clear_way(config, objects)
+    inputs = Inputs(config)
+    if config.dry_run:
+        return estimate(inputs, draft_plan(inputs, inputs.freeze()))
+    if not (objects.exists(PLAN) and objects.exists(PROBES)):
+        _create(config, inputs, objects)
+    plan = json.loads(objects.get(PLAN))
+    check_request(plan, inputs)
+    if not objects.exists(MANIFEST):
+        _check_environment(config, plan, inputs.environment())
+        _run(config, inputs, objects, plan)
+    if objects.exists(MANIFEST) or len(Ledger(objects, len(plan["units"]), Owner.here()).done()) == len(plan["units"]):
+        finalize(objects, plan)
+    catalog.remember_location(plan["transfer"]["digest"], inputs.location)
+    return summarize(config.path)
+
+
+def parse_share(text: str | None) -> Share:
+    """ "i/n" -> which units; i counts from 0 or from 1 (n/n is 0/n)."""
+    if text is None:
+        return Share()
+    try:
+        index, count = (int(part) for part in text.split("/"))
+        if not 0 <= index <= count or count < 1:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"--shard takes i/n such as 1/4, not '{text}'") from None
+    return Share(index % count, count)
+
+
+def _clear_way(config: BuildConfig, objects: LocalObjects) -> None:
+    """Nothing is overwritten silently, and nothing but a store is ever removed."""
+    path = config.path
+    if not path.exists():
+        return
+    is_store = objects.exists(PLAN) or (path / "zarr.json").exists() or not any(path.iterdir())
+    if not is_store:
+        raise OutputExistsError(path, "it is not a store; type --out to write elsewhere")
+    if config.overwrite:
+        shutil.rmtree(path)
+    elif objects.exists(MANIFEST) and not config.resume:
+        raise OutputExistsError(path)
+    elif objects.exists(PLAN) and not (config.resume or config.shard):
+        raise OutputExistsError(path, "it is unfinished; type --resume to continue it or --overwrite to start again")
+
+
+def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
+    draft = draft_plan(inputs, inputs.freeze())
+    needed, free = estimate(inputs, draft).bytes, shutil.disk_usage(_existing_parent(config.path)).free
+    if needed > free:
+        raise BuildError(
+            f"the store needs {human_bytes(needed)} and {human_bytes(free)} are free: "
+            "free some, or type fewer --views or a larger --max-kl"
+        )
+    create_store(objects, draft.plan, draft.codec, draft.samples)
+    write_probes(objects, draft.fingerprint.kept, draft.fingerprint.to_json())
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in [path, *path.absolute().parents] if parent.exists())
+
+
+def _check_environment(config: BuildConfig, plan: dict[str, Any], here: dict[str, Any]) -> None:
+    planned = plan["environment"]
+    differing = [f"{name} {planned.get(name)} -> {here[name]}" for name in here if planned.get(name) != here[name]]
+    if differing and not config.mixed_environment:
+        raise EnvironmentMismatchError(
+            f"this is another environment than the plan's ({', '.join(differing)}): "
+            "continue there, or type --mixed-environment to give up equal bytes"
+        )
+
+
+def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[str, Any]) -> None:
+    from reinforce.engine.feed import UnitRenderer, ViewFeed
+    from reinforce.engine.local import UnitRunner, choose_workers
+    from reinforce.teacher import fix_arithmetic
+
+    fix_arithmetic(plan["threads"])
+    unfinished = UnfinishedStore(objects)
+    schema, listing = unfinished.schema, _stored_listing(unfinished)
+    check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)
+    ledger = Ledger(objects, schema.num_units, Owner.here())
+    done = set(ledger.done())
+    todo = [unit for unit in parse_share(config.shard).units(schema.num_units) if unit not in done]
+    renderer = UnitRenderer(
+        inputs.source,
+        listing,
+        inputs.policy,
+        schema.units,
+        schema.num_views,
+        plan["batch_size"],
+        config.unit_budget_mb << 20,
+    )
+    keys = [listing.keys[start:stop] for _, start, stop in schema.units]
+    runner = UnitRunner(inputs.teacher, schema, unfinished.codec(), ledger, keys, plan["promise"]["max_kl"])
+    total, left = (schema.num_views * count for count in (schema.num_samples, sum(len(keys[unit]) for unit in todo)))
+    workers = choose_workers(config.workers, left, inputs.teacher.device.type)
+    started = time.time()
+    try:
+        with Progress("build", total, unit="views", initial=total - left, quiet=config.quiet) as progress:
+            runner.run(ViewFeed(renderer, ledger, todo), workers, progress)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"stopped with {len(ledger.done())} of {schema.num_units} units done: type the same command "
+            "with --resume to continue"
+        ) from None
+    finally:
+        ledger.release()
+        _book(config.path, inputs, started, len(ledger.done()) - len(done))
+
+
+def _stored_listing(store: UnfinishedStore) -> Listing:
+    """The frozen listing, from the store: reading every image again would cost as much as the first time."""
+    samples, transfer = store.samples(), store.plan["transfer"]
+    listing = Listing.from_columns(
+        shard_names=[shard["name"] for shard in transfer["shards"]],
+        shard_sizes=[shard["samples"] for shard in transfer["shards"]],
+        keys=samples.keys,
+        sha64=samples.sha64,
+        num_bytes=[0] * len(samples.keys),
+        width=samples.width,
+        height=samples.height,
+    )
+    if listing.digest != transfer["digest"]:
+        raise CorruptStoreError("the store's samples are not the plan's: type --overwrite to build it again")
+    return listing
+
+
+def _book(store: Path, inputs: Inputs, started: float, num_units: int) -> None:
+    """A line in the store's run log, beside it: what a store holds is free of times and devices."""
+    record = {
+        "verb": "build",
+        "started": started,
+        "seconds": time.time() - started,
+        "units": num_units,
+        "device": str(inputs.teacher.device),
+    }
+    with Path(f"{store}.runs.jsonl").open("a") as log:
+        log.write(json.dumps(record) + "\n")

@@ -1,0 +1,77 @@
+"""A few hundred views through the teacher before a build: what its logits look like, and what a view costs here.
+
+R = rows, C = classes
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.errors import BuildError, UndecodableImageError
+from reinforce.views import UnitReplayer
+
+if TYPE_CHECKING:
+    from reinforce.teacher import Teacher
+
+MAX_VIEWS = 512
+SHARE = 0.05
+"""No more than this share of a small build is spent on calibration."""
+VIEWS_PER_IMAGE = 4
+
+
+@dataclass(frozen=True)
+class Calibration:
+    logits: NDArray[np.float32]
+    """(R, C), of views spread over the transfer set."""
+    teacher_seconds_per_view: float
+    replay_seconds_per_view: float
+
+
+def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: int) -> Calibration:
+    """Logits of some hundred views, evenly spread over units and rows, and what they cost here."""
+    pairs = _spread_pairs(units, views)
+    batches = [pairs[start : start + teacher.batch_size] for start in range(0, len(pairs), teacher.batch_size)]
+    parts, replay, forward, num_views = [], 0.0, 0.0, 0
+    for batch in batches:
+        began = time.perf_counter()
+        images = _render(units, batch)
+        rendered = time.perf_counter()
+        if not len(images):
+            continue
+        parts.append(teacher.logits(images))
+        replay, forward = replay + rendered - began, forward + time.perf_counter() - rendered
+        num_views += teacher.batch_size
+    if not parts:
+        raise BuildError("none of the images that were tried can be decoded: look at the transfer set")
+    logits = np.concatenate(parts)
+    return Calibration(logits[np.isfinite(logits).all(1)], forward / num_views, replay / sum(map(len, parts)))
+
+
+def _spread_pairs(units: Sequence[UnitReplayer], views: int) -> list[tuple[int, int, int]]:
+    """(unit, row, view) triples, a few views of each image."""
+    total = sum(len(unit.keys) for unit in units)
+    per_image = min(views, VIEWS_PER_IMAGE)
+    num_images = max(1, min(MAX_VIEWS, int(SHARE * total * views)) // per_image)
+    starts = np.cumsum([0, *(len(unit.keys) for unit in units)])
+    samples = np.unique(np.linspace(0, total - 1, num_images).round().astype(int))
+    pairs = []
+    for i, sample in enumerate(samples.tolist()):
+        unit = int(np.searchsorted(starts, sample, side="right")) - 1
+        pairs += [(unit, sample - int(starts[unit]), (i + j) % views) for j in range(per_image)]
+    return pairs
+
+
+def _render(units: Sequence[UnitReplayer], pairs: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
+    images = []
+    for unit, row, view in pairs:
+        try:
+            images.append(units[unit].view(row, view))
+        except UndecodableImageError:
+            continue
+    return np.stack(images) if images else np.empty((0,), np.uint8)

@@ -1,0 +1,31 @@
+"""The `reinforce` command: verbs in pipeline order, imported when called."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from reinforce import __version__
+from reinforce.command import LazyGroup, run_group
+
+VERBS = {
+    "import-model": ("reinforce.import_model:import_model", "Make a model directory of your own finetuned checkpoint."),
+    "plan": ("reinforce.plan:plan", "Say what a build will cost before it runs."),
+    "build": ("reinforce.build:build", "Run a teacher once over a transfer set and keep its logits."),
+    "verify": ("reinforce.audit:verify", "Check a store against its manifest, pixels and teacher."),
+    "inspect": ("reinforce.inspect_store:inspect", "Print what a store holds."),
+    "list": ("reinforce.list_names:list_names", "List the models and data that the catalog knows."),
+}
+
+command = click.version_option(__version__)(
+    LazyGroup(
+        "reinforce",
+        verbs=VERBS,
+        help="Cache a teacher's logits over stored views of a transfer set, once, for every student.",
+    )
+)
+
+
+def main() -> None:
+    sys.exit(run_group(command))

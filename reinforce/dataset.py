@@ -1,0 +1,212 @@
+"""The join of a store's targets and the pixels that they belong to: what distilling, auditing and your loop iterate.
+
+    B = batch, S = size_px, C = classes, V = views, U = rows a unit
+
+    dataset = open_dataset("cc3m.zarr")
+    for rows in np.array_split(dataset.epoch_order(epoch=0, seed=0), steps):
+        batch = dataset.load(rows, epoch=0)         # batch.images (B, S, S, 3) uint8, batch.logits (B, C) float32
+
+Every encoded image is hashed when it is read and must be the one that the teacher saw.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce import catalog
+from reinforce.data import ImageSource, UnitImages, check_keys_match, open_source
+from reinforce.errors import MissingDataError, StoreError, UsageError
+from reinforce.store import STATE_OK, Store
+from reinforce.views import DriftReport, Fingerprint, UnitReplayer, ViewPolicy
+from reinforce.views import check as check_fingerprint
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+WINDOW_UNITS = 8
+HELD_OUT_SHARE = 20
+HELD_OUT_ROWS = 4096
+REPLAYER_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    images: NDArray[np.uint8]
+    """(B, S, S, 3), the replayed views."""
+    logits: NDArray[np.float32]
+    """(B, C), the decoded targets of just these views."""
+    rows: NDArray[np.int64]
+    """(B,), row ids in the store."""
+    views: NDArray[np.int64]
+    """(B,), view indices."""
+
+
+class ReinforcedDataset:
+    """Random access to (view, target) pairs by row and epoch. Picklable: spawn-safe workers reopen the files.
+
+    Epoch e sees view (e + unit) mod V of a sample, so that one chunk per unit is read per epoch.
+    """
+
+    def __init__(self, store: Store, source: ImageSource) -> None:
+        """Raises TransferMismatchError where the source lists other samples than the store."""
+        self.store = store
+        self.source = source
+        self.policy = ViewPolicy.from_json(store.policy_json)
+        self.shard_starts = _check_source(store, source)
+        self.sha64 = store.sha64()
+        self.states = store.states()
+        self._planes: OrderedDict[tuple[int, int], NDArray[np.float32]] = OrderedDict()
+        self._replayers: OrderedDict[int, UnitReplayer] = OrderedDict()
+
+    @property
+    def num_samples(self) -> int:
+        """Rows that have a target."""
+        return int((self.states == STATE_OK).sum())
+
+    @property
+    def num_views(self) -> int:
+        return self.store.num_views
+
+    @property
+    def num_classes(self) -> int:
+        return self.store.num_classes
+
+    @property
+    def size_px(self) -> int:
+        return self.policy.size_px
+
+    def held_out(self) -> NDArray[np.int64]:
+        """Rows kept from training, to choose the best student without labels: whole units where there are 20 or more
+        (at most about 4,096 rows), else every twentieth row."""
+        num_units, unit_rows = self.store.num_units, self.store.unit_rows
+        if num_units < HELD_OUT_SHARE:
+            rows = np.flatnonzero(self.states == STATE_OK)
+            return rows[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE] if len(rows) >= HELD_OUT_SHARE else rows[:0]
+        count = max(1, min(num_units // HELD_OUT_SHARE, HELD_OUT_ROWS // unit_rows))
+        units = (np.arange(count) * num_units + num_units // 2) // count
+        return np.concatenate([self._unit_ok_rows(unit) for unit in units.tolist()])
+
+    def epoch_order(self, epoch: int, seed: int = 0, window: int = WINDOW_UNITS) -> NDArray[np.int64]:
+        """Every training row once: units in random order, rows shuffled within windows of `window` units.
+
+        A function of (store, epoch, seed, window) alone: neither ranks nor workers change it. Ranks take strided
+        subsets of its batches.
+        """
+        stream = np.random.Philox(key=[seed, 0x6F72646572], counter=[0, epoch, 0, 0])
+        order = np.argsort(stream.random_raw(self.store.num_units), kind="stable")
+        held_out = self.held_out()
+        parts = []
+        for start in range(0, len(order), window):
+            rows = np.concatenate([self._unit_ok_rows(unit) for unit in order[start : start + window].tolist()])
+            rows = rows[~np.isin(rows, held_out)]
+            parts.append(rows[np.argsort(stream.random_raw(len(rows)), kind="stable")])
+        return np.concatenate(parts)
+
+    def view_index(self, rows: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        return (epoch + rows // self.store.unit_rows) % self.num_views
+
+    def load(self, rows: NDArray[np.int64], epoch: int) -> Batch:
+        """The views and targets of some rows in this epoch. Raises TransferMismatchError for an image whose bytes
+        changed, CorruptStoreError for a damaged object."""
+        rows = np.asarray(rows, np.int64)
+        views = self.view_index(rows, epoch)
+        images = np.empty((len(rows), self.size_px, self.size_px, 3), np.uint8)
+        logits = np.empty((len(rows), self.num_classes), np.float32)
+        for i, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
+            unit, local = divmod(row, self.store.unit_rows)
+            images[i] = self.replayer(unit).view(local, view)
+            logits[i] = self._plane(unit, view)[local]
+        return Batch(images, logits, rows, views)
+
+    def replayer(self, unit: int) -> UnitReplayer:
+        """Renders the views of one unit's rows from their (hash-checked) encoded images."""
+        return _remember(self._replayers, unit, 2 * WINDOW_UNITS, partial(self._open_replayer, unit))
+
+    def images(self, unit: int) -> UnitImages:
+        """The unit's encoded images, each checked against the hash in the store when it is read."""
+        shard, start, stop = self.store.units[unit]
+        keys = tuple(self.store.keys(start, stop))
+        return UnitImages(self.source, shard, start - int(self.shard_starts[shard]), keys, self.sha64[start:stop])
+
+    def check_replay(self, num: int = 16, exact: bool = False) -> DriftReport:
+        """Replay some of the store's probe views here. Raises ReplayDriftError naming the stage that differs."""
+        probes = self.store.probes()
+        if probes is None:
+            raise StoreError(f"{self.store.name} has no probe views: build it again")
+        return check_fingerprint(Fingerprint.from_json(*probes), self.replayer, num=num, exact=exact)
+
+    def _open_replayer(self, unit: int) -> UnitReplayer:
+        images = self.images(unit)
+        return UnitReplayer(self.policy, images.keys, images.read, REPLAYER_BYTES)
+
+    def _plane(self, unit: int, view: int) -> NDArray[np.float32]:
+        read = partial(self.store.read_targets, unit, view)
+        return _remember(self._planes, (unit, view), 2 * WINDOW_UNITS, read)
+
+    def _unit_ok_rows(self, unit: int) -> NDArray[np.int64]:
+        start = unit * self.store.unit_rows
+        return start + np.flatnonzero(self.states[start : start + self.store.unit_rows] == STATE_OK)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_planes": OrderedDict(), "_replayers": OrderedDict()}
+
+
+def open_dataset(cache: str | Path, transfer: str | None = None) -> ReinforcedDataset:
+    """Open a finished store with the transfer set that it was built from.
+
+    Args:
+        cache: the store.
+        transfer: where the transfer set lies; by default what the catalog knows for the store's digest or name.
+
+    Raises:
+        StoreError: the store is missing, unfinished or damaged.
+        MissingDataError: nobody knows where the transfer set lies.
+        TransferMismatchError: it lists other samples than the store.
+    """
+    store = Store.open(cache)
+    return ReinforcedDataset(store, open_source(_transfer_location(store, transfer)))
+
+
+def _transfer_location(store: Store, transfer: str | None) -> str:
+    if transfer is not None:
+        return str(catalog.resolve_data(transfer).path)
+    record = store.plan["transfer"]
+    location = catalog.locate(record["digest"])
+    if location is not None:
+        return location
+    try:
+        return str(catalog.resolve_data(record["name"]).path)
+    except UsageError:
+        raise MissingDataError(
+            f"the store's transfer set '{record['name']}' is not known here: type --transfer PATH, "
+            f'or add it to reinforce.toml: [data] {record["name"]} = "/path"'
+        ) from None
+
+
+def _check_source(store: Store, source: ImageSource) -> NDArray[np.int64]:
+    """Position of each shard's first sample. Compares keys and their order, not yet bytes."""
+    shards = store.plan["transfer"]["shards"]
+    starts = np.cumsum([0, *(shard["samples"] for shard in shards)])
+    keys = [store.keys(start, stop) for start, stop in pairwise(starts.tolist())]
+    check_keys_match(source, keys, is_whole=store.plan.get("limit") is None)
+    return starts
+
+
+def _remember(cache: OrderedDict[K, T], key: K, limit: int, make: Callable[[], T]) -> T:
+    """Least-recently-used memory of `limit` things."""
+    if key in cache:
+        cache.move_to_end(key)
+    else:
+        cache[key] = make()
+        while len(cache) > limit:
+            cache.popitem(last=False)
+    return cache[key]

@@ -1,0 +1,109 @@
+"""Claimed units as teacher batches: the decoding side of a build, in this process or in spawned ones.
+
+    B = views a batch, S = size_px, V = views an image
+
+A unit's (view, row) pairs are numbered view by view and cut into batches that never cross the unit: a mixing partner's
+view is then at hand. An undecodable image keeps its places, as zeros, so that nothing shifts.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from reinforce.data import ImageSource, Listing, UnitImages
+from reinforce.errors import UndecodableImageError
+from reinforce.job import Ledger
+from reinforce.views import UnitReplayer, ViewPolicy
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    unit: int
+    start: int
+    """Number of the first pair within the unit: view * rows + row."""
+    images: torch.Tensor
+    """(B, S, S, 3) uint8."""
+    is_last: bool
+    skipped: dict[int, str] = field(default_factory=dict)
+    """Rows met in this batch whose image cannot be decoded, with the reason."""
+
+
+@dataclass(frozen=True)
+class UnitRenderer:
+    """Renders the views of any unit of a plan. Picklable."""
+
+    source: ImageSource
+    listing: Listing
+    policy: ViewPolicy
+    units: Sequence[Sequence[int]]
+    """[shard, start, stop] of each unit, in positions of the listing."""
+    views: int
+    batch_size: int
+    """Views a batch."""
+    budget_bytes: int
+
+    def replayer(self, unit: int) -> UnitReplayer:
+        shard, start, stop = self.units[unit]
+        images = UnitImages.of(self.source, self.listing, shard, start, stop)
+        return UnitReplayer(self.policy, images.keys, images.read, self.budget_bytes)
+
+    def batches(self, unit: int) -> Iterator[ViewBatch]:
+        replayer, size = self.replayer(unit), self.policy.size_px
+        num_rows = len(replayer.keys)
+        total = num_rows * self.views
+        for start in range(0, total, self.batch_size):
+            stop = min(start + self.batch_size, total)
+            images, skipped = np.zeros((stop - start, size, size, 3), np.uint8), {}
+            for pair in range(start, stop):
+                view, row = divmod(pair, num_rows)
+                try:
+                    images[pair - start] = replayer.view(row, view)
+                except UndecodableImageError as error:
+                    skipped[row] = str(error)
+            yield ViewBatch(unit, start, torch.from_numpy(images), stop == total, skipped)
+
+
+class ViewFeed(IterableDataset[ViewBatch]):
+    """Every unit whose claim is won, in order; each worker starts at another place and all try all."""
+
+    def __init__(self, renderer: UnitRenderer, ledger: Ledger, units: Sequence[int]) -> None:
+        self.renderer, self.ledger, self.todo = renderer, ledger, list(units)
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        info = get_worker_info()
+        worker, num_workers = (info.id, info.num_workers) if info else (0, 1)
+        for unit in self.todo[worker::num_workers] + [u for i, u in enumerate(self.todo) if i % num_workers != worker]:
+            if self.ledger.claim(unit):
+                yield from self.renderer.batches(unit)
+
+
+def open_feed(feed: ViewFeed, workers: int) -> Iterator[ViewBatch]:
+    """Iterate a feed in this process (0 workers) or in spawned ones, a few batches ahead."""
+    if workers == 0:
+        return iter(feed)
+    loader = DataLoader(
+        feed,
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="spawn",
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_interrupts,
+        prefetch_factor=4,
+    )
+    return iter(loader)
+
+
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the builder alone answers it and ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,129 @@
+"""Units computed on this machine: one teacher process per device, decoding workers beside it.
+
+B = batch, V = views, U = rows a unit, C = classes
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.engine.feed import ViewBatch, ViewFeed, open_feed
+from reinforce.errors import BuildError, NonFiniteTargetError
+from reinforce.job import Ledger
+from reinforce.progress import Progress, human_bytes
+from reinforce.store import FidelityStats, Schema, SkippedRow, TargetCodec, commit_unit, decode_unit, encode_unit
+
+if TYPE_CHECKING:
+    from reinforce.teacher import Teacher
+
+FEW_VIEWS = 2000
+"""Fewer views than this are rendered sooner in this process than in workers that must first start."""
+MAX_WORKERS = 16
+
+
+@dataclass
+class UnitTargets:
+    """Targets of a unit as its batches come in."""
+
+    logits: NDArray[np.float32]
+    """(V, U, C); zeros where there is nothing."""
+    skipped: dict[int, str] = field(default_factory=dict)
+
+
+class UnitRunner:
+    """Turns the batches of a feed into committed units."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        schema: Schema,
+        codec: TargetCodec,
+        ledger: Ledger,
+        unit_keys: Sequence[Sequence[str]],
+        max_kl: float,
+    ) -> None:
+        """`unit_keys[u]` are the keys of unit u's rows; `max_kl` is the promise."""
+        self.teacher, self.schema, self.codec, self.ledger = teacher, schema, codec, ledger
+        self.unit_keys, self.max_kl = unit_keys, max_kl
+        self.open_units: dict[int, UnitTargets] = {}
+        self.bytes_written = 0
+
+    def run(self, feed: ViewFeed, workers: int, progress: Progress) -> None:
+        started, waited = time.monotonic(), 0.0
+        batches = open_feed(feed, workers)
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            waited += time.monotonic() - asked
+            if batch is None:
+                return
+            self.add(batch)
+            share = waited / max(time.monotonic() - started, 1e-9)
+            progress.update(len(batch.images), wait=f"{100 * share:.0f}%", written=human_bytes(self.bytes_written))
+
+    def add(self, batch: ViewBatch) -> None:
+        """Run the teacher on a batch; commit the unit with its last one."""
+        schema = self.schema
+        empty = np.zeros((schema.num_views, schema.unit_rows, schema.num_classes), np.float32)
+        unit = self.open_units.setdefault(batch.unit, UnitTargets(empty))
+        unit.skipped |= batch.skipped
+        view, row = np.divmod(batch.start + np.arange(len(batch.images)), schema.unit_size(batch.unit))
+        logits = self.teacher.logits(batch.images.numpy())
+        is_ok = ~np.isin(row, list(unit.skipped))
+        self._check_finite(logits, is_ok, batch.unit, row, view)
+        unit.logits[view[is_ok], row[is_ok]] = logits[is_ok]
+        if batch.is_last:
+            self._commit(batch.unit, self.open_units.pop(batch.unit))
+
+    def _check_finite(
+        self,
+        logits: NDArray[np.float32],
+        is_ok: NDArray[np.bool_],
+        unit: int,
+        row: NDArray[np.int64],
+        view: NDArray[np.int64],
+    ) -> None:
+        bad = np.flatnonzero(is_ok & ~np.isfinite(logits).all(1))
+        if len(bad):
+            key = self.unit_keys[unit][row[bad[0]]]
+            raise NonFiniteTargetError(
+                f"the teacher gave NaN or infinity for '{key}', view {view[bad[0]]}: "
+                "type --dtype float32, or remove the image"
+            )
+
+    def _commit(self, index: int, unit: UnitTargets) -> None:
+        schema = self.schema
+        files = encode_unit(schema, self.codec, index, unit.logits)
+        rows = [row for row in range(schema.unit_size(index)) if row not in unit.skipped]
+        decoded = decode_unit(schema, self.codec, index, files)
+        fidelity = FidelityStats.measure(
+            unit.logits[:, rows].reshape(-1, schema.num_classes),
+            decoded[:, rows].reshape(-1, schema.num_classes),
+            schema.temperature,
+        )
+        if rows and fidelity.kl_mean > self.max_kl:
+            raise BuildError(
+                f"unit {index} has a mean KL of {fidelity.kl_mean:.2g} with {self.codec.name}, above --max-kl "
+                f"{self.max_kl:g}: type --codec fp16 --overwrite, or a larger --max-kl"
+            )
+        keys = self.unit_keys[index]
+        skipped = [SkippedRow(row, keys[row], reason) for row, reason in sorted(unit.skipped.items())]
+        commit_unit(self.ledger.objects, schema, index, files, fidelity, skipped)
+        self.bytes_written += sum(len(data) for data in files.values())
+
+
+def choose_workers(asked: int, total_views: int, device: str) -> int:
+    """Decoding processes: as asked, or none for little work, few beside a CPU teacher, many beside a GPU."""
+    if asked >= 0:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if total_views < FEW_VIEWS:
+        return 0
+    return max(1, cores // 2) if device == "cpu" else max(1, min(MAX_WORKERS, cores - 1))

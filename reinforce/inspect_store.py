@@ -1,0 +1,133 @@
+"""`reinforce inspect`: what a store holds, at which fidelity, from which teacher and images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reinforce.command import POSITIONAL, TalkOptions
+from reinforce.progress import human_bytes
+from reinforce.store import MANIFEST, LocalObjects, Store, UnfinishedStore
+
+SKIPPED_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig(TalkOptions):
+    store: str = field(metadata=POSITIONAL)
+    """The store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSummary:
+    """What `inspect` and `build` print."""
+
+    path: str
+    status: str
+    """complete, or unfinished."""
+    samples: int
+    views: int
+    classes: int
+    target: str
+    units: int
+    units_done: int
+    skipped: int
+    skipped_samples: list[dict[str, Any]]
+    """key and reason of every image that has no target."""
+    bytes: int
+    certificate: dict[str, Any] | None
+    manifest_digest: str | None
+    teacher: dict[str, Any]
+    transfer: dict[str, Any]
+    policy: str
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.path}: {self.status}, {human_bytes(self.bytes)}",
+            f"  {self.samples} samples x {self.views} views (policy {self.policy}), "
+            f"{self.target} of {self.classes} classes",
+            f"  teacher   {self.teacher['name']}, {self.teacher['architecture']} "
+            f"({self.teacher['weights_sha256'][:12]})",
+            f"  transfer  {self.transfer['name']} ({self.transfer['digest'][:12]})",
+        ]
+        if self.certificate is not None:
+            lines.append(_certificate_line(self.certificate))
+        if self.skipped:
+            lines.append(f"  skipped   {self.skipped} images:")
+            lines += [f"    {item['key']}: {item['reason']}" for item in self.skipped_samples[:SKIPPED_SHOWN]]
+            if self.skipped > SKIPPED_SHOWN:
+                lines.append(f"    ... and {self.skipped - SKIPPED_SHOWN} more (--json lists all)")
+        return "\n".join([*lines, self._next_line()])
+
+    def _next_line(self) -> str:
+        if self.status == "complete":
+            return f"next: train distill --cache {self.path}"
+        return f"next: {self.units_done} of {self.units} units are done; reinforce build ... --resume continues"
+
+
+def inspect(config: InspectConfig) -> StoreSummary:
+    """Print what a store holds: samples, views, teacher, fidelity, size, skipped images."""
+    return summarize(Path(config.store))
+
+
+def summarize(path: Path) -> StoreSummary:
+    """Of a finished or an unfinished store. Raises MissingStoreError, CorruptStoreError."""
+    objects = LocalObjects(path)
+    if objects.exists(MANIFEST):
+        return _summarize_finished(path, Store.open(objects))
+    unfinished = UnfinishedStore(objects)
+    markers = unfinished.markers()
+    skipped = [{"key": row.key, "reason": row.reason} for marker in markers for row in marker.skipped]
+    num_bytes = sum(size for _, size in objects.list() if size > 0)
+    return _summary(path, unfinished.plan, "unfinished", len(markers), skipped, num_bytes)
+
+
+def _summarize_finished(path: Path, store: Store) -> StoreSummary:
+    manifest = store.manifest
+    skipped = [{"key": row["key"], "reason": row["reason"]} for row in manifest.skipped]
+    num_bytes = manifest.num_bytes + len(manifest.to_bytes())
+    return _summary(
+        path, store.plan, "complete", store.num_units, skipped, num_bytes, dict(manifest.certificate), manifest.digest
+    )
+
+
+def _summary(
+    path: Path,
+    plan: dict[str, Any],
+    status: str,
+    units_done: int,
+    skipped: list[dict[str, Any]],
+    num_bytes: int,
+    certificate: dict[str, Any] | None = None,
+    manifest_digest: str | None = None,
+) -> StoreSummary:
+    return StoreSummary(
+        path=str(path),
+        status=status,
+        samples=plan["num_samples"],
+        views=plan["views"],
+        classes=plan["classes"],
+        target=plan["target"],
+        units=len(plan["units"]),
+        units_done=units_done,
+        skipped=len(skipped),
+        skipped_samples=skipped,
+        bytes=num_bytes,
+        certificate=certificate,
+        manifest_digest=manifest_digest,
+        teacher=plan["teacher"],
+        transfer={"name": plan["transfer"]["name"], "digest": plan["transfer"]["digest"]},
+        policy=plan["policy"]["name"],
+    )
+
+
+def _certificate_line(certificate: dict[str, Any]) -> str:
+    return (
+        f"  fidelity  mean KL {certificate['kl_mean']:.2g}, p99 {certificate['kl_p99']:.2g} at temperature "
+        f"{certificate['temperature']:g}; top-1 agreement {100 * certificate['top1_agreement']:.2f} %; "
+        f"{certificate['bytes_per_view']:.1f} bytes per view ({certificate['codec']})"
+    )

@@ -1,0 +1,268 @@
+"""The plan: everything that a store's bytes depend on, written once before the first unit; and what a build will cost.
+
+Two builds of one plan in one environment give the same bytes, however often they are killed and whoever computes what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reinforce import catalog
+from reinforce.calibrate import Calibration, calibration_logits
+from reinforce.command import CommonOptions
+from reinforce.data import Listing, UnitImages, freeze, num_images, open_source
+from reinforce.errors import BuildError, UsageError
+from reinforce.progress import Progress, human_bytes
+from reinforce.store import (
+    SampleColumns,
+    Schema,
+    TargetCodec,
+    calibrate,
+    canonical_json,
+    codec_record,
+    encode_unit,
+    named_codec,
+    plan_objects,
+)
+from reinforce.units import choose_unit_rows, cut_units
+from reinforce.views import Fingerprint, UnitReplayer, make_fingerprint, named_policy
+
+PROBES = 256
+KEPT_PROBES = 16
+BYTES_PER_UNIT = 600
+"""A unit's lines in the manifest and in the records."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(CommonOptions):
+    """What is computed: shared by `plan` and `build`."""
+
+    teacher: str
+    """Model directory or catalog name of an adapted teacher."""
+    transfer: str
+    """Transfer set: a folder, tars ("x/{000..012}.tar"), a CSV of paths, hf:NAME, or a catalog name."""
+    views: int = 10
+    """Stored augmentations per image."""
+    policy: str = "classification"
+    """View policy: classification, randaugment, crops or center."""
+    crop_scale: tuple[float, ...] | None = None
+    """Smallest and largest area of a random crop as a share of the image, such as 0.08,1."""
+    image_size: int | None = None
+    """Side of a stored view in px; by default the teacher's input size."""
+    target: Literal["logits", "dense-logits", "global-features", "patch-features"] = "logits"
+    """What is kept of the teacher."""
+    codec: str | None = None
+    """Force a codec; by default the cheapest that keeps --max-kl."""
+    max_kl: float = 1e-3
+    """Promised mean KL(teacher || stored) in nats, at --temperature."""
+    temperature: float = 1.0
+    """Temperature at which the promise holds and students may distill."""
+    batch_size: int = 64
+    """Views per teacher batch."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Arithmetic of the teacher."""
+    limit: int | None = None
+    """Only the first N images, for tries."""
+    unit_budget_mb: int = 256
+    """Decoded images that one unit may hold in memory, in MB."""
+
+    def __post_init__(self) -> None:
+        for name in ("views", "batch_size", "limit", "image_size", "unit_budget_mb"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+        if not (self.max_kl > 0 and self.temperature > 0):
+            raise UsageError("--max-kl and --temperature must be above 0")
+        if self.crop_scale is not None and len(self.crop_scale) != 2:
+            raise UsageError("--crop-scale takes two numbers, such as 0.08,1")
+        if self.target != "logits":
+            raise UsageError(f"--target {self.target} is not there yet: this version stores logits")
+        if self.codec is not None:
+            named_codec(self.codec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig(TargetOptions):
+    pass
+
+
+@dataclass(frozen=True)
+class DraftPlan:
+    """A plan and what is written beside it; nothing is written yet."""
+
+    plan: dict[str, Any]
+    listing: Listing
+    fingerprint: Fingerprint
+    codec: TargetCodec
+    calibration: Calibration
+
+    @property
+    def samples(self) -> SampleColumns:
+        listing = self.listing
+        return SampleColumns(keys=listing.keys, sha64=listing.sha64, width=listing.width, height=listing.height)
+
+
+class Inputs:
+    """The teacher, the transfer set and the policy that a request names; opened once, compared with a plan."""
+
+    def __init__(self, options: TargetOptions) -> None:
+        from reinforce.teacher import Teacher, default_threads
+
+        self.options = options
+        entry = catalog.resolve_data(options.transfer)
+        self.location, self.transfer_name = str(entry.path), entry.name
+        self.source = open_source(self.location)
+        self.threads = default_threads()
+        self.teacher = Teacher(
+            options.teacher,
+            device=options.device,
+            dtype=options.dtype,
+            threads=self.threads,
+            batch_size=options.batch_size,
+        )
+        info = self.teacher.info
+        if not info.class_names:
+            raise UsageError(
+                f"'{options.teacher}' has no classes whose logits could be kept: teach it a task first, "
+                f"train adapt --model {options.teacher} --data DATA --out runs/NAME"
+            )
+        scale = None if options.crop_scale is None else (options.crop_scale[0], options.crop_scale[1])
+        self.policy = named_policy(
+            options.policy, size_px=options.image_size or info.image_size, seed=options.seed, crop_scale=scale
+        )
+
+    def freeze(self) -> Listing:
+        """Read and hash every image once."""
+        options, total = self.options, num_images(self.source)
+        with Progress("freeze", min(total, options.limit or total), quiet=options.quiet) as progress:
+            return freeze(self.source, limit=options.limit, progress=progress.update)
+
+    def request(self) -> dict[str, Any]:
+        """The part of a plan that was asked for: a store is continued only with the same."""
+        options, info = self.options, self.teacher.info
+        return {
+            "target": options.target,
+            "views": options.views,
+            "limit": options.limit,
+            "class_names": list(info.class_names),
+            "policy": self.policy.to_json(),
+            "teacher": self.teacher.describe(),
+            "batch_size": options.batch_size,
+            "promise": {"max_kl": options.max_kl, "temperature": options.temperature},
+            "forced_codec": options.codec,
+        }
+
+    def environment(self) -> dict[str, Any]:
+        from reinforce.teacher import environment
+
+        return environment(self.teacher.device, self.teacher.dtype)
+
+
+def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
+    """Cut the units, probe the pixels, calibrate the codec."""
+    options, policy = inputs.options, inputs.policy
+    budget = options.unit_budget_mb << 20
+    unit_rows = choose_unit_rows(listing, options.views, policy.size_px, budget)
+    units = cut_units(listing.shard_sizes, unit_rows)
+    images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
+    rows = [(unit.index, own.keys, own.read) for unit, own in zip(units, images, strict=True)]
+    fingerprint = make_fingerprint(policy, rows, num_views=options.views, num_probes=PROBES, num_kept=KEPT_PROBES)
+    replayers = [UnitReplayer(policy, own.keys, own.read, budget // len(images)) for own in images]
+    calibration = calibration_logits(inputs.teacher, replayers, options.views)
+    codec = calibrate(calibration.logits, max_kl=options.max_kl, temperature=options.temperature, name=options.codec)
+    plan = inputs.request() | {
+        "format": 1,
+        "num_samples": len(listing),
+        "classes": len(inputs.teacher.info.class_names),
+        "transfer": {"name": inputs.transfer_name, "digest": listing.digest, "shards": _shard_records(listing)},
+        "unit_rows": unit_rows,
+        "units": [[unit.shard, unit.start, unit.stop] for unit in units],
+        "codec": codec_record(codec),
+        "threads": inputs.threads,
+        "environment": inputs.environment(),
+    }
+    return DraftPlan(plan, listing, fingerprint, codec, calibration)
+
+
+def check_request(plan: dict[str, Any], inputs: Inputs) -> None:
+    """Raises BuildError naming the options that differ from those a store was begun with."""
+    asked = inputs.request()
+    differing = [name for name in asked if plan.get(name) != asked[name]]
+    if differing:
+        raise BuildError(
+            f"the store was begun with another {', '.join(differing)}: type the options that it was begun "
+            "with, or --overwrite"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanEstimate:
+    """What a build will cost, from a few hundred calibration views on this device."""
+
+    samples: int
+    views: int
+    units: int
+    bytes: int
+    teacher_seconds: float
+    """Teacher forward alone."""
+    build_seconds: float
+    """Teacher and replay, one after the other in one process."""
+    break_even_epochs: float
+    """Student epochs after which the store has cost less than running the teacher in each."""
+    codec: str
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.samples} samples x {self.views} views, {self.units} units, {self.codec}: {human_bytes(self.bytes)}",
+            f"teacher {self.teacher_seconds:.0f} s here; with replay in the same process {self.build_seconds:.0f} s",
+            f"paid for after {self.break_even_epochs:.1f} student epochs",
+        ]
+        return "\n".join(lines)
+
+
+def plan(config: PlanConfig) -> PlanEstimate:
+    """Say what a build will cost before it runs: bytes, teacher time, break-even."""
+    inputs = Inputs(config)
+    return estimate(inputs, draft_plan(inputs, inputs.freeze()))
+
+
+def estimate(inputs: Inputs, draft: DraftPlan) -> PlanEstimate:
+    """Predict size and time from the calibration views."""
+    views, calibration = inputs.options.views, draft.calibration
+    total = len(draft.listing) * views
+    teacher_seconds = total * calibration.teacher_seconds_per_view
+    build_seconds = teacher_seconds + total * calibration.replay_seconds_per_view
+    return PlanEstimate(
+        samples=len(draft.listing),
+        views=views,
+        units=len(draft.plan["units"]),
+        bytes=_store_bytes(draft),
+        teacher_seconds=teacher_seconds,
+        build_seconds=build_seconds,
+        break_even_epochs=build_seconds / (teacher_seconds / views),
+        codec=draft.codec.name,
+    )
+
+
+def _store_bytes(draft: DraftPlan) -> int:
+    """What the plan fixes, exactly; and the units, from how the calibration rows pack."""
+    schema = Schema.from_plan(draft.plan)
+    fixed = plan_objects(schema, draft.codec, draft.samples)
+    probes = draft.fingerprint.kept.nbytes + len(canonical_json(draft.fingerprint.to_json()))
+    logits = draft.calibration.logits
+    one = Schema.from_plan(
+        draft.plan | {"views": 1, "num_samples": len(logits), "unit_rows": len(logits), "units": [[0, 0, len(logits)]]}
+    )
+    packed = sum(len(data) for data in encode_unit(one, draft.codec, 0, logits[None]).values())
+    units = round(packed / len(logits) * schema.num_samples * schema.num_views)
+    bookkeeping = len(canonical_json(draft.plan)) + BYTES_PER_UNIT * schema.num_units
+    return sum(len(data) for data in fixed.values()) + probes + units + bookkeeping
+
+
+def _shard_records(listing: Listing) -> list[dict[str, Any]]:
+    columns = zip(listing.shard_names, listing.shard_sizes, listing.shard_digests, strict=True)
+    return [{"name": name, "samples": size, "digest": digest} for name, size, digest in columns]

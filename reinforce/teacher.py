@@ -1,0 +1,127 @@
+"""A model directory as the source of targets: uint8 views in, float32 logits out, the same bits every time.
+
+    B = batch, S = view size, C = classes
+
+Every batch has the same size: bf16 matrix products give other bits at another batch size.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reinforce.errors import UsageError
+from reinforce.models import ModelInfo, Preprocess, load_model, weights_sha256
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+class Teacher:
+    """Runs in one process per device; autotuning and TF32 are off and the number of threads is the plan's."""
+
+    def __init__(self, name: str, *, device: str, dtype: str, threads: int, batch_size: int) -> None:
+        """`name` is a catalog name or model directory; `dtype` is auto, bfloat16 or float32."""
+        fix_arithmetic(threads)
+        self.module, self.info = load_model(name)
+        self.name, self.batch_size = Path(name).name, batch_size
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device, self.info)
+        self.module = self.module.to(self.device).eval()
+        self.preprocess = Preprocess.from_info(self.info)
+
+    @torch.inference_mode()
+    def logits(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, S, S, 3) uint8 -> (B, C) float32, for any B up to the batch size (padded with zeros to it)."""
+        padded = np.zeros((self.batch_size, *views.shape[1:]), np.uint8)
+        padded[: len(views)] = views
+        images = self.preprocess(torch.from_numpy(padded).to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+            logits = self.module(images)
+        array: NDArray[np.float32] = logits[: len(views)].float().cpu().numpy()
+        return array
+
+    def describe(self) -> dict[str, Any]:
+        """What binds a store to this teacher: weights, preprocessing, classes."""
+        info = self.info
+        return {
+            "name": self.name,
+            "architecture": info.architecture,
+            "model_args": info.model_args,
+            "weights_sha256": weights_sha256(self.module),
+            "preprocess": {
+                "image_size": info.image_size,
+                "mean": list(info.mean),
+                "std": list(info.std),
+                "interpolation": info.interpolation,
+            },
+            "license": info.provenance.get("license", "unknown"),
+        }
+
+
+def environment(device: torch.device, dtype: str) -> dict[str, Any]:
+    """All outside the inputs that decides the bits of targets and pixels. Equal environment, equal bytes."""
+    import PIL
+    import timm
+    import zarr
+
+    cpu = torch.cpu
+    return {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "zarr": zarr.__version__,
+        "numcodecs": _version("numcodecs"),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "amx": bool(getattr(cpu, "_is_amx_tile_supported", lambda: False)()),
+        "dtype": dtype,
+    }
+
+
+def default_threads() -> int:
+    """Threads of a teacher on this machine, before a plan fixes them."""
+    return torch.get_num_threads()
+
+
+def fix_arithmetic(threads: int) -> None:
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device '{name}': type --device auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available here: type --device cpu")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device, info: ModelInfo) -> str:
+    """bfloat16 on CUDA, and for vision transformers on processors with bf16 matrix units; else float32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16"
+    has_bf16 = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return "bfloat16" if has_bf16 and info.feature == "cls" else "float32"
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)

@@ -1,0 +1,62 @@
+"""How a listing is cut into units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reinforce.data import Listing
+from reinforce.units import Unit, choose_unit_rows, cut_units, mean_decoded_bytes
+
+
+def listing(num: int, width: int = 100, height: int = 80, shard_size: int | None = None) -> Listing:
+    shard_size = shard_size or num
+    sizes = [min(shard_size, num - start) for start in range(0, num, shard_size)]
+    return Listing.from_columns(
+        shard_names=[f"s{i}" for i in range(len(sizes))],
+        shard_sizes=sizes,
+        keys=[f"{i}.png" for i in range(num)],
+        sha64=np.arange(num),
+        num_bytes=np.ones(num),
+        width=np.full(num, width),
+        height=np.full(num, height),
+    )
+
+
+def test_units_never_cross_a_shard() -> None:
+    assert cut_units([5, 2], 3) == [Unit(0, 0, 0, 3), Unit(1, 0, 3, 5), Unit(2, 1, 5, 7)]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(1, 60))
+def test_units_cover_the_listing_in_order(sizes: list[int], unit_rows: int) -> None:
+    units = cut_units(sizes, unit_rows)
+    assert [row for unit in units for row in range(unit.start, unit.stop)] == list(range(sum(sizes)))
+    assert all(0 < unit.stop - unit.start <= unit_rows for unit in units)
+    assert [unit.index for unit in units] == list(range(len(units)))
+
+
+@pytest.mark.parametrize(
+    ("num", "width", "height", "views", "expected"),
+    [
+        (1_000_000, 100, 80, 10, 1638),  # by the cost of a kill: 16384 views
+        (1_000_000, 100, 80, 100, 512),  # ... but not fewer rows than this
+        (1_000_000, 800, 800, 10, 104),  # by memory: 256 MB of 800 x 800 px in four bytes
+        (4000, 28, 28, 4, 500),  # small sets: 8 units
+        (60, 28, 28, 4, 32),  # ... of 32 rows or more
+        (10, 28, 28, 4, 10),  # ... but not more than there are
+    ],
+    ids=["kill", "many views", "memory", "small", "tiny", "ten"],
+)
+def test_rows_of_a_unit(num: int, width: int, height: int, views: int, expected: int) -> None:
+    assert choose_unit_rows(listing(num, width, height), views, 224, 256 << 20) == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [(400, 300, 400 * 300 * 4), (4000, 3000, 1000 * 750 * 4), (0, 0, 1.0)],
+    ids=["as it is", "reduced by 4", "unreadable"],
+)
+def test_decoded_bytes_follow_the_decode_rule(width: int, height: int, expected: float) -> None:
+    assert mean_decoded_bytes(listing(3, width, height), size_px=160) == expected
