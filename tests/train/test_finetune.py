@@ -1,0 +1,217 @@
+"""finetune and evaluate, whole: from scratch to accuracy, exact resume, several learning rates, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from reinforce.errors import ModelError, OutputExistsError, UnknownNameError, UsageError
+from train.evaluate import EvaluateConfig, EvaluateResult, evaluate
+from train.finetune import FinetuneConfig, finetune
+from train.labelled import TrainingViews
+from train.loop import TrainingStoppedError
+from train.results import LabelledResult
+
+
+def config(data: Path, out: Path, **changes: Any) -> FinetuneConfig:
+    defaults: dict[str, Any] = {"model": "test_vit", "image_size": 32, "lr": (3e-3,), "steps": 12, "batch_size": 12,
+                                "policy": "crops", "precision": "fp32", "log_every": 3, "quiet": True}  # fmt: skip
+    return FinetuneConfig(data=str(data), out=str(out), **(defaults | changes))
+
+
+def run(data: Path, out: Path, **changes: Any) -> LabelledResult:
+    result = finetune(config(data, out, **changes))
+    assert isinstance(result, LabelledResult)
+    return result
+
+
+def curve(out: Path) -> list[dict[str, Any]]:
+    timed = ("images_per_second", "data_wait")
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in timed} for line in lines]
+
+
+def test_from_scratch_to_accuracy(colours: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "student"
+    result = run(colours, out, steps=40)
+    assert result.val_accuracy is not None
+    assert result.val_accuracy > 0.9
+    assert (result.num_train_images, result.num_val_images, result.num_skipped) == (24, 12, 0)
+    assert str(result).endswith(f"next: train evaluate --model {out} --data {colours}")
+    assert {p.name for p in out.iterdir()} == {"checkpoints", "config.json", "metrics.jsonl", "model.json",
+                                               "model.safetensors", "result.json"}  # fmt: skip
+    measured = evaluate(EvaluateConfig(model=str(out), data=str(colours), quiet=True))
+    assert measured.accuracy > 0.9
+    assert measured.to_json().keys() == {"task", "split", "num_images", "accuracy", "confidence_interval"}
+    assert (measured.task, measured.split, measured.num_images) == ("classification", "test", 15)
+
+
+def test_the_written_model_loads_in_timm_alone(colours: Path, tmp_path: Path) -> None:
+    run(colours, tmp_path / "run", model="test_efficientnet", steps=2)
+    info = json.loads((tmp_path / "run" / "model.json").read_text())
+    weights = str(tmp_path / "run" / "model.safetensors")
+    model = timm.create_model(info["architecture"], num_classes=3, checkpoint_path=weights)
+    assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert info["class_names"] == ["blue", "green", "red"]
+    assert info["provenance"]["training"]["verb"] == "finetune"
+    assert info["metrics"].keys() == {"val_accuracy", "val_loss"}
+
+
+@pytest.mark.parametrize("model", ["fastvit_t8", "mobilevitv2_050"])
+def test_students_by_name(model: str, colours: Path, tmp_path: Path) -> None:
+    result = run(colours, tmp_path / "run", model=model, steps=2, batch_size=4, limit=4, val_limit=3)
+    assert result.val_accuracy is not None
+
+
+@pytest.mark.parametrize("stop_at", [4, 7])
+def test_stop_and_resume_is_the_uninterrupted_run(stop_at: int, colours: Path, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    whole = run(colours, tmp_path / "whole")
+    load, loads = TrainingViews.load, []
+
+    def load_and_stop(self: TrainingViews, rows: Any, epoch: int) -> Any:
+        loads.append(epoch)
+        if len(loads) == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return load(self, rows, epoch)
+
+    monkeypatch.setattr(TrainingViews, "load", load_and_stop)
+    with pytest.raises(TrainingStoppedError, match=f"stopped at step {stop_at} of 12"):
+        run(colours, tmp_path / "stopped")
+    resumed = run(colours, tmp_path / "stopped", resume=True)
+    assert curve(tmp_path / "stopped") == curve(tmp_path / "whole")
+    assert resumed.trials == whole.trials
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("stopped", "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_several_learning_rates_keep_the_best(colours: Path, tmp_path: Path) -> None:
+    result = run(colours, tmp_path / "run", lr=(1e-7, 3e-3), steps=30)
+    assert result.lr == 3e-3
+    assert [trial["lr"] for trial in result.trials] == [3e-3, 1e-7]
+    assert {line["trial"] for line in curve(tmp_path / "run")} == {"full-lr1e-07", "full-lr0.003"}
+    folder = tmp_path / "run" / "checkpoints"
+    kept = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.pt"))
+    assert kept == ["full-lr0.003/best.pt", "full-lr0.003/last.pt"]
+
+
+def test_a_diverging_learning_rate_does_not_end_the_others(colours: Path, tmp_path: Path) -> None:
+    result = run(colours, tmp_path / "run", lr=(1e30, 1e-3), steps=4, log_every=1, model="test_efficientnet")
+    assert result.lr == 1e-3
+    assert result.trials[-1]["accuracy"] == -1
+
+
+def test_resume_of_a_finished_run_returns_its_result(colours: Path, tmp_path: Path) -> None:
+    first = run(colours, tmp_path / "run", steps=2)
+    before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    assert run(colours, tmp_path / "run", steps=2, resume=True) == first
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_finetuning_goes_on_from_a_run(colours: Path, tmp_path: Path) -> None:
+    run(colours, tmp_path / "first", steps=3)
+    run(colours, tmp_path / "second", model=str(tmp_path / "first"), image_size=None, steps=1, lr=(1e-9,), ema=0.0)
+    first, second = ((tmp_path / name / "checkpoints/full-lr0.003/best.pt") for name in ("first", "second"))
+    training = json.loads((tmp_path / "second" / "model.json").read_text())["provenance"]["training"]
+    assert training["before"]["lr"] == 3e-3
+    assert first.exists()
+    assert not second.exists()
+
+
+def test_dry_run_writes_nothing(colours: Path, tmp_path: Path) -> None:
+    plan = finetune(config(colours, tmp_path / "run", dry_run=True, shots=2, mode="best"))
+    assert isinstance(plan, dict)
+    assert plan["trials"] == ["linear-probe-lr0.003", "full-lr0.003"]
+    assert plan["num_train_images"] == 6
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_images_are_skipped_and_counted(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "val", "test"):
+        (colours / split / "blue" / f"{split}-blue-0.png").write_bytes(b"junk")
+    result = run(colours, tmp_path / "run", steps=3, quiet=False)
+    assert result.num_skipped == 2
+    assert capsys.readouterr().err.count("warning: skipped ") == 2
+    measured = evaluate(EvaluateConfig(model=str(tmp_path / "run"), data=str(colours)))
+    assert (measured.num_images, measured.num_skipped) == (14, 1)
+    assert measured.to_json()["num_skipped"] == 1
+    assert "warning: skipped test/blue/test-blue-0.png" in capsys.readouterr().err
+
+
+def test_an_existing_run_is_not_overwritten(colours: Path, tmp_path: Path) -> None:
+    run(colours, tmp_path / "run", steps=1)
+    with pytest.raises(OutputExistsError):
+        run(colours, tmp_path / "run", steps=1)
+    run(colours, tmp_path / "run", steps=1, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "segmentation"}, "segmentation comes with a later version"),
+        ({"epochs": 1, "steps": 1}, "--epochs and --steps exclude each other"),
+        ({"shots": 1, "num_labelled": 1}, "--shots and --num-labelled exclude each other"),
+        ({"lr": (0.0,)}, "--lr is"),
+        ({"ema": 1.0}, "--ema is 1.0"),
+        ({"crop_scale": (0.9, 0.2)}, "--crop-scale is"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"warmup": 1.5}, "--warmup is 1.5"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_options_are_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        config(tmp_path, tmp_path / "run", **changes)
+
+
+def test_unknown_names_are_one_line(colours: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="fastvit_t8"):
+        run(colours, tmp_path / "run", model="fastvit_t88")
+    with pytest.raises(UnknownNameError, match="nothere"):
+        finetune(FinetuneConfig(data="nothere", out="x", model="fastvit_t8"))
+    with pytest.raises(UsageError, match="--device is tpu"):
+        run(colours, tmp_path / "run2", device="tpu")
+
+
+class TestEvaluate:
+    @pytest.fixture
+    def student(self, colours: Path, tmp_path: Path) -> str:
+        run(colours, tmp_path / "student", steps=1)
+        return str(tmp_path / "student")
+
+    def measure(self, model: str, data: Path, **changes: Any) -> EvaluateResult:
+        return evaluate(EvaluateConfig(model=model, data=str(data), quiet=True, **changes))
+
+    def test_subsets(self, student: str, colours: Path) -> None:
+        assert self.measure(student, colours, split="train", shots=2).num_images == 6
+        assert self.measure(student, colours, limit=4).num_images == 4
+
+    def test_batch_size_and_workers_change_nothing(self, student: str, colours: Path) -> None:
+        assert self.measure(student, colours, batch_size=4) == self.measure(student, colours, batch_size=15)
+
+    def test_unknown_split(self, student: str, colours: Path) -> None:
+        with pytest.raises(UnknownNameError, match="tset"):
+            self.measure(student, colours, split="tset")
+
+    def test_other_classes(self, student: str, colours: Path) -> None:
+        for split in ("train", "val", "test"):
+            (colours / split / "red").rename(colours / split / "yellow")
+        with pytest.raises(UsageError, match=r"class 2 is 'red' in .* but 'yellow' in the data"):
+            self.measure(student, colours)
+
+    def test_other_number_of_classes(self, student: str, colours: Path) -> None:
+        for split in ("train", "val", "test"):
+            (colours / split / "red").rename(colours / split / "green" / "red")
+        with pytest.raises(UsageError, match="knows 3 classes, the data has 2"):
+            self.measure(student, colours)
+
+    def test_a_model_without_a_head(self, colours: Path) -> None:
+        with pytest.raises(ModelError, match="no classifier to evaluate"):
+            self.measure("test_vit", colours)

@@ -1,0 +1,178 @@
+"""The one loop: exact resume after a signal and after a kill, best and last, what metrics.jsonl says, divergence."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reinforce.errors import ModelError
+from train.batches import Batch, Rows, shuffled
+from train.checkpoint import read_checkpoint
+from train.loop import LoopPlan, Scores, TrainingDivergedError, TrainingLoop, TrainingStoppedError, Validation
+from train.losses import cross_entropy
+from train.rundir import MetricsLog
+from train.world import World
+
+PLAN = LoopPlan(lr=0.01, total_steps=30, batch_size=7, warmup_steps=3, eval_every=10, log_every=4, seed=5, quiet=True)
+WORLD = World(torch.device("cpu"))
+
+
+class KilledError(Exception):
+    pass
+
+
+@dataclasses.dataclass
+class Clusters:
+    """40 points about two centres; calls `at_load[n]` when it is loaded for the n-th time."""
+
+    at_load: dict[int, Callable[[], None]] = dataclasses.field(default_factory=dict)
+    num_loads: int = 0
+
+    def epoch_order(self, epoch: int) -> Rows:
+        return shuffled(40, seed=1, epoch=epoch)
+
+    def load(self, rows: Rows, epoch: int) -> Batch:
+        self.at_load.get(self.num_loads, lambda: None)()
+        self.num_loads += 1
+        index = torch.from_numpy(rows)
+        labels = index % 2
+        points = torch.stack([torch.sin(index * 1.7), torch.cos(index * 0.9 + epoch)], dim=1)
+        return Batch(points.float() + labels[:, None], torch.eye(2)[labels])
+
+
+def objective(model: nn.Module, batch: Batch) -> Tensor:
+    return cross_entropy(model(batch.inputs), batch.targets)
+
+
+def by_loss(scores: Scores) -> tuple[float, ...]:
+    return (-scores["val_loss"],)
+
+
+def make_model() -> nn.Module:
+    """With dropout and BatchNorm: both kinds of state that a naive resume forgets."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
+
+
+def validation() -> Validation:
+    batch = Clusters().load(shuffled(40, seed=1, epoch=0), 0)
+    return Validation(lambda model: {"val_loss": objective(model, batch).item()}, by_loss, ("val_loss",))
+
+
+def make_loop(folder: Path, data: Clusters | None = None, plan: LoopPlan = PLAN, **changes: Any) -> TrainingLoop:
+    folder.mkdir(parents=True, exist_ok=True)
+    changes.setdefault("validation", validation())
+    return TrainingLoop(make_model(), data or Clusters(), changes.pop("objective", objective), plan, world=WORLD,
+                        folder=folder / "checkpoints", log=MetricsLog(folder / "metrics.jsonl"), **changes)  # fmt: skip
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    timed = ("images_per_second", "data_wait")
+    return [{k: v for k, v in line.items() if k not in timed} for line in MetricsLog(folder / "metrics.jsonl").lines()]
+
+
+def same_weights(a: Path, b: Path, name: str) -> bool:
+    first, second = (read_checkpoint(folder / "checkpoints" / name)["model"] for folder in (a, b))
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    make_loop(tmp_path / "whole").run()
+    return tmp_path / "whole"
+
+
+def test_it_learns_and_says_what_it_did(whole: Path) -> None:
+    lines = MetricsLog(whole / "metrics.jsonl").lines()
+    losses = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in losses] == [4, 8, 12, 16, 20, 24, 28, 30]
+    assert [line["step"] for line in lines if "val_loss" in line] == [10, 20, 30]
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    assert losses[0].keys() == {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"}
+    assert losses[-1]["epoch"] == 30 / 6
+    assert losses[0]["lr"] == pytest.approx(0.01)
+    assert all(line["images_per_second"] > 0 and 0 <= line["data_wait"] <= 1 for line in losses)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("step", [1, 13, 20])
+def test_a_signal_leaves_a_state_that_resumes_exactly(tmp_path: Path, whole: Path, step: int, number: int) -> None:
+    stops = Clusters({step: lambda: os.kill(os.getpid(), number)})
+    with pytest.raises(TrainingStoppedError, match=rf"stopped at step {step + 1} of 30: .*--resume") as stopped:
+        make_loop(tmp_path / "run", stops).run()
+    assert stopped.value.exit_code == 128 + number
+    outcome = make_loop(tmp_path / "run").run(resume=True)
+    assert curve(tmp_path / "run") == curve(whole)
+    assert outcome.step == read_checkpoint(whole / "checkpoints" / "best.pt")["step"]
+    assert same_weights(tmp_path / "run", whole, "best.pt")
+    assert same_weights(tmp_path / "run", whole, "last.pt")
+
+
+@pytest.mark.parametrize("step", [5, 10, 27])
+def test_a_kill_resumes_exactly_from_the_last_checkpoint(tmp_path: Path, whole: Path, step: int) -> None:
+    def kill() -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        make_loop(tmp_path / "run", Clusters({step: kill})).run()
+    make_loop(tmp_path / "run").run(resume=True)
+    assert curve(tmp_path / "run") == curve(whole)
+    assert same_weights(tmp_path / "run", whole, "last.pt")
+
+
+def test_a_finished_run_resumes_to_its_outcome_without_training(tmp_path: Path, whole: Path) -> None:
+    data = Clusters()
+    outcome = make_loop(whole, data).run(resume=True)
+    assert data.num_loads == 0
+    assert outcome.scores == read_checkpoint(whole / "checkpoints" / "best.pt")["scores"]
+
+
+def test_best_is_the_best_evaluation_and_last_is_the_last(tmp_path: Path) -> None:
+    figures = iter([0.3, 0.1, 0.2])
+    judged = Validation(lambda model: {"val_loss": next(figures)}, by_loss, ())
+    loop = make_loop(tmp_path, validation=judged)
+    assert loop.run().step == 20
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["step"] == 30
+    loop.load_best()
+    best = read_checkpoint(tmp_path / "checkpoints" / "best.pt")["model"]
+    assert all(torch.equal(value, best[name]) for name, value in loop.model.state_dict().items())
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
+    outcome = make_loop(tmp_path, validation=None).run()
+    assert (outcome.step, outcome.scores) == (30, {})
+
+
+def test_save_every_keeps_states_that_resume(tmp_path: Path, whole: Path) -> None:
+    make_loop(tmp_path / "run", plan=dataclasses.replace(PLAN, save_every=12)).run()
+    folder = tmp_path / "run" / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["best.pt", "last.pt", "step-00000012.pt", "step-00000024.pt"]
+    (folder / "step-00000012.pt").replace(folder / "last.pt")
+    make_loop(tmp_path / "run").run(resume=True)
+    assert curve(tmp_path / "run") == curve(whole)
+
+
+def test_plain_weights_are_kept_when_averaging_is_off(tmp_path: Path) -> None:
+    loop = make_loop(tmp_path, plan=dataclasses.replace(PLAN, ema=0.0))
+    loop.run()
+    assert loop.judged is loop.model
+
+
+def test_a_loss_of_nan_stops_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDivergedError, match=r"not finite at step 4: type an --lr below 0\.01"):
+        make_loop(tmp_path, objective=lambda model, batch: objective(model, batch) * torch.nan).run()
+
+
+def test_resume_refuses_a_state_of_another_store(tmp_path: Path) -> None:
+    make_loop(tmp_path, plan=dataclasses.replace(PLAN, binding={"store_digest": "aa"})).run()
+    with pytest.raises(ModelError, match=r"another store digest \(aa\)"):
+        make_loop(tmp_path, plan=dataclasses.replace(PLAN, binding={"store_digest": "bb"})).run(resume=True)

@@ -1,0 +1,104 @@
+"""Who may write where: --overwrite, --resume, and what a run directory keeps; checkpoints on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from reinforce.errors import ModelError, OutputExistsError, UsageError
+from train.checkpoint import read_checkpoint, write_checkpoint
+from train.rundir import MetricsLog, RunDirectory
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    lr: tuple[float, ...] = (0.1,)
+    workers: int = 0
+
+
+CONFIG = Config()
+
+
+def open_run(path: Path, config: Config = CONFIG, verb: str = "finetune", *, overwrite: bool = False,
+             resume: bool = False) -> RunDirectory:  # fmt: skip
+    return RunDirectory(path, config, verb=verb, overwrite=overwrite, resume=resume)
+
+
+def test_a_new_run_keeps_its_resolved_config(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "a" / "run")
+    assert json.loads((run.path / "config.json").read_text()) == {"verb": "finetune", "lr": [0.1], "workers": 0}
+    assert run.finished() is None
+
+
+def test_nothing_is_overwritten_silently(tmp_path: Path) -> None:
+    open_run(tmp_path / "run")
+    with pytest.raises(OutputExistsError, match="--resume to continue, --overwrite to replace"):
+        open_run(tmp_path / "run")
+
+
+def test_overwrite_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run")
+    write_checkpoint(run.checkpoints / "last.pt", {"step": 1})
+    (run.path / "notes.txt").write_text("mine")
+    open_run(tmp_path / "run", overwrite=True)
+    assert sorted(p.name for p in run.path.iterdir()) == ["config.json", "notes.txt"]
+
+
+def test_overwrite_leaves_folders_that_are_no_runs(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "model.json").write_text("{}")
+    with pytest.raises(UsageError, match="no run directory"):
+        open_run(tmp_path / "photos", overwrite=True)
+    assert (tmp_path / "photos" / "model.json").exists()
+
+
+def test_resume_starts_where_nothing_is_and_returns_the_result_where_all_is_done(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", resume=True)
+    assert run.finished() is None
+    run.finish({"accuracy": 0.5})
+    assert open_run(tmp_path / "run", resume=True).finished() == {"accuracy": 0.5}
+
+
+def test_resume_allows_other_workers_but_no_other_learning_rate(tmp_path: Path) -> None:
+    open_run(tmp_path / "run")
+    open_run(tmp_path / "run", Config(workers=4), resume=True)
+    with pytest.raises(UsageError, match=r"was started with --lr \[0.1\], not \[0.2\]"):
+        open_run(tmp_path / "run", Config(lr=(0.2,)), resume=True)
+    with pytest.raises(UsageError, match="was started with verb finetune, not adapt"):
+        open_run(tmp_path / "run", verb="adapt", resume=True)
+
+
+def test_metrics_forget_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for trial, step in (("a", 5), ("a", 10), ("b", 5), ("b", 10)):
+        log.write({"trial": trial, "step": step, "loss": 0.1 + step})
+    with log.path.open("a") as file:
+        file.write('{"trial": "b", "st')  # cut short by a kill
+    log.forget_after(5, "b")
+    assert [(line["trial"], line["step"]) for line in log.lines()] == [("a", 5), ("a", 10), ("b", 5)]
+
+
+def test_checkpoints_round_trip(tmp_path: Path) -> None:
+    state = {"step": 3, "nested": {"weights": torch.arange(3.0)}, "best": None, "rates": [0.1, 1e-300]}
+    write_checkpoint(tmp_path / "x" / "last.pt", state)
+    found = read_checkpoint(tmp_path / "x" / "last.pt")
+    assert torch.equal(found["nested"]["weights"], state["nested"]["weights"])  # type: ignore[index]
+    assert (found["step"], found["best"], found["rates"]) == (3, None, [0.1, 1e-300])
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["last.pt"]
+
+
+def test_checkpoints_hold_no_code(tmp_path: Path) -> None:
+    torch.save({"format": 1, "evil": Path("x")}, tmp_path / "last.pt")
+    with pytest.raises(ModelError, match=r"cannot be read \(UnpicklingError\)"):
+        read_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint"], ids=["empty", "garbage"])
+def test_damaged_checkpoints_are_named(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "last.pt").write_bytes(damage)
+    with pytest.raises(ModelError, match=r"last\.pt cannot be read"):
+        read_checkpoint(tmp_path / "last.pt")

@@ -1,0 +1,150 @@
+"""From rows to batches: a sample order that is a function of (seed, epoch), cut into steps, split over ranks.
+
+The order knows nothing of processes: rank r of n takes the r-th of n pieces of every global batch, so that any number
+of ranks and of workers sees the same batches, and a resumed run starts at any step without replaying earlier ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from reinforce.progress import Progress
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from train.world import World, loader_workers
+
+Rows = NDArray[np.int64]
+
+
+@dataclasses.dataclass
+class Batch:
+    """One step's share of a rank.
+
+    `inputs`: uint8 images (B, S, S, 3) or float features (B, D); `targets`: (B, C) float.
+
+    `skipped`: (key, reason) of rows that could not be decoded; another row stands in their place.
+    `num_global`: rows of the step over all ranks.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    skipped: tuple[tuple[str, str], ...] = ()
+    num_global: int = 0
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def to(self, device: torch.device) -> Batch:
+        inputs, targets = (x.to(device, non_blocking=True) for x in (self.inputs, self.targets))
+        return Batch(inputs, targets, self.skipped, self.num_global)
+
+    def pin_memory(self) -> Batch:
+        return Batch(self.inputs.pin_memory(), self.targets.pin_memory(), self.skipped, self.num_global)
+
+
+@dataclasses.dataclass
+class SkippedImages:
+    """Labelled images that could not be decoded: each is named once, and counted in the result."""
+
+    quiet: bool = False
+    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def note(self, batch: Batch, progress: Progress | None = None) -> None:
+        for key, reason in batch.skipped:
+            if key not in self.reasons:
+                self.reasons[key] = reason
+                line = f"warning: skipped {key}: {reason}"
+                if progress is not None:
+                    progress.write(line)
+                elif not self.quiet:
+                    sys.stderr.write(line + "\n")
+
+
+class TrainingData(Protocol):
+    """Rows that can be loaded in any order; pickles, because workers load it."""
+
+    def epoch_order(self, epoch: int) -> Rows:
+        """Row ids of an epoch in training order; every epoch has the same length."""
+
+    def load(self, rows: Rows, epoch: int) -> Batch:
+        """The rows as epoch `epoch` shows them: a pure function of its arguments."""
+
+
+def shuffled(num_rows: int, *, seed: int, epoch: int) -> Rows:
+    """Row ids 0..num_rows-1, shuffled by (seed, epoch)."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_rows).astype(np.int64)
+
+
+def steps_in_epoch(num_rows: int, batch_size: int) -> int:
+    """Steps that an epoch is cut into: as few as batches of at most `batch_size` allow."""
+    return max(1, -(-num_rows // batch_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class StepRows:
+    epoch: int
+    rows: Rows
+    num_global: int
+
+
+class StepSampler(Sampler[StepRows]):
+    """Rows of steps start..total-1 for one rank; an epoch is cut into batches whose sizes differ by one at most."""
+
+    def __init__(self, data: TrainingData, batch_size: int, *, start: int, total: int, rank: int = 0,
+                 world_size: int = 1) -> None:  # fmt: skip
+        self.data, self.batch_size = data, batch_size
+        self.start, self.total = start, total
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[StepRows]:
+        step = self.start
+        order = self.data.epoch_order(0)
+        per_epoch = steps_in_epoch(len(order), self.batch_size)
+        while step < self.total:
+            epoch, first = divmod(step, per_epoch)
+            batches = np.array_split(self.data.epoch_order(epoch), per_epoch)
+            for rows in batches[first : first + self.total - step]:
+                yield StepRows(epoch, np.array_split(rows, self.world_size)[self.rank], len(rows))
+                step += 1
+
+
+class _StepDataset(Dataset[Batch]):
+    def __init__(self, data: TrainingData) -> None:
+        self.data = data
+
+    def __getitem__(self, index: Any) -> Batch:
+        step: StepRows = index
+        batch = self.data.load(step.rows, step.epoch)
+        batch.num_global = step.num_global
+        return batch
+
+
+def make_loader(data: TrainingData, batch_size: int, *, start: int, total: int, world: World,
+                workers: int) -> DataLoader[Batch]:  # fmt: skip
+    """Batches of steps start..total-1 in order, decoded by spawned workers (stores and zarr must not be forked)."""
+    sampler = StepSampler(data, batch_size, start=start, total=total, rank=world.rank, world_size=world.size)
+    num_workers = loader_workers(workers, world.device)
+    spawned: dict[str, Any] = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if num_workers else {}
+    return DataLoader(_StepDataset(data), sampler=sampler, batch_size=None, num_workers=num_workers,
+                      collate_fn=_unchanged, worker_init_fn=_enter_worker, generator=torch.Generator().manual_seed(0),
+                      pin_memory=world.device.type == "cuda", **spawned)  # fmt: skip
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _enter_worker(_: int) -> None:
+    """Ctrl-C reaches the whole process group: only the main process answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,35 @@
+"""Training state on disk: tensors and plain values only, replaced atomically, read without unpickling code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from reinforce.errors import ModelError
+
+FORMAT = 1
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Put `state` (tensors, str, int, float, bool, None, lists and dicts of them) at `path`, all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")
+    with temporary.open("wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state at `path`, on the CPU. Raises ModelError for a file that is damaged or from a newer version."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}): remove it or type --overwrite") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ModelError(f"{path} is not a checkpoint of this version: type --overwrite to start again")
+    return state

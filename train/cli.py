@@ -1,0 +1,24 @@
+"""The `train` command: verbs in pipeline order, imported when called."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from reinforce import __version__
+from reinforce.command import LazyGroup, run_group
+
+VERBS = {
+    "adapt": ("train.adapt:adapt", "Teach a foundation model a task with few labels."),
+    "distill": ("train.distill:distill", "Train a student from a store, without the teacher."),
+    "finetune": ("train.finetune:finetune", "Train a model on labels; an untrained name trains from scratch."),
+    "evaluate": ("train.evaluate:evaluate", "Measure a model on a labelled split."),
+}
+
+command = click.version_option(__version__)(
+    LazyGroup("train", verbs=VERBS, help="Adapt teachers; distill, finetune and evaluate students.")
+)
+
+
+def main() -> None:
+    sys.exit(run_group(command))

@@ -1,0 +1,216 @@
+"""`train distill`: a student learns from a store's views and logits; no teacher is needed or imported (paper A.4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from reinforce.errors import UsageError
+
+from train.options import TrainOptions, require
+
+if TYPE_CHECKING:
+    from reinforce.dataset import ReinforcedDataset
+    from reinforce.models import ModelInfo
+    from torch import nn
+
+    from train.loop import LoopPlan, Validation
+    from train.world import World
+
+DEFAULT_EPOCHS = 100
+NEEDED_TARGET = {"contrastive": "global-features", "cosine": "patch-features"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillConfig(TrainOptions):
+    cache: str
+    """The store that `reinforce build` wrote."""
+    transfer: str | None = None
+    """Where the store's transfer set lies (default: what the catalog knows)."""
+    out: str = ""
+    """Run directory to write (default: runs/STORE-STUDENT)."""
+    student: str = "fastvit_s12"
+    """A timm name, such as fastvit_t8 or mobilevitv2_100, a catalog name or a directory."""
+    init_from: str | None = None
+    """Weights to start from: a run or model directory of the same architecture."""
+    image_size: int | None = None
+    """The student's input size in px (default: that of the views)."""
+    batch_size: int = 128
+    """Views per step, over all devices."""
+    lr: float = 7e-4
+    """Peak learning rate."""
+    loss: Literal["kl", "contrastive", "cosine"] = "kl"
+    """kl matches logits; the others match features, which need a store of features."""
+    temperature: float | None = None
+    """Temperature of the softmax (default: the one that the store certifies)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss in NEEDED_TARGET:
+            raise UsageError(f"--loss {self.loss} needs a store of {NEEDED_TARGET[self.loss]}, "
+                             "which comes with a later version: type --loss kl")  # fmt: skip
+        require(self.lr > 0, "lr", self.lr, "above 0")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
+        require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "1 px or more")
+
+    @property
+    def run_directory(self) -> str:
+        return self.out or f"runs/{Path(self.cache).stem}-{Path(self.student).name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillResult:
+    """`kl` (nats, at the store's temperature) and `agreement` (same top-1, 0..1) with the teacher on held-out rows."""
+
+    out: str
+    student: str
+    store_digest: str
+    steps: int
+    best_step: int
+    kl: float | None
+    agreement: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        measured = "" if self.agreement is None or self.kl is None else (
+            f", agrees with the teacher on {self.agreement:.1%} of held-out views, KL {self.kl:.4f}")  # fmt: skip
+        return (f"wrote {self.out} ({self.student}, best at step {self.best_step} of {self.steps}{measured})\n"
+                f"next: train finetune --model {self.out} --data DATA --out {self.out}-ft, "
+                f"or train evaluate --model {self.out} --data DATA")  # fmt: skip
+
+
+def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
+    """Distill a student from a store of a teacher's logits."""
+    from reinforce.dataset import open_dataset
+
+    from train.rundir import RunDirectory
+    from train.world import entered_world
+
+    dataset = open_dataset(config.cache, config.transfer)
+    temperature = certified_temperature(config, dataset)
+    if config.dry_run:
+        return {"out": config.run_directory, "student": config.student, "temperature": temperature,
+                "samples": dataset.num_samples, "views": dataset.num_views, "classes": dataset.num_classes}  # fmt: skip
+    with entered_world(config.device) as world:
+        run = RunDirectory(config.run_directory, config, verb="distill", overwrite=config.overwrite,
+                           resume=config.resume, world=world)  # fmt: skip
+        if (finished := run.finished()) is not None:
+            return DistillResult(**finished)
+        result = _distill_into(run, config, dataset, temperature, world)
+        run.finish(result.to_json())
+        return result
+
+
+def certified_temperature(config: DistillConfig, dataset: ReinforcedDataset) -> float:
+    """The store's temperature. Raises UsageError for another one: its certificate says nothing about that."""
+    certified = float(dataset.store.temperature)
+    if config.temperature is not None and config.temperature != certified:
+        raise UsageError(f"{config.cache} is certified at temperature {certified:g}, not {config.temperature:g}: "
+                         f"leave --temperature out, or build with --temperature {config.temperature:g}")  # fmt: skip
+    return certified
+
+
+def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, temperature: float,
+                  world: World) -> DistillResult:  # fmt: skip
+    from reinforce.models import Preprocess
+
+    from train.cached import CachedViews
+    from train.loop import TrainingLoop
+    from train.losses import kl_divergence
+    from train.rundir import MetricsLog
+    from train.students import make_model
+
+    replay = dataset.check_replay().to_json()
+    store = dataset.store
+    model, info = make_model(config.student, class_names=store.class_names, seed=config.seed,
+                             image_size=config.image_size or dataset.size_px, init_from=config.init_from)  # fmt: skip
+    preprocess = Preprocess.from_info(info)
+    data = CachedViews(dataset, seed=config.seed)
+    plan = _plan(config, len(data.epoch_order(0)), store.manifest.digest)
+    loop = TrainingLoop(
+        model,
+        data,
+        lambda student, batch: kl_divergence(student(preprocess(batch.inputs)), batch.targets, temperature),
+        plan,
+        world=world,
+        folder=run.checkpoints,
+        log=MetricsLog(run.path / "metrics.jsonl", is_main=world.is_main),
+        validation=_validation(config, dataset, preprocess, temperature, world),
+    )
+    outcome = loop.run(resume=config.resume)
+    loop.load_best()
+    if world.is_main:
+        _save(run.path, loop.model, info, dataset, config, outcome.scores, replay)
+    return DistillResult(out=config.run_directory, student=info.architecture, store_digest=store.manifest.digest,
+                         steps=plan.total_steps, best_step=outcome.step, kl=outcome.scores.get("kl"),
+                         agreement=outcome.scores.get("agreement"))  # fmt: skip
+
+
+def _plan(config: DistillConfig, num_rows: int, store_digest: str) -> LoopPlan:
+    from train.batches import steps_in_epoch
+    from train.loop import LoopPlan
+    from train.options import num_steps
+
+    total = num_steps(config, steps_in_epoch(num_rows, config.batch_size), DEFAULT_EPOCHS)
+    return LoopPlan(
+        lr=config.lr,
+        total_steps=total,
+        batch_size=config.batch_size,
+        warmup_steps=round(config.warmup * total),
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        ema=config.ema,
+        precision=config.precision,
+        eval_every=config.eval_every or max(1, -(-total // 10)),
+        save_every=config.save_every,
+        log_every=config.log_every,
+        seed=config.seed,
+        workers=config.workers,
+        quiet=config.quiet,
+        binding={"store_digest": store_digest},
+    )
+
+
+def _validation(config: DistillConfig, dataset: ReinforcedDataset, preprocess: Any, temperature: float,
+                world: World) -> Validation | None:  # fmt: skip
+    """KL and agreement with the teacher on held-out rows: "best" needs no labels."""
+    from train.batches import make_loader, steps_in_epoch
+    from train.cached import HeldOutViews
+    from train.loop import Validation
+    from train.metrics import AgreementTally
+    from train.world import World
+
+    views = HeldOutViews(dataset)
+    if len(views.rows) == 0:
+        return None
+
+    def evaluate(student: nn.Module) -> dict[str, float]:
+        tally = AgreementTally()
+        total = steps_in_epoch(len(views.rows), config.batch_size)
+        loader = make_loader(views, config.batch_size, start=0, total=total, world=World(world.device),
+                             workers=config.workers)  # fmt: skip
+        for batch in loader:
+            tally.add(student(preprocess(batch.inputs, world.device)), batch.targets.to(world.device), temperature)
+        return {"kl": tally.kl, "agreement": tally.agreement}
+
+    return Validation(evaluate, lambda scores: (-scores["kl"],), ("kl", "agreement"))
+
+
+def _save(folder: Path, model: nn.Module, info: ModelInfo, dataset: ReinforcedDataset, config: DistillConfig,
+          scores: Mapping[str, float], replay: Mapping[str, Any]) -> None:  # fmt: skip
+    from reinforce.models import save_model
+
+    from train.students import grown, short_name
+
+    store = dataset.store
+    init_from = short_name(config.init_from) if config.init_from else None
+    training = {"verb": "distill", "student": short_name(config.student), "init_from": init_from, "lr": config.lr,
+                "loss": config.loss, "seed": config.seed, "store": {"manifest_digest": store.manifest.digest,
+                "transfer": store.plan["transfer"]["name"], "teacher": store.plan["teacher"]},
+                "replay": dict(replay)}  # fmt: skip
+    metrics = {f"held_out_{name}": value for name, value in scores.items()}
+    save_model(folder, model, dataclasses.replace(info, provenance=grown(info.provenance, training), metrics=metrics))

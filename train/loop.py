@@ -1,0 +1,336 @@
+"""The one training loop: adapt, finetune and distill differ in their data, objective and validation only.
+
+A step is a function of the state before it and of (seed, step): rows, views, dropout. Hence a run that was stopped or
+killed and then resumed from its last checkpoint gives the same losses to the last digit, on the same kind of device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from reinforce.errors import ModelError, ReinforceError
+from reinforce.progress import Progress
+from torch import Tensor, nn
+
+from train.batches import Batch, SkippedImages, TrainingData, make_loader, steps_in_epoch
+from train.checkpoint import read_checkpoint, write_checkpoint
+from train.optim import (
+    AveragedModel,
+    autocast,
+    autocast_dtype,
+    clip_gradient,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+)
+from train.rundir import MetricsLog
+from train.world import World
+
+Scores = Mapping[str, float]
+SECONDS_BETWEEN_SAVES = 600.0
+
+
+class TrainingStoppedError(ReinforceError):
+    """SIGTERM or Ctrl-C came; the state is on disk."""
+
+    def __init__(self, step: int, total_steps: int, signal_number: int) -> None:
+        self.exit_code = 128 + signal_number
+        super().__init__(f"stopped at step {step} of {total_steps}: type the same command with --resume to go on")
+
+
+class TrainingDivergedError(ReinforceError):
+    """The loss is not finite any more."""
+
+    def __init__(self, step: int, lr: float) -> None:
+        super().__init__(f"the loss is not finite at step {step}: type an --lr below {lr:g}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopPlan:
+    """What a run does, resolved: everything counted in steps."""
+
+    lr: float
+    total_steps: int
+    batch_size: int
+    warmup_steps: int = 0
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    ema: float = 0.9999
+    precision: str = "auto"
+    eval_every: int = 100
+    save_every: int | None = None
+    log_every: int = 20
+    seed: int = 0
+    workers: int = 0
+    trial: str = ""
+    quiet: bool = False
+    binding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Plain values that a resumed run must share with its checkpoint, such as a store's digest."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """How a model is judged: `evaluate` gives figures, `rank` orders them (the largest tuple is best)."""
+
+    evaluate: Callable[[nn.Module], dict[str, float]]
+    rank: Callable[[Scores], tuple[float, ...]]
+    shown: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The best step of a run and its figures (empty without validation, where the last step counts)."""
+
+    step: int
+    scores: dict[str, float]
+
+
+class TrainingLoop:
+    """Trains `model` in place. Writes best.pt (weights to keep) and last.pt (state to resume) into `folder`."""
+
+    def __init__(self, model: nn.Module, data: TrainingData, objective: Callable[[nn.Module, Batch], Tensor],
+                 plan: LoopPlan, *, world: World, folder: Path, log: MetricsLog,
+                 skipped: SkippedImages | None = None, validation: Validation | None = None) -> None:  # fmt: skip
+        """`objective(model, batch)` is the mean loss over the batch, given on the device."""
+        self.data, self.objective, self.plan = data, objective, plan
+        self.world, self.folder, self.log, self.validation = world, folder, log, validation
+        self.model = model.to(world.device)
+        self.parallel = world.parallel(self.model)
+        self.average = AveragedModel(self.model, plan.ema) if plan.ema > 0 else None
+        self.optimizer = make_optimizer(self.model, plan.weight_decay)
+        self.dtype = autocast_dtype(plan.precision, self.model, world.device)
+        self.steps_per_epoch = steps_in_epoch(len(data.epoch_order(0)), plan.batch_size)
+        self.step = 0
+        self.best: dict[str, Any] | None = None
+        self.skipped = skipped if skipped is not None else SkippedImages()
+        self.window = _Window(world.device)
+        self.last_save = time.monotonic()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that are evaluated and kept: averaged where averaging is on."""
+        return self.average.module if self.average is not None else self.model
+
+    def run(self, *, resume: bool = False) -> Outcome:
+        """Train to the end. Raises TrainingStoppedError on a signal and TrainingDivergedError on a loss of nan."""
+        if resume:
+            self._restore()
+        with _StopSignals() as stop, self._progress() as progress:
+            self._train(stop, progress)
+        return self._finish()
+
+    def load_best(self) -> None:
+        """Put the kept weights into the model."""
+        self.model.load_state_dict(read_checkpoint(self.folder / "best.pt")["model"])
+
+    def _train(self, stop: _StopSignals, progress: Progress) -> None:
+        plan = self.plan
+        loader = iter(make_loader(self.data, plan.batch_size, start=self.step, total=plan.total_steps,
+                                  world=self.world, workers=plan.workers))  # fmt: skip
+        while self.step < plan.total_steps:
+            with self.window.waiting():
+                batch = next(loader)
+            self.skipped.note(batch, progress)
+            self._train_step(batch.to(self.world.device))
+            progress.update(1)
+            self._after_step(progress)
+            if self.step < plan.total_steps and self.world.any(stop.number is not None):
+                self._save("last.pt")
+                raise TrainingStoppedError(self.step, plan.total_steps, stop.number or signal.SIGTERM)
+
+    def _train_step(self, batch: Batch) -> None:
+        plan = self.plan
+        self.world.seed((plan.seed % 2**31 << 32) + self.step * self.world.size + self.world.rank)
+        self.model.train()
+        set_learning_rate(self.optimizer, self._lr(self.step))
+        with autocast(self.world.device, self.dtype):
+            loss = self.objective(self.parallel, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        # DDP averages over ranks; shares of a batch may differ by one row, the gradient stays that of the global mean.
+        share = len(batch) * self.world.size / batch.num_global
+        (loss * share if share != 1 else loss).backward()  # type: ignore[no-untyped-call]
+        clip_gradient(self.model, plan.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model)
+        self.window.add(loss, len(batch))
+        self.step += 1
+
+    def _after_step(self, progress: Progress) -> None:
+        plan, ends = self.plan, self.step == self.plan.total_steps
+        if ends or self.step % plan.log_every == 0:
+            self._write_losses(progress)
+        evaluates = ends or self.step % plan.eval_every == 0
+        if evaluates and self.validation is not None:
+            self._evaluate(self.validation, progress)
+        keeps = plan.save_every is not None and self.step % plan.save_every == 0
+        if keeps:
+            self._save(f"step-{self.step:08d}.pt")
+        if evaluates or keeps or time.monotonic() - self.last_save > SECONDS_BETWEEN_SAVES:
+            self._save("last.pt")
+
+    def _lr(self, step: int) -> float:
+        plan = self.plan
+        return learning_rate(step, peak=plan.lr, warmup_steps=plan.warmup_steps, total_steps=plan.total_steps)
+
+    def _write_losses(self, progress: Progress) -> None:
+        figures = self.window.take(self.world)
+        lr = self._lr(self.step - 1)  # of the step just taken
+        line = {**self._position(), "loss": figures["loss"], "lr": lr,
+                "images_per_second": figures["images_per_second"], "data_wait": figures["data_wait"]}  # fmt: skip
+        if not math.isfinite(figures["loss"]):
+            raise TrainingDivergedError(self.step, self.plan.lr)
+        self.log.write(line)
+        progress.update(0, loss=f"{figures['loss']:.4f}", lr=f"{lr:.2g}",
+                        images_s=f"{figures['images_per_second']:.0f}", wait=f"{figures['data_wait']:.0%}")  # fmt: skip
+
+    def _evaluate(self, validation: Validation, progress: Progress) -> None:
+        """Figures of the judged weights, on the main rank; the others wait."""
+        started = time.perf_counter()
+        if self.world.is_main:
+            self.judged.eval()
+            with torch.inference_mode(), autocast(self.world.device, self.dtype):
+                scores = validation.evaluate(self.judged)
+            self.log.write({**self._position(), **scores})
+            progress.update(0, **{name: f"{scores[name]:.4f}" for name in validation.shown})
+            if self.best is None or validation.rank(scores) > validation.rank(self.best["scores"]):
+                self.best = {"step": self.step, "scores": scores}
+                self._save_best()
+        self.world.barrier()
+        self.window.forgive(time.perf_counter() - started)
+
+    def _position(self) -> dict[str, Any]:
+        trial = {"trial": self.plan.trial} if self.plan.trial else {}
+        return {**trial, "step": self.step, "epoch": self.step / self.steps_per_epoch}
+
+    def _progress(self) -> Progress:
+        plan = self.plan
+        return Progress(plan.trial or "train", plan.total_steps, unit="steps", initial=self.step,
+                        quiet=plan.quiet or not self.world.is_main)  # fmt: skip
+
+    def _save_best(self) -> None:
+        best = self.best or {"step": self.step, "scores": {}}
+        write_checkpoint(self.folder / "best.pt", {**best, **self._tag(), "model": self.judged.state_dict()})
+
+    def _save(self, name: str) -> None:
+        self.last_save = time.monotonic()
+        if self.world.is_main:
+            average = self.average.state_dict() if self.average is not None else None
+            state = {"step": self.step, "model": self.model.state_dict(), "average": average,
+                     "optimizer": self.optimizer.state_dict(), "best": self.best, "skipped": self.skipped.reasons,
+                     "window": self.window.state_dict(), **self._tag()}  # fmt: skip
+            write_checkpoint(self.folder / name, state)
+
+    def _tag(self) -> dict[str, Any]:
+        return {"trial": self.plan.trial, "binding": dict(self.plan.binding)}
+
+    def _restore(self) -> None:
+        path = self.folder / "last.pt"
+        if not path.exists():  # killed before its first checkpoint
+            self.log.forget_after(0, self.plan.trial)
+            return
+        state = read_checkpoint(path)
+        for name, value in self.plan.binding.items():
+            if state["binding"].get(name) != value:
+                raise ModelError(f"{path} was made with another {name.replace('_', ' ')} "
+                                 f"({state['binding'].get(name)}): type --overwrite to start again")  # fmt: skip
+        self.step, self.best = state["step"], state["best"]
+        self.skipped.reasons.update(state["skipped"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.window.load_state_dict(state["window"])
+        self.log.forget_after(self.step, self.plan.trial)
+
+    def _finish(self) -> Outcome:
+        if self.validation is None and self.world.is_main:
+            self._save_best()
+        self.world.barrier()
+        best = read_checkpoint(self.folder / "best.pt")
+        return Outcome(best["step"], best["scores"])
+
+
+class _Window:
+    """Losses and times since the last line of metrics; the sum of losses is part of the state to resume."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.num_images = 0
+        self.num_timed = 0
+        self.started = time.perf_counter()
+        self.wait_seconds = 0.0
+
+    def waiting(self) -> _Stopwatch:
+        return _Stopwatch(self)
+
+    def add(self, loss: Tensor, num_images: int) -> None:
+        self.loss_sum += loss.detach().double() * num_images
+        self.num_images += num_images
+        self.num_timed += num_images
+
+    def forgive(self, seconds: float) -> None:
+        """Leave time that was not spent on training out of the rates."""
+        self.started += seconds
+
+    def take(self, world: World) -> dict[str, float]:
+        """Mean loss per image, images per second and share of the time spent waiting for data; starts a new window."""
+        now = time.perf_counter()
+        seconds = max(now - self.started, 1e-9)
+        num_images = torch.tensor(float(self.num_images), dtype=torch.float64, device=self.loss_sum.device)
+        sums = world.sum(torch.stack([self.loss_sum, num_images]))
+        figures = {"loss": float(sums[0] / sums[1]), "images_per_second": self.num_timed * world.size / seconds,
+                   "data_wait": min(1.0, self.wait_seconds / seconds)}  # fmt: skip
+        self.__init__(self.loss_sum.device)  # type: ignore[misc]
+        return figures
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss_sum": self.loss_sum, "num_images": self.num_images}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.loss_sum.copy_(state["loss_sum"])
+        self.num_images = state["num_images"]
+
+
+class _Stopwatch:
+    def __init__(self, window: _Window) -> None:
+        self.window = window
+
+    def __enter__(self) -> None:
+        self.started = time.perf_counter()
+
+    def __exit__(self, *exc: object) -> None:
+        self.window.wait_seconds += time.perf_counter() - self.started
+
+
+class _StopSignals:
+    """Turns the first SIGTERM or Ctrl-C into a request to stop after the step; the second acts at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.former: dict[int, Any] = {}
+
+    def __enter__(self) -> _StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self.former = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._restore()
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,110 @@
+"""Options that every training verb has, and the one rule that turns epochs into steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from reinforce.command import OutputOptions
+from reinforce.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions(OutputOptions):
+    out: str
+    """Run directory to write: model, config, metrics and checkpoints."""
+    epochs: int | None = None
+    """Passes over the training images (default: chosen from their number)."""
+    steps: int | None = None
+    """Optimiser steps, instead of --epochs."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay; norms, biases and positions have none."""
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises, 0..1."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+    ema: float = 0.9999
+    """Decay of the averaged weights, which are the ones evaluated and kept; 0 keeps the plain ones."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward pass; auto takes bf16 on CUDA, and on CPUs with bf16 for transformers."""
+    eval_every: int | None = None
+    """Steps between evaluations (default: ten in a run)."""
+    save_every: int | None = None
+    """Steps between kept checkpoints, checkpoints/step-N.pt (default: only best and last)."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.steps is not None:
+            raise UsageError("--epochs and --steps exclude each other: type one of them")
+        for name in ("epochs", "steps", "eval_every", "save_every", "log_every"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "an integer of at least 1")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps, such as 0.05")
+        require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 or more")
+        require(0 <= self.ema < 1, "ema", self.ema, "at least 0 and below 1, such as 0.9999")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledOptions(TrainOptions):
+    """What `adapt` and `finetune` share: a model, labelled images, several learning rates."""
+
+    data: str
+    """Labelled images: a catalog name, an ImageFolder, a CSV or WebDataset tars."""
+    shots: int | None = None
+    """Labelled images per class, drawn by --seed."""
+    num_labelled: int | None = None
+    """Labelled images in all, drawn by --seed."""
+    limit: int | None = None
+    """Only the first N training images, for tries."""
+    val_limit: int = 1000
+    """Validation images at most: what chooses between epochs, learning rates and modes."""
+    lr: tuple[float, ...] = ()
+    """Learning rates to try, comma separated; the best on validation is kept (default: a short list per mode). With
+    --mode best they are those of full finetuning."""
+    batch_size: int = 64
+    """Images per step, over all devices."""
+    image_size: int | None = None
+    """Input size in px (default: the model's)."""
+    crop_scale: tuple[float, ...] = ()
+    """Smallest and largest share of an image that a training crop covers, such as 0.25,1 (default: the policy's)."""
+    policy: Literal["classification", "randaugment", "crops", "center"] = "classification"
+    """Augmentation of full finetuning; classification is the paper's, with MixUp and CutMix."""
+    probe_views: int = 8
+    """Augmented views per image for a linear probe, fewer where there are many images."""
+    task: Literal["classification", "segmentation"] = "classification"
+    """What the labels are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task == "segmentation":
+            raise UsageError("--task segmentation comes with a later version; this one trains classification")
+        if sum(x is not None for x in (self.shots, self.num_labelled)) > 1:
+            raise UsageError("--shots and --num-labelled exclude each other: type one of them")
+        for name in ("shots", "num_labelled", "limit", "val_limit", "batch_size", "image_size"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "an integer of at least 1")
+        require(all(lr > 0 for lr in self.lr), "lr", self.lr, "learning rates above 0, such as 1e-4,1e-3")
+        require(self.probe_views >= 0, "probe_views", self.probe_views, "0 or more")
+        low_high = self.crop_scale or (0.5, 1.0)
+        require(len(low_high) == 2 and 0 < low_high[0] <= low_high[1] <= 1, "crop_scale", self.crop_scale,
+                "two shares, such as 0.25,1")  # fmt: skip
+
+
+def require(holds: bool, name: str, value: object, wanted: str) -> None:
+    """Raise a one-line UsageError for an option that does not hold."""
+    if not holds:
+        raise UsageError(f"--{name.replace('_', '-')} is {value}: it must be {wanted}")
+
+
+def num_steps(options: TrainOptions, steps_per_epoch: int, default_epochs: int) -> int:
+    """Length of a run in optimiser steps, from --steps, --epochs or the default."""
+    if options.steps is not None:
+        return options.steps
+    return (options.epochs or default_epochs) * steps_per_epoch
+
+
+def default_epochs(num_images: int, *, image_passes: int, shortest: int, longest: int) -> int:
+    """Epochs that show about `image_passes` images in all, within [shortest, longest]."""
+    return max(shortest, min(longest, image_passes // max(num_images, 1)))

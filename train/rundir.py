@@ -1,0 +1,135 @@
+"""The run directory: model.safetensors, model.json, config.json, metrics.jsonl, result.json and checkpoints/."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reinforce.errors import OutputExistsError, UsageError
+
+if TYPE_CHECKING:
+    from train.world import World
+
+OWN_FILES = ("model.safetensors", "extra.safetensors", "model.json", "config.json", "metrics.jsonl", "result.json",
+             "report.html")  # fmt: skip
+NOT_THE_RUN = ("out", "device", "workers", "overwrite", "resume", "dry_run", "json", "quiet", "debug", "save_every")
+"""Options that change where or how a run goes, not what it computes: `--resume` may change them."""
+
+
+class RunDirectory:
+    """Opens or makes `path` by the rules of --overwrite and --resume, and writes into it."""
+
+    def __init__(self, path: str | Path, config: Any, *, verb: str, overwrite: bool, resume: bool,
+                 world: World | None = None) -> None:  # fmt: skip
+        """`config`: the verb's dataclass, kept resolved in config.json. Only the main rank checks and writes.
+
+        Raises OutputExistsError where something is there already and neither flag was given; UsageError for
+        --overwrite of what is no run directory, or --resume with other options than the run was started with.
+        """
+        self.path, self.verb = Path(path), verb
+        self.config = _plain({"verb": verb, **dataclasses.asdict(config)})
+        self.is_main = world is None or world.is_main
+        self.resumed = resume
+        if self.is_main:
+            self._prepare(overwrite, resume)
+        if world is not None:
+            world.barrier()
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result of a run that --resume finds complete."""
+        path = self.path / "result.json"
+        return json.loads(path.read_text()) if self.resumed and path.exists() else None
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Record the result; from here on the run counts as complete."""
+        if self.is_main:
+            write_json(self.path / "result.json", dict(result))
+
+    def _prepare(self, overwrite: bool, resume: bool) -> None:
+        started = (self.path / "config.json").exists()
+        if resume and started:
+            self._check_same_run()
+        elif not resume and self.path.exists() and any(self.path.iterdir()):
+            self._clear(started, overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "config.json", self.config)
+
+    def _clear(self, started: bool, overwrite: bool) -> None:
+        if not overwrite:
+            raise OutputExistsError(self.path, "type --resume to continue, --overwrite to replace it or another --out")
+        if not started:
+            raise UsageError(f"{self.path} is no run directory, so --overwrite leaves it: type another --out")
+        for name in OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _check_same_run(self) -> None:
+        before = json.loads((self.path / "config.json").read_text())
+        names = sorted({*before, *self.config} - set(NOT_THE_RUN))
+        changed = [name for name in names if before.get(name) != self.config.get(name)]
+        if changed:
+            name = changed[0]
+            old, new = before.get(name), self.config.get(name)
+            raise UsageError(f"{self.path} was started with {_option(name)} {old}, not {new}: "
+                             "type the former options to --resume, or --overwrite to start again")  # fmt: skip
+
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a line; cut back to the checkpoint when a run is resumed."""
+
+    def __init__(self, path: Path, *, is_main: bool = True) -> None:
+        self.path, self.is_main = path, is_main
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        if self.is_main:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Lines so far; one that a kill cut short is left out."""
+        if not self.path.exists():
+            return []
+        found = []
+        for text in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(text))
+            except json.JSONDecodeError:
+                break
+        return found
+
+    def forget_after(self, step: int, trial: str) -> None:
+        """Drop what `trial` wrote after `step`: the resumed run writes it again."""
+        if not self.is_main:
+            return
+        kept = [line for line in self.lines() if line.get("trial", "") != trial or line["step"] <= step]
+        temporary = self.path.with_name(f".tmp-{self.path.name}")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(self.path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace `path` atomically by `value` as indented JSON."""
+    temporary = path.with_name(f".tmp-{path.name}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON makes of it: tuples become lists, so that a config compares equal to its own file."""
+    return json.loads(json.dumps(value))
+
+
+def _option(name: str) -> str:
+    return name if name == "verb" else "--" + name.replace("_", "-")

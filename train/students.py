@@ -1,0 +1,63 @@
+"""Students and other models to train, by name, with the head and input size that the task needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from reinforce.errors import UsageError
+from reinforce.models import ModelInfo, create_model
+from reinforce.models.create import find_directory
+from reinforce.models.directory import read_info
+from torch import nn
+
+COMFORTABLE_PX = 384
+DEFAULT_PX = 224
+"""Input size of architectures published for more than COMFORTABLE_PX, such as DINOv2 (518)."""
+
+
+def make_model(name: str, *, class_names: Sequence[str], image_size: int | None, seed: int,
+               init_from: str | None = None) -> tuple[nn.Module, ModelInfo]:  # fmt: skip
+    """The model that training starts from: what is random in it is drawn by `seed`.
+
+    `init_from` (a run or model directory, or catalog name) gives the weights instead of `name`, must be of the same
+    architecture, and gets a new head where its classes are others. Raises UnknownNameError, UsageError, ModelError.
+    """
+    torch.manual_seed(seed)
+    source = init_from or name
+    model, info = create_model(source, class_names=tuple(class_names), image_size=image_size)
+    wanted = name.partition(".")[0]
+    if init_from is not None and find_directory(name) is None and info.architecture != wanted:
+        raise UsageError(f"--init-from {init_from} is a {info.architecture}: type --student {info.architecture}")
+    return model, info
+
+
+def default_image_size(name: str) -> int | None:
+    """224 px for an encoder published for more than 384 px; None, the model's own, for all others.
+
+    A directory with a head was trained at its size and keeps it; one without a head is a published encoder, too.
+    """
+    if name.startswith("open_clip:"):
+        return None
+    if (directory := find_directory(name)) is not None:
+        info = read_info(directory)
+        return DEFAULT_PX if info.head == "none" and info.image_size > COMFORTABLE_PX else None
+    if not timm.is_model(name.partition(".")[0]):
+        return None
+    native = int(cast(Any, timm.get_pretrained_cfg(name)).input_size[-1])
+    return DEFAULT_PX if native > COMFORTABLE_PX else None
+
+
+def short_name(name: str) -> str:
+    """What a model is called in provenance, which travels: no path of this machine."""
+    return name if find_directory(name) is None else Path(name).name
+
+
+def grown(provenance: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's provenance after one more training: what described the old weights alone goes, the origin stays."""
+    origin = {key: value for key, value in provenance.items() if key not in ("weights_sha256", "versions")}
+    earlier = origin.pop("training", None)
+    return {**origin, "training": {**training, **({"before": earlier} if earlier else {})}}

@@ -1,0 +1,108 @@
+"""Where a process stands: its device, and its rank among those that torchrun started (read here, nowhere else)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import torch
+from reinforce.errors import UsageError
+from torch import distributed, nn
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Only this process writes files and prints."""
+        return self.rank == 0
+
+    def seed(self, seed: int) -> None:
+        """Seed what dropout and stochastic depth draw from on this device.
+
+        Not `torch.manual_seed`: on machines without a GPU each call of it queues one for a GPU to come, for ever.
+        """
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            distributed.barrier()
+
+    def any(self, flag: bool) -> bool:
+        """True where `flag` is true on any rank; every rank must ask at the same step."""
+        if self.size == 1:
+            return flag
+        votes = torch.tensor(float(flag), device=self.device)
+        distributed.all_reduce(votes, op=distributed.ReduceOp.MAX)
+        return bool(votes.item())
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over ranks."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """The model itself, or its DistributedDataParallel wrapper (with SyncBatchNorm on GPUs)."""
+        if self.size == 1:
+            return model
+        if self.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+            return nn.parallel.DistributedDataParallel(model, device_ids=[self.device.index])
+        return nn.parallel.DistributedDataParallel(model)
+
+
+@contextlib.contextmanager
+def entered_world(device: str) -> Iterator[World]:
+    """Resolve `--device`; join the process group for as long, when torchrun started this process (WORLD_SIZE > 1).
+
+    Raises UsageError for a device that is not there.
+    """
+    rank, size = torchrun_rank(), int(os.environ.get("WORLD_SIZE", "1"))
+    resolved = resolve_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    if size > 1 and not distributed.is_initialized():
+        if resolved.type == "cuda":
+            torch.cuda.set_device(resolved)
+        distributed.init_process_group("nccl" if resolved.type == "cuda" else "gloo")
+    try:
+        yield World(resolved, rank, size)
+    finally:
+        if size > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def torchrun_rank() -> int:
+    """This process's rank among all that torchrun started; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_main_process() -> bool:
+    """Only the main process prints, registers and writes."""
+    return torchrun_rank() == 0
+
+
+def resolve_device(device: str, local_rank: int = 0) -> torch.device:
+    """auto, cpu, cuda (= the local rank's GPU) or cuda:N as a torch device."""
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if device not in ("auto", "cuda") and not device.startswith("cuda:"):
+        raise UsageError(f"--device is {device}: type auto, cpu, cuda or cuda:N")
+    index = device.removeprefix("cuda:") if ":" in device else str(local_rank)
+    if not index.isdigit() or int(index) >= torch.cuda.device_count():
+        raise UsageError(f"--device {device} is not here ({torch.cuda.device_count()} GPUs): type --device auto")
+    return torch.device("cuda", int(index))
+
+
+def loader_workers(requested: int, device: torch.device) -> int:
+    """Decoding processes: as asked, or none on a CPU (training needs its cores) and up to 8 beside a GPU."""
+    if requested >= 0:
+        return requested
+    return min(8, max(1, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
