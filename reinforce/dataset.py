@@ -35,7 +35,7 @@ T = TypeVar("T")
 WINDOW_UNITS = 8
 HELD_OUT_SHARE = 20
 HELD_OUT_ROWS = 4096
-REPLAYER_BYTES = 32 << 20
+REPLAYER_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ def fetch(asset: Asset, home: Path) -> Path:
         partial.rename(place)
         print(f"{asset.name}: written in {time.monotonic() - started:.0f} s", flush=True)
     catalog.register(asset.kind, asset.name, place, license=asset.license, note=asset.note)
+    for name, part in asset.parts.items():
+        catalog.register(asset.kind, name, f"{place}/{part}", license=asset.license)
     print(f"{asset.name}: {place}", flush=True)
     return place
 

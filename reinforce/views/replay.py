@@ -23,6 +23,8 @@ from reinforce.views.policy import ViewPolicy
 Pixels = npt.NDArray[np.uint8]
 """RGB, (H, W, 3); a view is (S, S, 3), S = size_px."""
 
+NUM_PASSING = 2
+"""Images without a place in the budget that are kept for the moment: a row and its mixing partner."""
 FINISHED_SHARE = 4
 """One part in this many of a replayer's budget may hold finished views, the rest working images."""
 
@@ -69,7 +71,7 @@ def _mixed(own: Pixels, params: ViewParams, partner: Pixels | None) -> Pixels:
 
 
 class UnitReplayer:
-    """Views of one unit's rows, each image decoded once while the budget lasts.
+    """Views of one unit's rows, each image decoded once as far as the budget goes.
 
     Not for several threads at once. An undecodable partner leaves a view unmixed; errors of `load`, such as
     MissingDataError, pass through.
@@ -87,8 +89,9 @@ class UnitReplayer:
         self.keys = tuple(keys)
         self._load = load
         self._budget_bytes = budget_bytes
-        self._images: OrderedDict[int, Image.Image] = OrderedDict()
+        self._images: dict[int, Image.Image] = {}
         self._images_bytes = 0
+        self._passing: OrderedDict[int, Image.Image] = OrderedDict()
         self._reasons: dict[int, str] = {}
         self._finished: dict[int, Pixels] = {}
         self._finished_view = -1
@@ -126,9 +129,9 @@ class UnitReplayer:
         """The row's working image; not to be changed. Raises UndecodableImageError."""
         if row in self._reasons:
             raise UndecodableImageError(self._reasons[row])
-        if row in self._images:
-            self._images.move_to_end(row)
-            return self._images[row]
+        for kept in (self._images, self._passing):
+            if row in kept:
+                return kept[row]
         try:
             image = decode_image(self._load(row), self.policy)
         except UndecodableImageError as error:
@@ -169,12 +172,15 @@ class UnitReplayer:
         return (len(self._finished) + 1) * pixels.nbytes <= self._budget_bytes // FINISHED_SHARE
 
     def _keep(self, row: int, image: Image.Image) -> None:
+        """Going through the rows again and again, the first that fit are worth more than the latest."""
         limit = self._budget_bytes - self._budget_bytes // FINISHED_SHARE
-        self._images[row] = image
-        self._images_bytes += _memory_bytes(image)
-        while self._images_bytes > limit and len(self._images) > 1:
-            _, oldest = self._images.popitem(last=False)
-            self._images_bytes -= _memory_bytes(oldest)
+        if self._images_bytes + _memory_bytes(image) <= limit:
+            self._images[row] = image
+            self._images_bytes += _memory_bytes(image)
+            return
+        self._passing[row] = image
+        if len(self._passing) > NUM_PASSING:
+            self._passing.popitem(last=False)
 
 
 def _memory_bytes(image: Image.Image) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ class Asset:
     download_bytes: int
     license: str
     note: str
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Further catalog names for a part of it: name -> what stands behind its path."""
 
     def make(self, downloads: Path, out: Path) -> None:
         importlib.import_module(f"assets.{self.module}").make(downloads, out)
@@ -51,6 +54,7 @@ ASSETS = (
         download_bytes=30_900_652,
         license="MIT",
         note="60,000 train and 10,000 test images, 28 px, 10 classes",
+        parts={"fashion-mnist-train": "train-{00000..00005}.tar"},
     ),
     Asset(
         name="openclipart",
