@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.errors import BuildError, UndecodableImageError
+from reinforce.errors import BuildError, NonFiniteTargetError, UndecodableImageError
 from reinforce.views import UnitReplayer
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ MAX_VIEWS = 512
 SHARE = 0.05
 """No more than this share of a small build is spent on calibration."""
 VIEWS_PER_IMAGE = 4
+Pair = tuple[int, int, int]
+"""Unit, row in it, view."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +36,31 @@ class Calibration:
 
 
 def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: int) -> Calibration:
-    """Logits of some hundred views, evenly spread over units and rows, and what they cost here."""
+    """Logits of some hundred views, evenly spread over units and rows, and what they cost here.
+
+    Raises BuildError where no image can be decoded, NonFiniteTargetError naming the sample.
+    """
     pairs = _spread_pairs(units, views)
-    batches = [pairs[start : start + teacher.batch_size] for start in range(0, len(pairs), teacher.batch_size)]
-    parts, replay, forward, num_views = [], 0.0, 0.0, 0
-    for batch in batches:
+    parts, replay_seconds, teacher_seconds, num_batches = [], 0.0, 0.0, 0
+    for start in range(0, len(pairs), teacher.batch_size):
         began = time.perf_counter()
-        images = _render(units, batch)
-        rendered = time.perf_counter()
-        if not len(images):
+        rendered, images = _render(units, pairs[start : start + teacher.batch_size])
+        replayed = time.perf_counter()
+        if not rendered:
             continue
-        parts.append(teacher.logits(images))
-        replay, forward = replay + rendered - began, forward + time.perf_counter() - rendered
-        num_views += teacher.batch_size
+        logits = teacher.logits(images)
+        _check_finite(units, rendered, logits)
+        parts.append(logits)
+        replay_seconds += replayed - began
+        teacher_seconds += time.perf_counter() - replayed
+        num_batches += 1
     if not parts:
         raise BuildError("none of the images that were tried can be decoded: look at the transfer set")
     logits = np.concatenate(parts)
-    return Calibration(logits[np.isfinite(logits).all(1)], forward / num_views, replay / sum(map(len, parts)))
+    return Calibration(logits, teacher_seconds / (num_batches * teacher.batch_size), replay_seconds / len(logits))
 
 
-def _spread_pairs(units: Sequence[UnitReplayer], views: int) -> list[tuple[int, int, int]]:
+def _spread_pairs(units: Sequence[UnitReplayer], views: int) -> list[Pair]:
     """(unit, row, view) triples, a few views of each image."""
     total = sum(len(unit.keys) for unit in units)
     per_image = min(views, VIEWS_PER_IMAGE)
@@ -67,11 +74,20 @@ def _spread_pairs(units: Sequence[UnitReplayer], views: int) -> list[tuple[int, 
     return pairs
 
 
-def _render(units: Sequence[UnitReplayer], pairs: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
-    images = []
+def _render(units: Sequence[UnitReplayer], pairs: Sequence[Pair]) -> tuple[list[Pair], NDArray[np.uint8]]:
+    """The pairs whose image can be decoded, and their views."""
+    rendered, images = [], []
     for unit, row, view in pairs:
         try:
             images.append(units[unit].view(row, view))
+            rendered.append((unit, row, view))
         except UndecodableImageError:
             continue
-    return np.stack(images) if images else np.empty((0,), np.uint8)
+    return rendered, np.stack(images) if images else np.empty((0,), np.uint8)
+
+
+def _check_finite(units: Sequence[UnitReplayer], pairs: Sequence[Pair], logits: NDArray[np.float32]) -> None:
+    bad = np.flatnonzero(~np.isfinite(logits).all(1))
+    if len(bad):
+        unit, row, view = pairs[bad[0]]
+        raise NonFiniteTargetError.of(units[unit].keys[row], view)

@@ -177,18 +177,12 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, text: str) -> click.Par
     kind, many = _click_type(hint)
     if field.metadata.get("positional"):
         return click.Argument([field.name], type=kind, required=required, nargs=-1 if many else 1)
-    shown = not required and field.default not in (None, "", (), -1)
-    default = None if required else field.default
-    if many and default is not None:
-        default = ",".join(str(value) for value in field.default)  # type: ignore[union-attr]
-    return click.Option(
-        [option, field.name],
-        type=_CommaList(kind) if many else kind,
-        required=required,
-        default=default,
-        help=text,
-        show_default=shown,
-    )
+    # `required` holds only where no default is given at all: None would be one
+    settings: dict[str, Any] = {"required": True} if required else {"default": field.default}
+    if many and not required and field.default is not None:
+        settings["default"] = ",".join(str(value) for value in field.default)  # type: ignore[union-attr]
+    settings["show_default"] = not required and field.default not in (None, "", (), -1)
+    return click.Option([option, field.name], type=_CommaList(kind) if many else kind, help=text, **settings)
 
 
 def _click_type(hint: Any) -> tuple[ParamType, bool]:

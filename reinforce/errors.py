@@ -97,7 +97,11 @@ class BuildError(ReinforceError):
 
 
 class NonFiniteTargetError(BuildError):
-    pass
+    @classmethod
+    def of(cls, key: str, view: int) -> NonFiniteTargetError:
+        return cls(
+            f"the teacher gave NaN or infinity for '{key}', view {view}: type --dtype float32, or remove the image"
+        )
 
 
 class EnvironmentMismatchError(BuildError):

@@ -13,6 +13,17 @@ from reinforce.errors import StoreError, UnknownNameError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuyConfig(TalkOptions):
+    shop: str
+    """Where."""
+
+
+def buy(config: BuyConfig) -> dict[str, Any]:
+    """Buy color."""
+    return {"shop": config.shop}
+
+
+@dataclass(frozen=True, kw_only=True)
 class PaintConfig(TalkOptions):
     wall: str = field(metadata=POSITIONAL)
     """The wall."""
@@ -42,7 +53,8 @@ def paint(config: PaintConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-GROUP = LazyGroup("house", verbs={"paint": (f"{__name__}:paint", "Paint a wall.")})
+VERBS = {"paint": (f"{__name__}:paint", "Paint a wall."), "buy": (f"{__name__}:buy", "Buy color.")}
+GROUP = LazyGroup("house", verbs=VERBS)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +83,24 @@ def test_options_reach_the_config(
         (["paint", "north", "--colour", "red"], 2, "--color"),
         (["paint", "north", "--widths", "1,x"], 2, "'x'"),
         (["paint"], 2, "WALL"),
+        (["buy"], 2, "--shop"),
         (["pant", "north"], 2, "pant"),
         (["paint", "gone"], 2, "did you mean 'north'?"),
         (["paint", "wet"], 1, "the wall is wet: wait"),
         (["paint", "broken"], 1, "RuntimeError: two lines (--debug"),
     ],
-    ids=["config", "choice", "option", "number", "missing", "verb", "unknown name", "failure", "unforeseen"],
+    ids=[
+        "config",
+        "choice",
+        "option",
+        "number",
+        "missing",
+        "missing option",
+        "verb",
+        "unknown name",
+        "failure",
+        "unforeseen",
+    ],
 )
 def test_an_error_is_one_line_and_a_status(
     argv: list[str], status: int, words: str, capsys: pytest.CaptureFixture[str]

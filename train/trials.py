@@ -49,7 +49,7 @@ class TrialResult:
 def plan_trials(mode: str, lrs: Sequence[float], recipe: Recipe) -> list[Trial]:
     """Probes first: full finetuning starts from the best of their heads.
 
-    With both kinds `lrs` are those of full finetuning: a head alone wants larger ones, and its own cost next to nothing.
+    With both kinds `lrs` are those of full finetuning: a head alone wants larger ones, and costs next to nothing.
     """
     probe_lrs = lrs if mode == PROBE and lrs else recipe.probe_lrs
     probes = [Trial(PROBE, lr) for lr in probe_lrs] if mode in (PROBE, "best") else []

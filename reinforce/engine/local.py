@@ -92,11 +92,7 @@ class UnitRunner:
     ) -> None:
         bad = np.flatnonzero(is_ok & ~np.isfinite(logits).all(1))
         if len(bad):
-            key = self.unit_keys[unit][row[bad[0]]]
-            raise NonFiniteTargetError(
-                f"the teacher gave NaN or infinity for '{key}', view {view[bad[0]]}: "
-                "type --dtype float32, or remove the image"
-            )
+            raise NonFiniteTargetError.of(self.unit_keys[unit][row[bad[0]]], int(view[bad[0]]))
 
     def _commit(self, index: int, unit: UnitTargets) -> None:
         schema = self.schema
