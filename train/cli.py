@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from pathlib import Path
 
 import click
 from reinforce import __version__
@@ -21,4 +24,10 @@ command = click.version_option(__version__)(
 
 
 def main() -> None:
-    sys.exit(run_group(command))
+    """Under torchrun the first rank speaks for all."""
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("RANK", "0") != "0":
+            silence = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(contextlib.redirect_stdout(silence))
+        status = run_group(command)
+    sys.exit(status)
