@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reinforce.errors import UsageError
+from reinforce.errors import ReplayDriftError, UsageError
 
 from train.options import TrainOptions, require
 
@@ -45,6 +45,8 @@ class DistillConfig(TrainOptions):
     """kl matches logits; the others match features, which need a store of features."""
     temperature: float | None = None
     """Temperature of the softmax (default: the one that the store certifies)."""
+    accept_drift: bool = False
+    """Train even if this machine replays other pixels than the teacher saw; model.json then says so."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,7 +126,7 @@ def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, t
     from train.rundir import MetricsLog
     from train.students import make_model
 
-    replay = dataset.check_replay().to_json()
+    replay = _checked_replay(config, dataset)
     store = dataset.store
     model, info = make_model(config.student, class_names=store.class_names, seed=config.seed,
                              image_size=config.image_size or dataset.size_px, init_from=config.init_from)  # fmt: skip
@@ -148,6 +150,14 @@ def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, t
     return DistillResult(out=config.run_directory, student=info.architecture, store_digest=store.manifest.digest,
                          steps=plan.total_steps, best_step=outcome.step, kl=outcome.scores.get("kl"),
                          agreement=outcome.scores.get("agreement"))  # fmt: skip
+
+
+def _checked_replay(config: DistillConfig, dataset: ReinforcedDataset) -> dict[str, Any]:
+    """What replaying the store's probe views here showed; goes into the student's provenance."""
+    try:
+        return dataset.check_replay(accept_drift=config.accept_drift).to_json()
+    except ReplayDriftError as error:
+        raise ReplayDriftError(f"{error}; --accept-drift trains all the same") from None
 
 
 def _plan(config: DistillConfig, num_rows: int, store_digest: str) -> LoopPlan:

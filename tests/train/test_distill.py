@@ -14,8 +14,9 @@ import tiny_reinforced as tiny
 import torch
 
 from reinforce.dataset import open_dataset
-from reinforce.errors import MissingStoreError, TransferMismatchError, UsageError
+from reinforce.errors import MissingStoreError, ReplayDriftError, TransferMismatchError, UsageError
 from reinforce.models import load_model
+from reinforce.views import ops
 from train.cached import CachedViews, HeldOutViews
 from train.checkpoint import read_checkpoint
 from train.distill import DistillConfig, DistillResult, distill
@@ -154,3 +155,14 @@ def test_dry_run_writes_nothing(cache: Path, images: Path, tmp_path: Path) -> No
     assert isinstance(plan, dict)
     assert (plan["samples"], plan["views"], plan["classes"]) == (60, 3, 3)
     assert not (tmp_path / "runs").exists()
+
+
+def test_other_pixels_than_the_teacher_saw_are_refused_by_stage(
+    cache: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ops, "flip", lambda image: image)
+    with pytest.raises(ReplayDriftError, match=r"from stage '(partner:)?flip' on.*--accept-drift"):
+        run(cache, images, tmp_path / "refused", steps=2)
+    run(cache, images, tmp_path / "accepted", steps=2, accept_drift=True)
+    _, info = load_model(tmp_path / "accepted")
+    assert info.provenance["training"]["replay"]["num_different"] > 0
