@@ -47,13 +47,13 @@ class Preset:
     student_px: int = 32
     val_limit: int = 300
     """Validation images that choose between epochs and learning rates."""
-    crop_scale: str = "0.4,1"
+    crop_scale: str = "0.5,1"
 
 
 PRESETS = {
     "quickstart": Preset(
         limit=3000, views=4, adapt_epochs=16, adapt_lr="3e-5", distill_epochs=6, finetune_epochs=20,
-        finetune_lr="3e-5", scratch_epochs=60, scratch_lr="3e-3", test_limit=4000,
+        finetune_lr="1e-4", scratch_epochs=60, scratch_lr="3e-3", test_limit=4000,
     ),
     "results": Preset(
         limit=6000, views=5, adapt_epochs=30, adapt_lr="2e-5,5e-5", distill_epochs=10, finetune_epochs=30,
@@ -74,14 +74,13 @@ def stages(preset: Preset, seed: int, folder: Path) -> list[Stage]:
     teacher, store = folder / f"{folder.parent.name}-{folder.name}-teacher", folder / "store.zarr"
     distilled, student, scratch = (folder / name for name in ("distilled", "student", "scratch"))
     crops = ("--policy", "crops", "--crop-scale", p.crop_scale)
-    strong = ("--policy", "randaugment", "--crop-scale", p.crop_scale)
     labels = ("--data", p.data, "--shots", p.shots, "--val-limit", p.val_limit, "--seed", seed, "--resume")
     small = ("--image-size", p.student_px)
     finetune = ("train", "finetune", *labels, *small, *crops, "--batch-size", 20)
     commands: dict[str, tuple[object, ...]] = {
         "adapt": ("train", "adapt", "--model", p.teacher, *labels, *crops, "--image-size", p.teacher_px,
                   "--mode", "best", "--lr", p.adapt_lr, "--epochs", p.adapt_epochs, "--out", teacher),
-        "build": ("reinforce", "build", "--teacher", teacher, "--transfer", p.transfer, "--limit", p.limit, *strong,
+        "build": ("reinforce", "build", "--teacher", teacher, "--transfer", p.transfer, "--limit", p.limit, *crops,
                   "--views", p.views, "--seed", seed, "--resume", "--out", store),
         "distill": ("train", "distill", "--cache", store, "--student", p.student, *small, "--batch-size", 32,
                     "--lr", "1e-3", "--epochs", p.distill_epochs, "--seed", seed, "--resume", "--out", distilled),
