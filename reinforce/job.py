@@ -101,10 +101,11 @@ class Ledger:
 
 
 def _process_start(pid: int) -> str:
-    """Something that tells a process from a later one with the same id; "" where there is no such process."""
+    """Something that tells a process from a later one with the same id; "" where none is, or a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     if stat.exists():
-        return stat.read_text().rsplit(")", 1)[1].split()[19]
+        state, *rest = stat.read_text().rsplit(")", 1)[1].split()
+        return "" if state in "ZX" else rest[18]
     try:
         os.kill(pid, 0)
     except OSError:
