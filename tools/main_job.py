@@ -52,7 +52,7 @@ class Preset:
 
 PRESETS = {
     "quickstart": Preset(
-        limit=3000, views=4, adapt_epochs=16, adapt_lr="3e-5", distill_epochs=6, finetune_epochs=20,
+        limit=3000, views=4, adapt_epochs=24, adapt_lr="5e-5", distill_epochs=6, finetune_epochs=20,
         finetune_lr="1e-4", scratch_epochs=60, scratch_lr="3e-3", test_limit=4000,
     ),
     "results": Preset(

@@ -61,8 +61,7 @@ class LabelledOptions(TrainOptions):
     val_limit: int = 1000
     """Validation images at most: what chooses between epochs, learning rates and modes."""
     lr: tuple[float, ...] = ()
-    """Learning rates to try, comma separated; the best on validation is kept (default: a short list per mode). With
-    --mode best they are those of full finetuning."""
+    """Learning rates to try, the best on validation is kept (default: a few per mode; in mode best: of full alone)."""
     batch_size: int = 64
     """Images per step, over all devices."""
     image_size: int | None = None

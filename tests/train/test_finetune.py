@@ -128,7 +128,8 @@ def test_finetuning_goes_on_from_a_run(colours: Path, tmp_path: Path) -> None:
 def test_dry_run_writes_nothing(colours: Path, tmp_path: Path) -> None:
     plan = finetune(config(colours, tmp_path / "run", dry_run=True, shots=2, mode="best"))
     assert isinstance(plan, dict)
-    assert plan["trials"] == ["linear-probe-lr0.003", "full-lr0.003"]
+    probes = [f"linear-probe-lr{lr}" for lr in (0.0003, 0.001, 0.003)]
+    assert plan["trials"] == [*probes, "full-lr0.003"]
     assert plan["num_train_images"] == 6
     assert not (tmp_path / "run").exists()
 
