@@ -57,9 +57,7 @@ class BuildConfig(TargetOptions, OutputOptions):
 
     @property
     def path(self) -> Path:
-        if self.out is not None:
-            return Path(self.out)
-        return Path(f"{Path(self.transfer.rstrip('/')).name.split('.')[0] or 'store'}.zarr")
+        return Path(self.out) if self.out is not None else Path(f"{catalog.resolve_data(self.transfer).name}.zarr")
 
 
 def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
@@ -68,11 +66,11 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     Killed at any moment it continues with --resume, and the store has the same bytes as if it had not been.
     """
     objects = LocalObjects(config.path)
-    _clear_way(config, objects)
+    _check_way(config, objects)
     inputs = Inputs(config)
     if config.dry_run:
         return estimate(inputs, draft_plan(inputs, inputs.freeze()))
-    if not (objects.exists(PLAN) and objects.exists(PROBES)):
+    if config.overwrite or not (objects.exists(PLAN) and objects.exists(PROBES)):
         _create(config, inputs, objects)
     plan = json.loads(objects.get(PLAN))
     check_request(plan, inputs)
@@ -98,20 +96,25 @@ def parse_share(text: str | None) -> Share:
     return Share(index % count, count)
 
 
-def _clear_way(config: BuildConfig, objects: LocalObjects) -> None:
+def _check_way(config: BuildConfig, objects: LocalObjects) -> None:
     """Nothing is overwritten silently, and nothing but a store is ever removed."""
     path = config.path
     if not path.exists():
         return
-    is_store = objects.exists(PLAN) or (path / "zarr.json").exists() or not any(path.iterdir())
-    if not is_store:
+    is_store = objects.exists(PLAN) or objects.exists(MANIFEST)
+    if not path.is_dir() or not (is_store or _is_empty(path)):
         raise OutputExistsError(path, "it is not a store; type --out to write elsewhere")
     if config.overwrite:
-        shutil.rmtree(path)
-    elif objects.exists(MANIFEST) and not config.resume:
+        return  # removed when everything that can be wrong with the new one has been looked at
+    if objects.exists(MANIFEST) and not config.resume:
         raise OutputExistsError(path)
-    elif objects.exists(PLAN) and not (config.resume or config.shard):
+    if objects.exists(PLAN) and not (config.resume or config.shard):
         raise OutputExistsError(path, "it is unfinished; type --resume to continue it or --overwrite to start again")
+
+
+def _is_empty(path: Path) -> bool:
+    """But for hidden files: a kill during the very first put leaves one."""
+    return all(entry.name.startswith(".") for entry in path.iterdir())
 
 
 def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
@@ -122,6 +125,9 @@ def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
             f"the store needs {human_bytes(needed)} and {human_bytes(free)} are free: "
             "free some, or type fewer --views or a larger --max-kl"
         )
+    if config.overwrite and config.path.exists():
+        shutil.rmtree(config.path)
+        objects = LocalObjects(config.path)
     create_store(objects, draft.plan, draft.codec, draft.samples)
     write_probes(objects, draft.fingerprint.kept, draft.fingerprint.to_json())
 

@@ -23,6 +23,8 @@ MAX_VIEWS = 512
 SHARE = 0.05
 """No more than this share of a small build is spent on calibration."""
 VIEWS_PER_IMAGE = 4
+MIN_IMAGES = 32
+"""So many are tried even of a small set, since some may be bad."""
 Pair = tuple[int, int, int]
 """Unit, row in it, view."""
 
@@ -64,9 +66,9 @@ def _spread_pairs(units: Sequence[UnitReplayer], views: int) -> list[Pair]:
     """(unit, row, view) triples, a few views of each image."""
     total = sum(len(unit.keys) for unit in units)
     per_image = min(views, VIEWS_PER_IMAGE)
-    num_images = max(1, min(MAX_VIEWS, int(SHARE * total * views)) // per_image)
+    num_images = max(MIN_IMAGES, min(MAX_VIEWS, int(SHARE * total * views)) // per_image)
     starts = np.cumsum([0, *(len(unit.keys) for unit in units)])
-    samples = np.unique(np.linspace(0, total - 1, num_images).round().astype(int))
+    samples = np.unique(np.linspace(0, total - 1, num_images).round().astype(int))  # all of a set that is smaller
     pairs = []
     for i, sample in enumerate(samples.tolist()):
         unit = int(np.searchsorted(starts, sample, side="right")) - 1

@@ -82,7 +82,7 @@ def resolve_data(name: str) -> Entry:
         raise UnknownNameError("data", name, _entries_by_name("data"), hint)
     if entry.path is None:
         raise UsageError(f"'{name}' in {entry.origin_file} has no path: add path = \"...\"")
-    if not _is_there(entry.path):
+    if not is_there(entry.path):
         raise MissingDataError(f"{_description(entry)} is not there: {_remedy(entry)}")
     return entry
 
@@ -94,7 +94,7 @@ def resolve_model(name: str) -> Entry:
     entry = _resolve("models", name)
     if _SCHEME.match(name) or entry is None:
         return Entry(name, None)
-    if entry.path is not None and not _is_there(entry.path):
+    if entry.path is not None and not is_there(entry.path):
         raise ModelError(f"{_description(entry)} is not there: {_remedy(entry)}")
     return entry
 
@@ -206,7 +206,7 @@ def _is_pattern(name: str) -> bool:
     return "{" in name
 
 
-def _is_there(path: str) -> bool:
+def is_there(path: str) -> bool:
     """Patterns and what is not on this machine are checked by those who open them."""
     return bool(_SCHEME.match(path)) or _is_pattern(path) or Path(path).exists()
 

@@ -189,7 +189,7 @@ def _transfer_location(store: Store, transfer: str | None) -> str:
         return str(catalog.resolve_data(transfer).path)
     record = store.plan["transfer"]
     location = catalog.locate(record["digest"])
-    if location is not None:
+    if location is not None and catalog.is_there(location):
         return location
     try:
         return str(catalog.resolve_data(record["name"]).path)

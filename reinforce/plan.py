@@ -5,6 +5,7 @@ Two builds of one plan in one environment give the same bytes, however often the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,8 +73,8 @@ class TargetOptions(CommonOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        if not (self.max_kl > 0 and self.temperature > 0):
-            raise UsageError("--max-kl and --temperature must be above 0")
+        if not (0 < self.max_kl < math.inf and 0 < self.temperature < math.inf):
+            raise UsageError("--max-kl and --temperature must be above 0 and finite")
         if self.crop_scale is not None and len(self.crop_scale) != 2:
             raise UsageError("--crop-scale takes two numbers, such as 0.08,1")
         if self.target != "logits":

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from reinforce.errors import ReinforceError
 from reinforce.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -119,26 +120,38 @@ class StepSampler(Sampler[StepRows]):
                 step += 1
 
 
-class _StepDataset(Dataset[Batch]):
+class _StepDataset(Dataset[Batch | ReinforceError]):
     def __init__(self, data: TrainingData) -> None:
         self.data = data
 
-    def __getitem__(self, index: Any) -> Batch:
+    def __getitem__(self, index: Any) -> Batch | ReinforceError:
         step: StepRows = index
-        batch = self.data.load(step.rows, step.epoch)
+        try:
+            batch = self.data.load(step.rows, step.epoch)
+        except ReinforceError as error:
+            return error
         batch.num_global = step.num_global
         return batch
 
 
 def make_loader(data: TrainingData, batch_size: int, *, start: int, total: int, world: World,
-                workers: int) -> DataLoader[Batch]:  # fmt: skip
+                workers: int) -> Iterator[Batch]:  # fmt: skip
     """Batches of steps start..total-1 in order, decoded by spawned workers (stores and zarr must not be forked)."""
     sampler = StepSampler(data, batch_size, start=start, total=total, rank=world.rank, world_size=world.size)
     num_workers = loader_workers(workers, world.device)
     spawned: dict[str, Any] = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if num_workers else {}
-    return DataLoader(_StepDataset(data), sampler=sampler, batch_size=None, num_workers=num_workers,
+    loader = DataLoader(_StepDataset(data), sampler=sampler, batch_size=None, num_workers=num_workers,
                       collate_fn=_unchanged, worker_init_fn=_enter_worker, generator=torch.Generator().manual_seed(0),
                       pin_memory=world.device.type == "cuda", **spawned)  # fmt: skip
+    return _raise_errors(loader)
+
+
+def _raise_errors(items: Iterable[Batch | ReinforceError]) -> Iterator[Batch]:
+    """An error raised inside a worker would arrive as another, of many lines: workers return it instead."""
+    for item in items:
+        if isinstance(item, ReinforceError):
+            raise item
+        yield item
 
 
 def _unchanged(batch: Any) -> Any:
@@ -146,5 +159,6 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _enter_worker(_: int) -> None:
-    """Ctrl-C reaches the whole process group: only the main process answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals may reach the whole process group: only the main process answers them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

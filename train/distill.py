@@ -89,7 +89,8 @@ def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
     """Distill a student from a store of a teacher's logits."""
     from reinforce.dataset import open_dataset
 
-    from train.rundir import RunDirectory
+    from train.rundir import RunDirectory, refuse_own_input
+    from train.students import make_model
     from train.world import entered_world
 
     dataset = open_dataset(config.cache, config.transfer)
@@ -98,11 +99,15 @@ def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
         return {"out": config.run_directory, "student": config.student, "temperature": temperature,
                 "samples": dataset.num_samples, "views": dataset.num_views, "classes": dataset.num_classes}  # fmt: skip
     with entered_world(config.device) as world:
+        refuse_own_input(config.run_directory, config.student, config.init_from)
+        image_size = config.image_size or dataset.size_px
+        model, info = make_model(config.student, class_names=dataset.store.class_names, image_size=image_size,
+                                 seed=config.seed, init_from=config.init_from)  # fmt: skip
         run = RunDirectory(config.run_directory, config, verb="distill", overwrite=config.overwrite,
                            resume=config.resume, world=world)  # fmt: skip
         if (finished := run.finished()) is not None:
             return DistillResult(**finished)
-        result = _distill_into(run, config, dataset, temperature, world)
+        result = _distill_into(run, config, dataset, temperature, world, model, info)
         run.finish(result.to_json())
         return result
 
@@ -117,19 +122,16 @@ def certified_temperature(config: DistillConfig, dataset: ReinforcedDataset) -> 
 
 
 def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, temperature: float,
-                  world: World) -> DistillResult:  # fmt: skip
+                  world: World, model: nn.Module, info: ModelInfo) -> DistillResult:  # fmt: skip
     from reinforce.models import Preprocess
 
     from train.cached import CachedViews
     from train.loop import TrainingLoop
     from train.losses import kl_divergence
     from train.rundir import MetricsLog
-    from train.students import make_model
 
     replay = _checked_replay(config, dataset)
     store = dataset.store
-    model, info = make_model(config.student, class_names=store.class_names, seed=config.seed,
-                             image_size=config.image_size or dataset.size_px, init_from=config.init_from)  # fmt: skip
     preprocess = Preprocess.from_info(info)
     data = CachedViews(dataset, seed=config.seed)
     plan = _plan(config, len(data.epoch_order(0)), store.manifest.digest)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from reinforce.command import CommonOptions
-from reinforce.errors import ModelError, UsageError
+from reinforce.errors import DataError, ModelError, UsageError
+
+from train.options import require
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +42,13 @@ class EvaluateConfig(CommonOptions):
     """Input size in px (default: the model's)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the forward pass; auto takes bf16 on CUDA, and on CPUs with bf16 for transformers."""
+    task: Literal["classification"] = "classification"
+    """What the labels are."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "image_size", "shots", "num_labelled", "limit"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "an integer of at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +97,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         tally = tally_labelled(model.to(world.device), views, Preprocess.from_info(info), world=world, dtype=dtype,
                                batch_size=config.batch_size, workers=config.workers,
                                skipped=SkippedImages(quiet=config.quiet), progress=progress)  # fmt: skip
+    if tally.num_images == 0:
+        raise DataError(f"no image of split '{config.split}' of {config.data} can be evaluated: it has {len(samples)}")
     interval = wilson_interval(tally.num_correct, tally.num_images)
     num_skipped = len(samples) - tally.num_images
     return EvaluateResult(info.task, config.split, tally.num_images, tally.accuracy, interval, num_skipped)

@@ -17,7 +17,21 @@ if TYPE_CHECKING:
 
 OWN_FILES = ("model.safetensors", "extra.safetensors", "model.json", "config.json", "metrics.jsonl", "result.json",
              "report.html")  # fmt: skip
-NOT_THE_RUN = ("out", "device", "workers", "overwrite", "resume", "dry_run", "json", "quiet", "debug", "save_every")
+NOT_THE_RUN = (
+    "out",
+    "device",
+    "workers",
+    "overwrite",
+    "resume",
+    "dry_run",
+    "json",
+    "quiet",
+    "debug",
+    "save_every",
+    "log_every",
+    "cache",
+    "transfer",
+)
 """Options that change where or how a run goes, not what it computes: `--resume` may change them."""
 
 
@@ -58,14 +72,16 @@ class RunDirectory:
         started = (self.path / "config.json").exists()
         if resume and started:
             self._check_same_run()
-        elif not resume and self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             self._clear(started, overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "config.json", self.config)
 
     def _clear(self, started: bool, overwrite: bool) -> None:
-        if not overwrite:
+        if not overwrite and started:
             raise OutputExistsError(self.path, "type --resume to continue, --overwrite to replace it or another --out")
+        if not overwrite:
+            raise OutputExistsError(self.path, "it is no run directory: type another --out")
         if not started:
             raise UsageError(f"{self.path} is no run directory, so --overwrite leaves it: type another --out")
         for name in OWN_FILES:
@@ -81,6 +97,13 @@ class RunDirectory:
             old, new = before.get(name), self.config.get(name)
             raise UsageError(f"{self.path} was started with {_option(name)} {old}, not {new}: "
                              "type the former options to --resume, or --overwrite to start again")  # fmt: skip
+
+
+def refuse_own_input(out: str, *inputs: str | None) -> None:
+    """Raises UsageError where a run would write over a model that it starts from."""
+    for name in inputs:
+        if name is not None and Path(name).exists() and Path(name).resolve() == Path(out).resolve():
+            raise UsageError(f"--out {out} is the model that it starts from: type another --out")
 
 
 class MetricsLog:

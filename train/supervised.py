@@ -39,7 +39,7 @@ from train.probe import (
     set_head,
 )
 from train.results import LabelledResult
-from train.rundir import MetricsLog, RunDirectory, write_json
+from train.rundir import MetricsLog, RunDirectory, refuse_own_input, write_json
 from train.students import grown, make_model, short_name
 from train.trials import PROBE, Recipe, Trial, TrialResult, plan_trials
 from train.world import World, entered_world
@@ -313,11 +313,12 @@ def run_labelled(config: LabelledOptions, *, verb: str, mode: str, model_name: s
         return {"out": config.out, "model": model_name, "trials": trials, "num_train_images": len(sets.train),
                 "num_val_images": len(sets.val), "classes": list(sets.class_names)}  # fmt: skip
     with entered_world(config.device) as world:
+        refuse_own_input(config.out, model_name)
+        model, info = make_model(model_name, class_names=sets.class_names, image_size=image_size, seed=config.seed)
         run = RunDirectory(config.out, config, verb=verb, overwrite=config.overwrite, resume=config.resume,
                            world=world)  # fmt: skip
         if (finished := run.finished()) is not None:
             return LabelledResult.from_json(finished)
-        model, info = make_model(model_name, class_names=sets.class_names, image_size=image_size, seed=config.seed)
         work = Supervised(config, mode=mode, recipe=recipe, sets=sets, model_name=model_name, model=model, info=info,
                           run=run, world=world)  # fmt: skip
         results = work.train()

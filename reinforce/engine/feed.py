@@ -9,7 +9,7 @@ view is then at hand. An undecodable image keeps its places, as zeros, so that n
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from reinforce.data import ImageSource, Listing, UnitImages
-from reinforce.errors import UndecodableImageError
+from reinforce.errors import ReinforceError, UndecodableImageError
 from reinforce.job import Ledger
 from reinforce.views import UnitReplayer, ViewPolicy
 
@@ -70,15 +70,21 @@ class UnitRenderer:
             yield ViewBatch(unit, start, torch.from_numpy(images), stop == total, skipped)
 
 
-class ViewFeed(IterableDataset[ViewBatch]):
+class ViewFeed(IterableDataset[ViewBatch | ReinforceError]):
     """Every unit whose claim is won, in order; each worker starts at another place and all try all."""
 
     def __init__(self, renderer: UnitRenderer, ledger: Ledger, units: Sequence[int]) -> None:
         self.renderer, self.ledger, self.todo = renderer, ledger, list(units)
 
-    def __iter__(self) -> Iterator[ViewBatch]:
+    def __iter__(self) -> Iterator[ViewBatch | ReinforceError]:
         info = get_worker_info()
         worker, num_workers = (info.id, info.num_workers) if info else (0, 1)
+        try:
+            yield from self._batches(worker, num_workers)
+        except ReinforceError as error:
+            yield error  # raised inside a worker it would reach the builder as another, of many lines
+
+    def _batches(self, worker: int, num_workers: int) -> Iterator[ViewBatch]:
         for unit in self.todo[worker::num_workers] + [u for i, u in enumerate(self.todo) if i % num_workers != worker]:
             if self.ledger.claim(unit):
                 yield from self.renderer.batches(unit)
@@ -87,7 +93,7 @@ class ViewFeed(IterableDataset[ViewBatch]):
 def open_feed(feed: ViewFeed, workers: int) -> Iterator[ViewBatch]:
     """Iterate a feed in this process (0 workers) or in spawned ones, a few batches ahead."""
     if workers == 0:
-        return iter(feed)
+        return _raise_errors(feed)
     loader = DataLoader(
         feed,
         batch_size=None,
@@ -97,12 +103,20 @@ def open_feed(feed: ViewFeed, workers: int) -> Iterator[ViewBatch]:
         worker_init_fn=_leave_interrupts,
         prefetch_factor=4,
     )
-    return iter(loader)
+    return _raise_errors(loader)
+
+
+def _raise_errors(items: Iterable[ViewBatch | ReinforceError]) -> Iterator[ViewBatch]:
+    for item in items:
+        if isinstance(item, ReinforceError):
+            raise item
+        yield item
 
 
 def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the builder alone answers it and ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals may reach the whole process group; the builder alone answers them and ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

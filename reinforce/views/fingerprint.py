@@ -239,7 +239,7 @@ def _draw(
     places: list[dict[tuple[int, int], None]] = [{} for _ in units]
     digest = policy.digest()
     for probe in range(num_probes if units else 0):
-        place = probe % len(units)
+        place = probe * len(units) // num_probes if len(units) > num_probes else probe % len(units)
         num_rows = len(units[place][1])
         drawn = hash64(f"probe:{digest}:{probe}")
         places[place][(drawn >> 32) * num_rows >> 32, (drawn & 0xFFFFFFFF) * num_views >> 32] = None

@@ -216,3 +216,15 @@ class TestEvaluate:
     def test_a_model_without_a_head(self, colours: Path) -> None:
         with pytest.raises(ModelError, match="no classifier to evaluate"):
             self.measure("test_vit", colours)
+
+
+def test_a_run_never_writes_over_the_model_it_starts_from(colours: Path, tmp_path: Path) -> None:
+    config = {"model": "test_vit", "data": str(colours), "steps": 1, "image_size": 32, "lr": (1e-3,), "quiet": True}
+    finetune(FinetuneConfig(**config, out="mine"))  # type: ignore[arg-type]
+    before = (tmp_path / "mine" / "model.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="starts from"):
+        finetune(FinetuneConfig(**(config | {"model": "mine"}), out="mine", overwrite=True))  # type: ignore[arg-type]
+    (tmp_path / "mine" / "config.json").unlink()
+    with pytest.raises(UsageError, match="no run directory"):
+        finetune(FinetuneConfig(**config, out="mine", resume=True))  # type: ignore[arg-type]
+    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == before
