@@ -1,0 +1,95 @@
+"""Claims are the queue: one winner a unit, dead owners are replaced, living ones are left alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from reinforce.job import STALE_SECONDS, Ledger, Owner, Share
+from reinforce.store import LocalObjects, claim_path, marker_path
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> LocalObjects:
+    return LocalObjects(tmp_path / "store")
+
+
+def finished_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_unit_is_claimed_once(objects: LocalObjects) -> None:
+    ledger = Ledger(objects, 3, Owner.here())
+    assert ledger.claim(1)
+    assert not ledger.claim(1)
+    assert ledger.claim(2)
+
+
+def test_a_marked_unit_is_done(objects: LocalObjects) -> None:
+    objects.put_new(marker_path(0), b"{}")
+    ledger = Ledger(objects, 2, Owner.here())
+    assert not ledger.claim(0)
+    assert ledger.done() == [0]
+
+
+@pytest.mark.parametrize(
+    ("change", "wins"),
+    [
+        ({"process_start": "1"}, True),
+        ({"host": "elsewhere"}, False),
+        ({"host": "elsewhere", "claimed": -2 * STALE_SECONDS}, True),
+        ({"pid": "gone"}, True),
+    ],
+    ids=["another process by now", "another host", "another host, long ago", "process is gone"],
+)
+def test_whose_claim_is_taken_over(change: dict[str, object], wins: bool, objects: LocalObjects) -> None:
+    here = Owner.here()
+    if change.get("pid") == "gone":
+        change = {"pid": finished_process()}
+    if "claimed" in change:
+        change = change | {"claimed": here.claimed - 2 * STALE_SECONDS}
+    Ledger(objects, 1, replace(here, **change)).claim(0)  # type: ignore[arg-type]
+    if "claimed" in change:  # a claim says when it was made, so an old one must be written as such
+        objects.delete(claim_path(0))
+        objects.put_new(claim_path(0), json.dumps(asdict(replace(here, **change))).encode())  # type: ignore[arg-type]
+    assert Ledger(objects, 1, here).claim(0) is wins
+
+
+def test_a_killed_process_that_nobody_waited_for_is_dead(objects: LocalObjects) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    stat = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    holder = replace(Owner.here(), pid=process.pid, process_start=stat[19])
+    assert Ledger(objects, 1, holder).claim(0)
+    assert not Ledger(objects, 1, Owner.here()).claim(0)
+    process.kill()
+    while Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        pass
+    assert Ledger(objects, 1, Owner.here()).claim(0)
+    process.wait()
+
+
+def test_a_broken_claim_is_taken_over(objects: LocalObjects) -> None:
+    objects.put_new(claim_path(0), b"{ half a cla")
+    assert Ledger(objects, 1, Owner.here()).claim(0)
+
+
+def test_release_gives_up_only_what_is_ours_and_unfinished(objects: LocalObjects) -> None:
+    ours, theirs = Ledger(objects, 3, Owner.here()), Ledger(objects, 3, replace(Owner.here(), host="elsewhere"))
+    assert ours.claim(0)
+    assert ours.claim(1)
+    assert theirs.claim(2)
+    objects.put_new(marker_path(0), b"{}")
+    ours.release()
+    assert [unit for unit in range(3) if objects.exists(claim_path(unit))] == [0, 2]
+
+
+def test_shares() -> None:
+    assert list(Share().units(4)) == [0, 1, 2, 3]
+    assert list(Share(1, 3).units(8)) == [1, 4, 7]

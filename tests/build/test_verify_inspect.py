@@ -1,0 +1,124 @@
+"""`verify`, `inspect` and `plan` as the command line shows them: stable keys, exit statuses, what to type next."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_builds import BAD, NUM_IMAGES, VIEWS, digest_of, make_images, make_teacher, run
+
+from reinforce.cli import command
+from reinforce.command import run_group
+
+
+@pytest.fixture
+def store(teacher: Path, images: Path) -> Path:
+    run(teacher, images)
+    return Path("out.zarr")
+
+
+def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    status = run_group(command, [*argv, "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_inspect(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = call(capsys, "inspect", str(store))
+    assert status == 0
+    assert {"samples", "views", "classes", "target", "status", "skipped", "bytes", "certificate", "manifest_digest"} <= (
+        found.keys()
+    )
+    assert (found["samples"], found["skipped"], found["status"]) == (NUM_IMAGES + 2, 2, "complete")
+    assert {row["key"] for row in found["skipped_samples"]} == BAD.keys()
+    assert {"kl_mean", "kl_p99", "top1_agreement", "bytes_per_view", "codec", "temperature"} <= found["certificate"].keys()
+    assert found["certificate"]["kl_mean"] < 1e-3
+    assert run_group(command, ["inspect", str(store)]) == 0
+    text = capsys.readouterr().out
+    assert "bad/empty.png" in text
+    assert text.endswith("next: train distill --cache out.zarr\n")
+
+
+def test_inspect_of_an_unfinished_store(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(teacher, images, shard="1/2")
+    status, found = call(capsys, "inspect", "out.zarr")
+    assert (status, found["status"], found["certificate"]) == (0, "unfinished", None)
+
+
+@pytest.mark.parametrize("level", ["quick", "sampled", "full"])
+def test_a_sound_store_verifies(level: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = call(capsys, "verify", str(store), "--level", level)
+    assert (status, found["ok"], found["level"], found["problems"]) == (0, True, level, [])
+
+
+def test_a_flipped_bit_is_found_dropped_and_computed_again(
+    store: Path, teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = digest_of(store)
+    target = store / "targets/codes/c/0/1/0"
+    data = bytearray(target.read_bytes())
+    data[40] ^= 4
+    target.write_bytes(data)
+    status, found = call(capsys, "verify", str(store))
+    assert (status, found["ok"]) == (1, False)
+    assert "targets/codes/c/0/1/0" in found["problems"][0]
+    assert call(capsys, "verify", str(store), "--repair")[0] == 1
+    assert json.loads(json.dumps(call(capsys, "inspect", str(store))[1]))["status"] == "unfinished"
+    run(teacher, images, resume=True)
+    assert digest_of(store) == before
+
+
+def test_deep_replays_pixels_and_recomputes_targets(
+    store: Path, teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, found = call(capsys, "verify", str(store), "--deep", "--teacher", str(teacher))
+    assert (status, found["problems"]) == (0, [])
+    assert "replay identically" in found["checks"][0]
+    assert "recomputed" in found["checks"][1]
+
+
+def test_deep_names_a_replaced_image_and_a_foreign_teacher(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = make_images(tmp_path / "mine")
+    run(teacher, images)
+    shutil.copy(images / "a" / "000.png", images / "a" / "002.png")
+    other = make_teacher(tmp_path / "other", poison=1.5)
+    status, found = call(capsys, "verify", "out.zarr", "--deep", "--teacher", str(other))
+    assert status == 1
+    assert "a/002.png" in found["problems"][0]
+    assert "other weights" in found["problems"][1]
+
+
+def test_plan(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = call(
+        capsys, "plan", "--teacher", str(teacher), "--transfer", str(images), "--views", str(VIEWS), "--quiet"
+    )
+    assert status == 0
+    assert {"bytes", "teacher_seconds", "break_even_epochs"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        (["inspect", "nowhere.zarr"], 1, "nowhere.zarr"),
+        (["verify", "nowhere.zarr"], 1, "nowhere.zarr"),
+        (["build", "--teacher", "dinov2-ft", "--transfer", "cc3m"], 2, "cc3m"),
+        (["build", "--teacher", "resnet19", "--transfer", "."], 2, "resnet18"),
+        (["build", "--teacher", "x"], 2, "--transfer"),
+        (["biuld"], 2, "biuld"),
+    ],
+    ids=["no store", "no store to verify", "no data", "near name", "missing option", "no verb"],
+)
+def test_wrong_input_is_one_line(
+    argv: list[str], status: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_images(tmp_path / "images", num=1)
+    capsys.readouterr()
+    assert run_group(command, argv) == status
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert words in err
