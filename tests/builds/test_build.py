@@ -1,4 +1,4 @@
-"""`reinforce build`: the same bytes whoever computes what and however often it is killed; bad input listed, never lost."""
+"""`reinforce build`: the same bytes whoever computes what and however often it is killed; nothing is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from tiny_builds import BAD, CLASSES, NUM_IMAGES, VIEWS, config, digest_of, make_images, make_teacher, run
 
 from reinforce import teacher as teacher_module
-from reinforce.build import build, parse_share
+from reinforce.build import BuildConfig, build, parse_share
 from reinforce.dataset import open_dataset
 from reinforce.errors import (
     BuildError,
@@ -32,7 +32,6 @@ from reinforce.errors import (
 )
 from reinforce.store import Store, row_kl
 from reinforce.teacher import Teacher
-
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +120,9 @@ class TestEqualBytes:
 
 def build_argv(teacher: Path, images: Path) -> list[str]:
     return [
-        sys.executable, "-c", "from reinforce.cli import main; main()", "build", "--teacher", str(teacher), "--transfer",
-        str(images), "--views", str(VIEWS), "--batch-size", "16", "--out", "out.zarr", "--workers", "0", "--resume",
-        "--json", "--quiet",
+        sys.executable, "-c", "from reinforce.cli import main; main()", "build", "--teacher", str(teacher),
+        "--transfer", str(images), "--views", str(VIEWS), "--batch-size", "16", "--out", "out.zarr", "--workers", "0",
+        "--resume", "--json", "--quiet",
     ]  # fmt: skip
 
 
@@ -158,7 +157,12 @@ class TestResume:
 
     @pytest.mark.parametrize(
         ("change", "named"),
-        [({"policy": "crops"}, "policy"), ({"views": 2}, "views"), ({"max_kl": 0.5}, "promise"), ({"seed": 9}, "policy")],
+        [
+            ({"policy": "crops"}, "policy"),
+            ({"views": 2}, "views"),
+            ({"max_kl": 0.5}, "promise"),
+            ({"seed": 9}, "policy"),
+        ],
         ids=["policy", "views", "promise", "seed"],
     )
     def test_other_options_are_refused_by_name(
@@ -274,8 +278,9 @@ class TestNothingIsLost:
     ) -> None:
         run(teacher, images)
         before = digest_of(Path("out.zarr"))
+        options = {"teacher": str(teacher), "transfer": str(images), "views": VIEWS, "out": "out.zarr", "quiet": True}
         with contextlib.suppress(ReinforceError):
-            build(config(teacher, images, overwrite=True, **change))
+            build(BuildConfig(**(options | {"overwrite": True} | change)))
         assert digest_of(Path("out.zarr")) == before
 
     def test_a_foreign_zarr_group_is_never_removed(self, teacher: Path, images: Path) -> None:

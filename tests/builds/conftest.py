@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_builds import make_images, make_teacher
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """A plan fixes the number of threads: these processes and those that they start must begin with the same."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
