@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import click
+
 from reinforce import catalog
 from reinforce.command import OutputOptions
 from reinforce.data import Listing, check_keys_match
@@ -79,8 +81,16 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
         _run(config, inputs, objects, plan)
     if objects.exists(MANIFEST) or len(Ledger(objects, len(plan["units"]), Owner.here()).done()) == len(plan["units"]):
         finalize(objects, plan)
-    catalog.remember_location(plan["transfer"]["digest"], inputs.location)
+    _remember(plan["transfer"]["digest"], inputs.location)
     return summarize(config.path)
+
+
+def _remember(digest: str, location: str) -> None:
+    """Where the transfer set lies is a convenience: the store is good without it."""
+    try:
+        catalog.remember_location(digest, location)
+    except UsageError as error:
+        click.echo(f"reinforce: {error}; type --transfer when you distill", err=True)
 
 
 def parse_share(text: str | None) -> Share:

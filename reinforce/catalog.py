@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import tomli_w
 
@@ -241,18 +241,26 @@ def _update(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold `<name>.lock`. A lock that a killed process left is not taken over: two could take it at once."""
-    lock = path.with_name(path.name + ".lock")
-    deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            break
-        except FileExistsError as error:
+    """Hold `<name>.lock`, which the system gives free when its holder dies; the empty file stays."""
+    with path.with_name(path.name + ".lock").open("a") as lock:
+        deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
+        while not _try_lock(lock):
             if time.monotonic() > deadline:
-                raise UsageError(f"{path} stays locked: delete {lock} if no other command is running") from error
+                raise UsageError(f"{path} stays locked: wait for the other command that writes it, then try again")
             time.sleep(_LOCK_POLL_SECONDS)
-    try:
         yield
-    finally:
-        lock.unlink(missing_ok=True)
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

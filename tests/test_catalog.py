@@ -243,13 +243,18 @@ class TestRegister:
         for writer in writers:
             writer.join()
         assert len(catalog.entries("data")) == 20
-        assert [path.name for path in catalog.home().iterdir()] == ["catalog.toml"]
+        assert sorted(path.name for path in catalog.home().iterdir()) == ["catalog.toml", "catalog.toml.lock"]
 
     def test_a_lock_that_stays(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(catalog, "_LOCK_TIMEOUT_SECONDS", 0.0)
-        write(tmp_path / "home" / "catalog.toml.lock", "")
-        with pytest.raises(UsageError, match=r"stays locked: delete .*catalog\.toml\.lock"):
+        write(tmp_path / "home" / "catalog.toml", "")
+        with catalog._lock(tmp_path / "home" / "catalog.toml"), pytest.raises(UsageError, match="stays locked: wait"):
             catalog.register("data", "a", "/a")
+
+    def test_the_lock_of_a_dead_process_is_free(self, tmp_path: Path) -> None:
+        write(tmp_path / "home" / "catalog.toml.lock", "")
+        catalog.register("data", "a", "/a")
+        assert [entry.name for entry in catalog.entries("data")] == ["a"]
 
     def test_a_home_that_cannot_be_written(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("REINFORCE_HOME", str(write(tmp_path / "file", "") / "home"))
@@ -261,7 +266,7 @@ class TestRegister:
         with pytest.raises(UsageError, match="not a valid TOML file"):
             catalog.register("data", "a", "/a")
         assert path.read_text() == "[data\n"
-        assert list(path.parent.iterdir()) == [path]
+        assert sorted(path.parent.glob("catalog.toml*")) == [path, path.with_name("catalog.toml.lock")]
 
 
 class TestLocations:

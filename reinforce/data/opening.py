@@ -42,6 +42,11 @@ def open_source(location: str) -> ImageSource:
 def _open_folder(root: Path) -> ImageSource:
     # A curated set (manifest.jsonl naming items of other sources) is to be recognised here, before the scan.
     contents = scan_folder(root)
+    if contents.images and contents.tars:
+        raise DataError(
+            f"{root} holds tars and loose images, such as {contents.images[0]}: "
+            "type a pattern of the tars, or move one kind elsewhere"
+        )
     if contents.images:
         return folder_source(root, contents.images)
     if contents.tars:

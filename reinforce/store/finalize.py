@@ -12,7 +12,7 @@ from reinforce.store.fidelity import FidelityStats
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.marker import CLAIMS, MARKERS, ObjectDigest, UnitMarker, read_marker
-from reinforce.store.objects import Objects, publish
+from reinforce.store.objects import Objects, is_hidden, publish
 from reinforce.store.schema import MANIFEST, PLAN, PROBES, UNITS, Schema
 from reinforce.store.verified import hash_object, read_calibration
 from reinforce.store.writer import encode_array
@@ -21,6 +21,7 @@ from reinforce.store.writer import encode_array
 def finalize(objects: Objects, plan: Mapping[str, Any]) -> Manifest:
     """Write the rows' states and the per-unit records, remove everything unlisted, put the manifest, remove markers.
 
+    Two processes may do this at once: the one that loses a race finds the other's manifest and is content with it.
     Raises UnfinishedStoreError naming a unit that is not done; StoreError where `plan` is not the store's or a
     committed object is gone.
     """
@@ -31,17 +32,24 @@ def finalize(objects: Objects, plan: Mapping[str, Any]) -> Manifest:
     schema = Schema.from_plan(plan)
     if not objects.exists(MANIFEST):
         markers = _read_markers(objects, schema)
-        if markers is not None:
-            _complete(objects, schema, markers)
+        try:
+            if markers is not None:
+                _complete(objects, schema, markers)
+        except StoreError:
+            if not objects.exists(MANIFEST):
+                raise
     manifest = read_manifest(objects)
     remove_unlisted(objects, manifest.objects)
     return manifest
 
 
 def remove_unlisted(objects: Objects, listed: Mapping[str, ObjectDigest], keep: tuple[str, ...] = ()) -> list[str]:
-    """Delete every object that is neither listed nor the manifest nor under a prefix of `keep`; returns their paths."""
+    """Delete every object that is neither listed nor the manifest nor under a prefix of `keep`; returns their paths.
+
+    Where something is to be kept, others may still be writing: their temporary files stay too.
+    """
     extras = [path for path, _ in objects.list() if path not in listed and path != MANIFEST]
-    removed = sorted(path for path in extras if not path.startswith(keep))
+    removed = sorted(path for path in extras if not path.startswith(keep) and not (keep and is_hidden(path)))
     for path in removed:
         objects.delete(path)
     return removed

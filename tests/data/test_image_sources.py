@@ -125,8 +125,9 @@ class TestFolder(ImageSourceContract):
         with pytest.raises(DataError, match=r"udcff\.png' is empty, holds a NUL or is not UTF-8"):
             open_source(str(tmp_path))
 
-    def test_tars_beside_images_are_no_part_of_the_set(self, tree: Tree, image: Encode, tar: Encode) -> None:
-        assert all_keys(open_source(tree({"a.png": image(), "b.tar": tar({"c.png": image()})}))) == ["a.png"]
+    def test_tars_beside_images_are_ambiguous(self, tree: Tree, image: Encode, tar: Encode) -> None:
+        with pytest.raises(DataError, match=r"tars and loose images, such as a\.png"):
+            open_source(tree({"a.png": image(), "b.tar": tar({"c.png": image()})}))
 
 
 class TestCsv(ImageSourceContract):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from tiny_stores import (
@@ -25,7 +28,7 @@ from reinforce.store.marker import claim_path, commit_unit
 from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
 from reinforce.store.schema import Schema
-from reinforce.store.writer import SampleColumns, create_store, decode_unit, encode_unit
+from reinforce.store.writer import SampleColumns, create_store, decode_unit, encode_unit, write_probes
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +178,22 @@ def test_manifest_says_what_is_inside(finished_store):
     assert 0 < certificate["kl_mean"] <= certificate["kl_max"] < 1e-5
     targets = [path for path in finished_store.glob("targets/values/c/**/*") if path.is_file()]
     assert certificate["bytes_per_view"] == sum(path.stat().st_size for path in targets) / (9 * 3)
+
+
+@pytest.mark.parametrize("attempt", range(12))
+def test_two_that_finalize_at_once_both_find_the_store_complete(attempt, tmp_path, expected):
+    objects, codec = LocalObjects(tmp_path), Fp16Codec()
+    schema = create_store(objects, plan_of(codec), codec, columns())
+    write_probes(objects, np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3), {"probes": []})
+    for unit in range(schema.num_units):
+        commit(objects, schema, codec, unit)
+    barrier = threading.Barrier(2)
+
+    def close(_):
+        barrier.wait()
+        return finalize(LocalObjects(tmp_path), plan_of(codec)).digest
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(close, range(2))
+    assert first == second
+    assert contents_of(tmp_path) == expected
