@@ -43,7 +43,9 @@ class UnknownNameError(UsageError, LookupError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         """`kind` is what the name should have been ("teacher", "codec"); `known` are the names to choose from."""
         self.name = name
-        super().__init__(f"unknown {kind} '{name}'{suggestion(name, known)}{'. ' + hint if hint else ''}")
+        near = suggestion(name, known)
+        joint = " " if near.endswith("?") else ": "
+        super().__init__(f"unknown {kind} '{name}'{near}{joint + hint if hint else ''}")
 
 
 class OutputExistsError(UsageError, FileExistsError):

@@ -84,7 +84,7 @@ def test_options_reach_the_config(
         (["paint", "north", "--widths", "1,x"], 2, "'x'"),
         (["paint"], 2, "WALL"),
         (["buy"], 2, "--shop"),
-        (["pant", "north"], 2, "pant"),
+        (["pant", "north"], 2, "did you mean 'paint'?"),
         (["paint", "gone"], 2, "did you mean 'north'?"),
         (["paint", "wet"], 1, "the wall is wet: wait"),
         (["paint", "broken"], 1, "RuntimeError: two lines (--debug"),

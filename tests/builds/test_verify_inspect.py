@@ -109,7 +109,7 @@ def test_plan(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -
         (["build", "--teacher", "dinov2-ft", "--transfer", "cc3m"], 2, "cc3m"),
         (["build", "--teacher", "resnet19", "--transfer", "."], 2, "resnet18"),
         (["build", "--teacher", "x"], 2, "--transfer"),
-        (["biuld"], 2, "biuld"),
+        (["biuld"], 2, "'build'"),
     ],
     ids=["no store", "no store to verify", "no data", "near name", "missing option", "no verb"],
 )
