@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reinforce.errors import ReinforceError, UnknownNameError
+from reinforce.errors import ReinforceError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]  # generic only in newer releases of click
@@ -52,6 +52,10 @@ class CommonOptions(TalkOptions):
     """auto, cpu, cuda or cuda:N."""
     workers: int = -1
     """Decoding processes per device; 0 decodes in the main process, -1 chooses."""
+
+    def __post_init__(self) -> None:
+        if self.workers < -1:
+            raise UsageError(f"--workers is {self.workers}: type a number of processes, or -1 to choose")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

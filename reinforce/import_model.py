@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,8 +107,8 @@ def read_class_names(text: str | None, num_classes: int) -> tuple[str, ...] | No
     """ "a,b,c" or a text file with one name a line. Raises UsageError when their number is not the head's."""
     if text is None:
         return None
-    path = Path(text)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    is_file = os.path.isfile(text)  # noqa: PTH113 (pathlib raises for a list longer than any file's name)
+    lines = Path(text).read_text(encoding="utf-8").splitlines() if is_file else text.split(",")
     names = tuple(line.strip() for line in lines if line.strip())
     if len(names) != num_classes:
         raise UsageError(f"--class-names gives {len(names)} names, the checkpoint's head has {num_classes} classes")

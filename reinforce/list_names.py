@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from braceexpand import braceexpand
+
 from reinforce import catalog
 from reinforce.command import TalkOptions
 
@@ -45,7 +47,10 @@ def list_names(config: ListConfig) -> NameList:
 
 
 def _is_present(location: str) -> bool:
-    """Brace patterns are judged by their folder; other locations than paths are taken as present."""
-    if ":" in location.split("/")[0]:
-        return True
-    return Path(location.split("{", maxsplit=1)[0]).exists() or Path(location.split("{", maxsplit=1)[0]).parent.exists()
+    """Brace patterns are judged by their first file; other locations than paths are taken as present."""
+    if "{" not in location:
+        return catalog.is_there(location)
+    try:
+        return Path(next(iter(braceexpand(location)))).exists()
+    except ValueError:
+        return False

@@ -6,13 +6,16 @@ Two builds of one plan in one environment give the same bytes, however often the
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import click
 
 from reinforce import catalog
 from reinforce.calibrate import Calibration, calibration_logits
 from reinforce.command import CommonOptions
-from reinforce.data import Listing, UnitImages, freeze, num_images, open_source
+from reinforce.data import ImageSource, Listing, UnitImages, freeze, num_images, open_source
 from reinforce.errors import BuildError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
@@ -69,6 +72,7 @@ class TargetOptions(CommonOptions):
     """Decoded images that one unit may hold in memory, in MB."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("views", "batch_size", "limit", "image_size", "unit_budget_mb"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -114,6 +118,7 @@ class Inputs:
         entry = catalog.resolve_data(options.transfer)
         self.location, self.transfer_name = str(entry.path), entry.name
         self.source = open_source(self.location)
+        _warn_of_unread(self.source)
         self.threads = default_threads()
         self.teacher = Teacher(
             options.teacher,
@@ -158,6 +163,15 @@ class Inputs:
         from reinforce.teacher import environment
 
         return environment(self.teacher.device, self.teacher.dtype)
+
+
+def _warn_of_unread(source: ImageSource) -> None:
+    """Say which images of the folder are left out."""
+    unread = getattr(source, "unread", ())
+    if unread:
+        kinds = Counter(key.rpartition(".")[2] for key in unread)
+        counts = ", ".join(f"{count} .{kind}" for kind, count in kinds.most_common())
+        click.echo(f"warning: images of kinds that are not read are left out: {counts}, such as {unread[0]}", err=True)
 
 
 def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:

@@ -8,15 +8,18 @@ Every batch has the same size: bf16 matrix products give other bits at another b
 from __future__ import annotations
 
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timm.layers.config import use_fused_attn
 
 from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, Preprocess, load_model, weights_sha256
+from reinforce.views import libraries
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -65,25 +68,24 @@ class Teacher:
 
 def environment(device: torch.device, dtype: str) -> dict[str, Any]:
     """All outside the inputs that decides the bits of targets and pixels. Equal environment, equal bytes."""
-    import PIL
-    import timm
-    import zarr
-
-    cpu = torch.cpu
     return {
         "python": ".".join(platform.python_version_tuple()[:2]),
         "machine": platform.machine(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-        "zarr": zarr.__version__,
-        "numcodecs": _version("numcodecs"),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        **{name: _version(name) for name in ("torch", "timm", "open_clip_torch", "zarr", "numcodecs")},
+        **libraries(),
+        **_device(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "amx": bool(getattr(cpu, "_is_amx_tile_supported", lambda: False)()),
+        "amx": bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()),
+        "attention": "fused" if use_fused_attn() else "plain",
         "dtype": dtype,
     }
+
+
+def _device(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":
+        return {"device": device.type}
+    name, cudnn = torch.cuda.get_device_name(device), torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return {"device": name, "cuda": torch.version.cuda, "cudnn": cudnn}
 
 
 def default_threads() -> int:
@@ -123,7 +125,8 @@ def choose_dtype(name: str, device: torch.device, info: ModelInfo) -> str:
     return "bfloat16" if has_bf16 and info.feature == "cls" else "float32"
 
 
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

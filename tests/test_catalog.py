@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from reinforce import catalog
 from reinforce.errors import MissingDataError, ModelError, UnknownNameError, UsageError
+from reinforce.list_names import ListConfig, list_names
 
 
 @pytest.fixture(autouse=True)
@@ -278,3 +279,11 @@ class TestLocations:
         assert catalog.locate("d1") == str(work / "x/{0..9}.tar")
         assert catalog.locate("d2") == "hf:name"
         assert catalog.locate("d3") is None
+
+
+def test_list_says_what_is_missing(work: Path) -> None:
+    (work / "here-0.tar").touch()
+    entries = {"here": "here-{0..1}.tar", "gone": "gone-{0..1}.tar", "file": "here-0.tar", "no": "no", "hub": "hf:x/y"}
+    write(work / "reinforce.toml", "[data]\n" + "".join(f'{k} = "{v}"\n' for k, v in entries.items()))
+    found = {entry["name"]: entry["present"] for entry in list_names(ListConfig()).entries}
+    assert found == {"here": True, "gone": False, "file": True, "no": False, "hub": True}

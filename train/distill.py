@@ -135,6 +135,8 @@ def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, t
     preprocess = Preprocess.from_info(info)
     data = CachedViews(dataset, seed=config.seed)
     plan = _plan(config, len(data.epoch_order(0)), store.manifest.digest)
+    run.resolve(student=info.architecture, image_size=info.image_size, temperature=temperature,
+                device=str(world.device), loop=dataclasses.asdict(plan))  # fmt: skip
     loop = TrainingLoop(
         model,
         data,

@@ -46,6 +46,7 @@ class EvaluateConfig(CommonOptions):
     """What the labels are."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("batch_size", "image_size", "shots", "num_labelled", "limit"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "an integer of at least 1")
@@ -86,7 +87,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     from train.optim import autocast_dtype
     from train.world import entered_world
 
-    dataset = open_labelled(str(catalog.resolve_data(config.data).path))
+    dataset = open_labelled(str(catalog.resolve_data(config.data).path), needs_train=False)
     samples = take(dataset.split(config.split), shots=config.shots, num_labelled=config.num_labelled,
                    limit=config.limit, seed=config.seed)  # fmt: skip
     model, info = create_model(config.model, image_size=config.image_size)

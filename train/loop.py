@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from reinforce.errors import ModelError, ReinforceError
+from reinforce.errors import DataError, ModelError, ReinforceError
 from reinforce.progress import Progress
 from torch import Tensor, nn
 
@@ -108,7 +108,9 @@ class TrainingLoop:
         self.average = AveragedModel(self.model, plan.ema) if plan.ema > 0 else None
         self.optimizer = make_optimizer(self.model, plan.weight_decay)
         self.dtype = autocast_dtype(plan.precision, self.model, world.device)
-        self.steps_per_epoch = steps_in_epoch(len(data.epoch_order(0)), plan.batch_size)
+        num_rows = len(data.epoch_order(0))
+        self.steps_per_epoch = steps_in_epoch(num_rows, plan.batch_size)
+        _check_batches(model, num_rows // self.steps_per_epoch // world.size)
         self.step = 0
         self.best: dict[str, Any] | None = None
         self.skipped = skipped if skipped is not None else SkippedImages()
@@ -258,6 +260,14 @@ class TrainingLoop:
         self.world.barrier()
         best = read_checkpoint(self.folder / "best.pt")
         return Outcome(best["step"], best["scores"])
+
+
+def _check_batches(model: nn.Module, smallest: int) -> None:
+    """Raises DataError for a share of one image: batch statistics need two."""
+    normalises = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if smallest < (2 if normalises else 1):
+        raise DataError("a training batch would hold fewer than two images, too few for this model's batch "
+                        "normalisation: give more images, or a larger --batch-size")  # fmt: skip
 
 
 class _Window:

@@ -35,6 +35,7 @@ class TrainOptions(OutputOptions):
     """Steps between lines of metrics.jsonl."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.epochs is not None and self.steps is not None:
             raise UsageError("--epochs and --steps exclude each other: type one of them")
         for name in ("epochs", "steps", "eval_every", "save_every", "log_every"):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from reinforce.errors import DataError
 from reinforce.models import Preprocess, get_head, pooled_features
 from reinforce.progress import Progress
 from torch import Tensor, nn
@@ -82,11 +83,15 @@ def extract_features(model: nn.Module, data: Sequence[tuple[TrainingData, int]],
             loader = make_loader(InOrder(views, view), batch_size, start=0, total=total, world=alone, workers=workers)
             parts = []
             for batch in loader:
+                skipped.note(batch, progress)
+                if not len(batch):
+                    continue
                 with torch.inference_mode(), autocast(world.device, dtype):
                     features = pooled_features(model, preprocess(batch.inputs, world.device))
                 parts.append((features.float().cpu(), batch.targets))
-                skipped.note(batch, progress)
                 progress.update(len(batch))
+            if not parts:
+                raise DataError("none of the images to validate on can be decoded")
             tables.append((torch.cat([f for f, _ in parts]), torch.cat([t for _, t in parts])))
     features, targets = (torch.stack(column).clone() for column in zip(*tables, strict=True))
     return FeatureTable(features, targets, seed)

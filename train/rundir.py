@@ -31,8 +31,9 @@ NOT_THE_RUN = (
     "log_every",
     "cache",
     "transfer",
+    "resolved",
 )
-"""Options that change where or how a run goes, not what it computes: `--resume` may change them."""
+"""What changes where or how a run goes, not what it computes: `--resume` may change it."""
 
 
 class RunDirectory:
@@ -40,7 +41,7 @@ class RunDirectory:
 
     def __init__(self, path: str | Path, config: Any, *, verb: str, overwrite: bool, resume: bool,
                  world: World | None = None) -> None:  # fmt: skip
-        """`config`: the verb's dataclass, kept resolved in config.json. Only the main rank checks and writes.
+        """`config`: the verb's dataclass, kept in config.json. Only the main rank checks and writes.
 
         Raises OutputExistsError where something is there already and neither flag was given; UsageError for
         --overwrite of what is no run directory, or --resume with other options than the run was started with.
@@ -63,6 +64,12 @@ class RunDirectory:
         path = self.path / "result.json"
         return json.loads(path.read_text()) if self.resumed and path.exists() else None
 
+    def resolve(self, **values: Any) -> None:
+        """Add what the options came to to config.json, under "resolved": steps, sizes, learning rates, devices."""
+        self.config["resolved"] = self.config.get("resolved", {}) | _plain(values)
+        if self.is_main:
+            write_json(self.path / "config.json", self.config)
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record the result; from here on the run counts as complete."""
         if self.is_main:
@@ -72,6 +79,8 @@ class RunDirectory:
         started = (self.path / "config.json").exists()
         if resume and started:
             self._check_same_run()
+        elif self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--out {self.path} is a file: type another --out")
         elif self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             self._clear(started, overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -92,6 +101,7 @@ class RunDirectory:
         before = json.loads((self.path / "config.json").read_text())
         names = sorted({*before, *self.config} - set(NOT_THE_RUN))
         changed = [name for name in names if before.get(name) != self.config.get(name)]
+        self.config["resolved"] = before.get("resolved", {})
         if changed:
             name = changed[0]
             old, new = before.get(name), self.config.get(name)

@@ -181,6 +181,8 @@ class Supervised:
             trial=trial.name,
             quiet=config.quiet,
         )
+        self.run.resolve(architecture=self.info.architecture, image_size=self.info.image_size,
+                         device=str(self.world.device), **{trial.name: dataclasses.asdict(plan)})  # fmt: skip
         return TrainingLoop(model, data, objective, plan, world=self.world, folder=self._folder(trial), log=self.log,
                             skipped=self.skipped, validation=validation)  # fmt: skip
 

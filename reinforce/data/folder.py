@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reinforce.data.keys import check_keys
-from reinforce.data.sources import Shard, is_image_name, read_image_file, virtual_shards
+from reinforce.data.sources import (
+    IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
+    Shard,
+    read_image_file,
+    suffix_of,
+    virtual_shards,
+)
 from reinforce.errors import DataError, MissingDataError
+
+TAR_SUFFIXES = frozenset({"tar"})
+KNOWN_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES | TAR_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -18,6 +28,8 @@ class FolderSource:
     name: str
     root: str
     shards: tuple[Shard, ...]
+    unread: tuple[str, ...] = ()
+    """Keys of images of kinds that are not read, such as x.heic."""
 
     def read(self, shard: int, row: int) -> bytes:
         return read_image_file(Path(self.root, self.shards[shard].keys[row]))
@@ -29,6 +41,8 @@ class FolderContents:
 
     images: tuple[str, ...]
     tars: tuple[str, ...]
+    unread: tuple[str, ...]
+    """Images of kinds that are not read."""
 
 
 def scan_folder(root: Path) -> FolderContents:
@@ -39,14 +53,17 @@ def scan_folder(root: Path) -> FolderContents:
     found: list[str] = []
     _scan(root, "", frozenset(), found)
     found.sort()
-    tars = tuple(path for path in found if path.endswith(".tar"))
-    return FolderContents(tuple(path for path in found if not path.endswith(".tar")), tars)
+    tars, unread = (
+        tuple(path for path in found if suffix_of(path) in suffixes) for suffixes in (TAR_SUFFIXES, UNREAD_SUFFIXES)
+    )
+    return FolderContents(tuple(path for path in found if suffix_of(path) in IMAGE_SUFFIXES), tars, unread)
 
 
-def folder_source(root: Path, images: tuple[str, ...]) -> FolderSource:
-    """The source of `images` (keys, sorted) that `scan_folder` found below `root`."""
-    check_keys(images, str(root))
-    return FolderSource(root.absolute().name, str(root.absolute()), virtual_shards("folder", images))
+def folder_source(root: Path, contents: FolderContents) -> FolderSource:
+    """The source of the images that `scan_folder` found below `root`."""
+    check_keys(contents.images, str(root))
+    shards = virtual_shards("folder", contents.images)
+    return FolderSource(root.absolute().name, str(root.absolute()), shards, contents.unread)
 
 
 def _scan(folder: Path, prefix: str, parents: frozenset[tuple[int, int]], found: list[str]) -> None:
@@ -63,7 +80,7 @@ def _scan(folder: Path, prefix: str, parents: frozenset[tuple[int, int]], found:
         key = prefix + entry.name
         if entry.is_dir():
             _scan(Path(entry.path), key + "/", parents | {identity}, found)
-        elif is_image_name(entry.name) or entry.name.endswith(".tar"):
+        elif suffix_of(entry.name) in KNOWN_SUFFIXES:
             _check_is_file(entry)
             found.append(key)
 

@@ -20,7 +20,7 @@ from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
 from reinforce.data.opening import open_source
 from reinforce.data.sources import ImageSource, Shard
-from reinforce.data.splits import SPLIT_WORDS, TRAIN, LabelledSample, Samples, make_splits
+from reinforce.data.splits import SPLIT_WORDS, TRAIN, LabelledSample, Samples, group_splits, make_splits
 from reinforce.data.tar_source import TarSource
 from reinforce.errors import DataError, UnknownNameError
 
@@ -55,12 +55,13 @@ class _Row(NamedTuple):
     split: str | None
 
 
-def open_labelled(location: str) -> LabelledDataset:
+def open_labelled(location: str, *, needs_train: bool = True) -> LabelledDataset:
     """Open an ImageFolder, a CSV with labels, or WebDataset tars with `.cls` members.
 
     Splits come from the folders, the CSV's third column, or the tars' folders and names ("train-00000.tar"); what is
-    missing is cut from train, see `make_splits`. Raises MissingDataError and DataError as `open_source` does, and
-    DataError for a sample without a label and a class without an image in train.
+    missing is cut from train, see `make_splits`. `needs_train=False` also takes data to evaluate on that have a test
+    or val split alone. Raises MissingDataError and DataError as `open_source` does, and DataError for a sample without
+    a label, for data without train, and for a class without an image in train.
     """
     source = open_source(location)
     match source:
@@ -70,16 +71,21 @@ def open_labelled(location: str) -> LabelledDataset:
             rows = list(_csv_rows(source, location))
         case TarSource():
             rows = list(_tar_rows(source))
-            return _assemble(source, *_named_classes(rows, _class_names_file(Path(source.root)), location), location)
+            return _assemble(source, *_named_classes(rows, _class_names_file(Path(source.root)), location), location,
+                             needs_train)  # fmt: skip
         case _:
             raise DataError(f"{location} has no labels: give an ImageFolder, a CSV of path,label or tars with .cls")
-    return _assemble(source, rows, _sorted_names({row.class_name for row in rows}), location)
+    return _assemble(source, rows, _sorted_names({row.class_name for row in rows}), location, needs_train)
 
 
-def _assemble(source: ImageSource, rows: Sequence[_Row], names: Sequence[str], where: str) -> LabelledDataset:
+def _assemble(source: ImageSource, rows: Sequence[_Row], names: Sequence[str], where: str,
+              needs_train: bool) -> LabelledDataset:  # fmt: skip
     label_of = {name: label for label, name in enumerate(names)}
     samples = [LabelledSample(row.shard, row.row, row.key, label_of[row.class_name]) for row in rows]
-    splits = make_splits(samples, [row.split for row in rows], where)
+    declared = [row.split for row in rows]
+    if not needs_train and all(declared) and TRAIN not in declared:
+        return LabelledDataset(source.name, source, tuple(names), group_splits(samples, declared))
+    splits = make_splits(samples, declared, where)
     in_train = {sample.label for sample in splits[TRAIN]}
     if missing := [name for name in names if label_of[name] not in in_train]:
         raise DataError(

@@ -48,10 +48,11 @@ def _open_folder(root: Path) -> ImageSource:
             "type a pattern of the tars, or move one kind elsewhere"
         )
     if contents.images:
-        return folder_source(root, contents.images)
+        return folder_source(root, contents)
     if contents.tars:
         return open_tars([root / tar for tar in contents.tars], root)
-    raise DataError(f"{root} holds no images: expected {ACCEPTED}")
+    unread = f" that can be read ({contents.unread[0]} is of another kind)" if contents.unread else ""
+    raise DataError(f"{root} holds no images{unread}: expected {ACCEPTED}")
 
 
 def _expand(pattern: str) -> list[Path]:

@@ -9,8 +9,13 @@ from typing import Protocol, runtime_checkable
 
 from reinforce.errors import DataError, MissingDataError
 
-IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm"})
+IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "jfif", "jpe"})
 """File name suffixes, lower case, that make a file an image."""
+
+UNREAD_SUFFIXES = frozenset(
+    {"avif", "heic", "heif", "jxl", "jp2", "j2k", "psd", "svg", "tga", "dng", "cr2", "nef", "arw"}
+)
+"""Images that are not read: they are counted, so that nobody misses them without notice."""
 
 VIRTUAL_SHARD_ROWS = 8192
 """Loose files are cut into virtual shards of this many rows."""
@@ -47,10 +52,14 @@ def num_images(source: ImageSource) -> int:
     return sum(len(shard.keys) for shard in source.shards)
 
 
+def suffix_of(name: str) -> str:
+    """What follows the last dot of a path's base name, lower case; "" where there is no dot."""
+    return name.rpartition("/")[2].rpartition(".")[2].lower() if "." in name.rpartition("/")[2] else ""
+
+
 def is_image_name(name: str) -> bool:
     """Whether a base name is that of a visible image file."""
-    _, dot, suffix = name.rpartition(".")
-    return bool(dot) and suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    return suffix_of(name) in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def virtual_shards(prefix: str, keys: Sequence[str]) -> tuple[Shard, ...]:

@@ -35,17 +35,22 @@ def make_splits(samples: Sequence[LabelledSample], declared: Sequence[str | None
     Nothing or only train declared: 80/10/10. Train and test: val is cut from train, 10 %. Train and val: there is no
     test split. Every cut is per class (see `carve`). Raises DataError when there is no train split.
     """
-    groups: dict[str, list[LabelledSample]] = defaultdict(list)
-    for sample, split in zip(samples, declared, strict=True):
-        groups[split or TRAIN].append(sample)
+    groups = group_splits(samples, declared)
     if TRAIN not in groups:
         raise DataError(f"{where} has {' and '.join(sorted(groups))} but no train: call one folder or split 'train'")
     if VAL in groups:
-        return {name: tuple(groups[name]) for name in (TRAIN, VAL, TEST) if name in groups}
+        return groups
     missing = (VAL,) if TEST in groups else (VAL, TEST)
-    kept = {TEST: tuple(groups[TEST])} if TEST in groups else {}
-    splits = carve(groups[TRAIN], missing) | kept
+    splits = groups | carve(groups[TRAIN], missing)
     return {name: splits[name] for name in (TRAIN, VAL, TEST)}
+
+
+def group_splits(samples: Sequence[LabelledSample], declared: Sequence[str | None]) -> dict[str, Samples]:
+    """Samples by declared split, train first; what declares none is train."""
+    groups: dict[str, list[LabelledSample]] = defaultdict(list)
+    for sample, split in zip(samples, declared, strict=True):
+        groups[split or TRAIN].append(sample)
+    return {name: tuple(groups[name]) for name in (TRAIN, VAL, TEST) if name in groups}
 
 
 def carve(samples: Sequence[LabelledSample], names: Sequence[str]) -> dict[str, Samples]:

@@ -13,7 +13,7 @@ vectors.
 """
 
 from reinforce.views.decode import decode_image
-from reinforce.views.fingerprint import DriftReport, Fingerprint, Probe, check, compare, make_fingerprint
+from reinforce.views.fingerprint import DriftReport, Fingerprint, Probe, check, compare, libraries, make_fingerprint
 from reinforce.views.params import ViewParams, view_params
 from reinforce.views.policy import POLICY_NAMES, RandomOp, ViewPolicy, named_policy, resolve_policy
 from reinforce.views.replay import UnitReplayer, replay, replay_stages
@@ -30,6 +30,7 @@ __all__ = [
     "check",
     "compare",
     "decode_image",
+    "libraries",
     "make_fingerprint",
     "named_policy",
     "replay",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from reinforce.data import ImageSource, check_keys, num_images, open_source
+from reinforce.data.folder import FolderSource
 from reinforce.data.sources import VIRTUAL_SHARD_ROWS, virtual_shards
 from reinforce.data.tar_source import TarSource
 from reinforce.errors import DataError, MissingDataError, MissingExtraError, UsageError
@@ -98,7 +99,10 @@ class ImageSourceContract:
 class TestFolder(ImageSourceContract):
     @pytest.fixture
     def location(self, tree: Tree, files: dict[str, bytes]) -> str:
-        return tree(files | {"notes.txt": b"", ".hidden.png": b"", ".git/x.png": b"", "b/._2.png": b"", "png": b""})
+        return tree(
+            files
+            | {"photo.HEIC": b"", "notes.txt": b"", ".hidden.png": b"", ".git/x.png": b"", "b/._2.png": b"", "png": b""}
+        )
 
     @pytest.fixture
     def expected(self, files: dict[str, bytes]) -> dict[str, bytes]:
@@ -124,6 +128,12 @@ class TestFolder(ImageSourceContract):
         Path(str(tmp_path), b"\xff.png".decode("utf-8", "surrogateescape")).write_bytes(b"")
         with pytest.raises(DataError, match=r"udcff\.png' is empty, holds a NUL or is not UTF-8"):
             open_source(str(tmp_path))
+
+    def test_images_of_kinds_that_are_not_read_are_known(self, tree: Tree, image: Encode) -> None:
+        source = open_source(tree({"a.JFIF": image(), "b/c.HEIC": b"", "d.avif": b"", "e.txt": b""}))
+        assert isinstance(source, FolderSource)
+        assert all_keys(source) == ["a.JFIF"]
+        assert source.unread == ("b/c.HEIC", "d.avif")
 
     def test_tars_beside_images_are_ambiguous(self, tree: Tree, image: Encode, tar: Encode) -> None:
         with pytest.raises(DataError, match=r"tars and loose images, such as a\.png"):

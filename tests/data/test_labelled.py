@@ -55,6 +55,14 @@ class TestImageFolder:
         assert " ".join(dataset.class_names) == classes
         assert {name: len(samples) for name, samples in dataset.splits.items()} == split_sizes
 
+    def test_data_to_evaluate_on_needs_no_train(self, tree: Tree) -> None:
+        root = tree(folders("test/a/1 test/b/2"))
+        dataset = open_labelled(root, needs_train=False)
+        assert dataset.class_names == ("a", "b")
+        assert labels(dataset) == {"test": {"test/a/1.png": "a", "test/b/2.png": "b"}}
+        with pytest.raises(DataError, match="no train"):
+            open_labelled(root)
+
     def test_samples_point_at_their_images(self, tree: Tree) -> None:
         dataset = open_labelled(tree(folders("train/a/1 train/b/2 val/a/3 test/b/4")))
         assert labels(dataset) == {

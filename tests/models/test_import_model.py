@@ -168,6 +168,7 @@ class TestRefusals:
         ("options", "message"),
         [
             pytest.param({"head_key": "fc"}, r"no fc\.weight: its last linear layers are head\.fc", id="unknown head"),
+            pytest.param({"class_names": ",".join(map(str, range(300)))}, "300 names", id="300 names"),
             pytest.param({"class_names": "a,b"}, "2 names, the checkpoint's head has 3", id="wrong class count"),
             pytest.param({"mean": (0.5,)}, "--mean needs three numbers", id="one mean"),
             pytest.param({"std": (0.0, 1.0, 1.0)}, "--std must be above 0", id="zero std"),

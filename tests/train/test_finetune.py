@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,12 @@ class TestEvaluate:
 
     def test_batch_size_and_workers_change_nothing(self, student: str, colours: Path) -> None:
         assert self.measure(student, colours, batch_size=4) == self.measure(student, colours, batch_size=15)
+
+    def test_a_folder_of_test_images_alone(self, student: str, colours: Path) -> None:
+        whole = self.measure(student, colours)
+        for split in ("train", "val"):
+            shutil.rmtree(colours / split)
+        assert self.measure(student, colours) == whole
 
     def test_unknown_split(self, student: str, colours: Path) -> None:
         with pytest.raises(UnknownNameError, match="tset"):

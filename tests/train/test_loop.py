@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reinforce.errors import ModelError
+from reinforce.errors import DataError, ModelError
 from train.batches import Batch, Rows, shuffled
 from train.checkpoint import read_checkpoint
 from train.loop import LoopPlan, Scores, TrainingDivergedError, TrainingLoop, TrainingStoppedError, Validation
@@ -170,6 +170,13 @@ def test_plain_weights_are_kept_when_averaging_is_off(tmp_path: Path) -> None:
 def test_a_loss_of_nan_stops_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(TrainingDivergedError, match=r"not finite at step 4: type an --lr below 0\.01"):
         make_loop(tmp_path, objective=lambda model, batch: objective(model, batch) * torch.nan).run()
+
+
+def test_batch_statistics_of_one_image_are_refused(tmp_path: Path) -> None:
+    plan = dataclasses.replace(PLAN, batch_size=1)
+    with pytest.raises(DataError, match="fewer than two images"):
+        TrainingLoop(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), Clusters(), objective, plan,
+                     world=WORLD, folder=tmp_path, log=MetricsLog(tmp_path / "m"))  # fmt: skip
 
 
 def test_resume_refuses_a_state_of_another_store(tmp_path: Path) -> None:

@@ -34,6 +34,21 @@ def test_a_new_run_keeps_its_resolved_config(tmp_path: Path) -> None:
     assert run.finished() is None
 
 
+def test_what_options_came_to_is_kept_and_does_not_hinder_a_resume(tmp_path: Path) -> None:
+    open_run(tmp_path / "run").resolve(steps=40, loop={"lr": 0.1})
+    run = open_run(tmp_path / "run", resume=True)
+    run.resolve(size=64)
+    config = json.loads((run.path / "config.json").read_text())
+    assert config["resolved"] == {"steps": 40, "loop": {"lr": 0.1}, "size": 64}
+
+
+def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UsageError, match="is a file: type another --out"):
+        open_run(tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 def test_nothing_is_overwritten_silently(tmp_path: Path) -> None:
     open_run(tmp_path / "run")
     with pytest.raises(OutputExistsError, match="--resume to continue, --overwrite to replace"):

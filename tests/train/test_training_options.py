@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from reinforce.command import field_docs
+from reinforce.errors import UsageError
 from train.adapt import AdaptConfig
 from train.distill import DistillConfig
 from train.evaluate import EvaluateConfig
@@ -39,6 +40,11 @@ def test_configs_import_neither_torch_nor_zarr() -> None:
 def test_length_of_a_run(epochs: int | None, steps: int | None, expected: int) -> None:
     config = DistillConfig(cache="x.zarr", epochs=epochs, steps=steps)
     assert num_steps(config, 4, 9) == expected
+
+
+def test_fewer_than_no_workers() -> None:
+    with pytest.raises(UsageError, match="--workers is -5"):
+        DistillConfig(cache="x.zarr", workers=-5)
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(10, 200), (100, 200), (1000, 20), (60_000, 20)])
