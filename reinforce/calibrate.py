@@ -1,6 +1,6 @@
-"""A few hundred views through the teacher before a build: what its logits look like, and what a view costs here.
+"""Some views through the teacher before a build: what its logits look like, and what a view costs here.
 
-R = rows, C = classes
+V = views an image, R = images, C = classes
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from reinforce.views import UnitReplayer
 if TYPE_CHECKING:
     from reinforce.teacher import Teacher
 
-MAX_VIEWS = 512
+VIEWS_PER_CLASS = 4
+LEAST_VIEWS, MOST_VIEWS = 1024, 8192
+"""A covariance of many classes needs more rows than there are classes, ..."""
 SHARE = 0.05
-"""No more than this share of a small build is spent on calibration."""
+"""... but no more than this share of a build is spent on calibration."""
 VIEWS_PER_IMAGE = 4
 MIN_IMAGES = 32
 """So many are tried even of a small set, since some may be bad."""
@@ -32,17 +34,18 @@ Pair = tuple[int, int, int]
 @dataclass(frozen=True)
 class Calibration:
     logits: NDArray[np.float32]
-    """(R, C), of views spread over the transfer set."""
+    """(V, R, C): a few views each of images spread over the transfer set."""
     teacher_seconds_per_view: float
     replay_seconds_per_view: float
 
 
 def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: int) -> Calibration:
-    """Logits of some hundred views, evenly spread over units and rows, and what they cost here.
+    """Logits of views evenly spread over units and rows, and what they cost here.
 
     Raises BuildError where no image can be decoded, NonFiniteTargetError naming the sample.
     """
-    pairs = _spread_pairs(units, views)
+    per_image = min(views, VIEWS_PER_IMAGE)
+    pairs = _spread_pairs(units, views, len(teacher.info.class_names))
     parts, replay_seconds, teacher_seconds, num_batches = [], 0.0, 0.0, 0
     for start in range(0, len(pairs), teacher.batch_size):
         began = time.perf_counter()
@@ -58,15 +61,17 @@ def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: i
         num_batches += 1
     if not parts:
         raise BuildError("none of the images that were tried can be decoded: look at the transfer set")
-    logits = np.concatenate(parts)
-    return Calibration(logits, teacher_seconds / (num_batches * teacher.batch_size), replay_seconds / len(logits))
+    logits_BC = np.concatenate(parts)  # image by image: a bad one lacks all of its views
+    logits = np.ascontiguousarray(logits_BC.reshape(-1, per_image, logits_BC.shape[1]).transpose(1, 0, 2))
+    return Calibration(logits, teacher_seconds / (num_batches * teacher.batch_size), replay_seconds / len(logits_BC))
 
 
-def _spread_pairs(units: Sequence[UnitReplayer], views: int) -> list[Pair]:
+def _spread_pairs(units: Sequence[UnitReplayer], views: int, num_classes: int) -> list[Pair]:
     """(unit, row, view) triples, a few views of each image."""
     total = sum(len(unit.keys) for unit in units)
     per_image = min(views, VIEWS_PER_IMAGE)
-    num_images = max(MIN_IMAGES, min(MAX_VIEWS, int(SHARE * total * views)) // per_image)
+    wanted = min(MOST_VIEWS, max(LEAST_VIEWS, VIEWS_PER_CLASS * num_classes))
+    num_images = max(MIN_IMAGES, min(wanted, int(SHARE * total * views)) // per_image)
     starts = np.cumsum([0, *(len(unit.keys) for unit in units)])
     samples = np.unique(np.linspace(0, total - 1, num_images).round().astype(int))  # all of a set that is smaller
     pairs = []

@@ -19,13 +19,14 @@ from reinforce.data import ImageSource, Listing, UnitImages, freeze, num_images,
 from reinforce.errors import BuildError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
+    CodecRequest,
     SampleColumns,
     Schema,
     TargetCodec,
+    bytes_per_view,
     calibrate,
     canonical_json,
     codec_record,
-    encode_unit,
     named_codec,
     plan_objects,
 )
@@ -185,7 +186,9 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     fingerprint = make_fingerprint(policy, rows, num_views=options.views, num_probes=PROBES, num_kept=KEPT_PROBES)
     replayers = [UnitReplayer(policy, own.keys, own.read, budget // len(images)) for own in images]
     calibration = calibration_logits(inputs.teacher, replayers, options.views)
-    codec = calibrate(calibration.logits, max_kl=options.max_kl, temperature=options.temperature, name=options.codec)
+    request = CodecRequest(max_kl=options.max_kl, temperature=options.temperature, num_samples=len(listing),
+                           num_views=options.views, unit_rows=unit_rows)  # fmt: skip
+    codec = calibrate(calibration.logits, request, options.codec)
     plan = inputs.request() | {
         "format": 1,
         "num_samples": len(listing),
@@ -269,11 +272,9 @@ def _store_bytes(draft: DraftPlan) -> int:
     fixed = plan_objects(schema, draft.codec, draft.samples)
     probes = draft.fingerprint.kept.nbytes + len(canonical_json(draft.fingerprint.to_json()))
     logits = draft.calibration.logits
-    one = Schema.from_plan(
-        draft.plan | {"views": 1, "num_samples": len(logits), "unit_rows": len(logits), "units": [[0, 0, len(logits)]]}
-    )
-    packed = sum(len(data) for data in encode_unit(one, draft.codec, 0, logits[None]).values())
-    units = round(packed / len(logits) * schema.num_samples * schema.num_views)
+    request = CodecRequest(max_kl=1, temperature=1, num_samples=schema.num_samples, num_views=schema.num_views,
+                           unit_rows=schema.unit_rows)  # fmt: skip
+    units = round(bytes_per_view(draft.codec, logits, request) * schema.num_samples * schema.num_views)
     bookkeeping = len(canonical_json(draft.plan)) + BYTES_PER_UNIT * schema.num_units
     return sum(len(data) for data in fixed.values()) + probes + units + bookkeeping
 

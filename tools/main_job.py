@@ -52,12 +52,12 @@ class Preset:
 
 PRESETS = {
     "quickstart": Preset(
-        limit=3000, views=4, adapt_epochs=24, adapt_lr="5e-5", distill_epochs=6, finetune_epochs=20,
+        limit=3000, views=4, adapt_epochs=24, adapt_lr="3e-5", distill_epochs=6, finetune_epochs=20,
         finetune_lr="1e-4", scratch_epochs=60, scratch_lr="3e-3", test_limit=4000,
     ),
     "results": Preset(
-        limit=6000, views=5, adapt_epochs=30, adapt_lr="2e-5,5e-5", distill_epochs=10, finetune_epochs=30,
-        finetune_lr="2e-5,1e-4", scratch_epochs=80, scratch_lr="1e-3,3e-3", test_limit=5000,
+        limit=12000, views=3, adapt_epochs=30, adapt_lr="3e-5", distill_epochs=6, finetune_epochs=30,
+        finetune_lr="2e-5,1e-4", scratch_epochs=80, scratch_lr="1e-3,3e-3", test_limit=10000,
     ),
 }  # fmt: skip
 
@@ -74,9 +74,10 @@ def stages(preset: Preset, seed: int, folder: Path) -> list[Stage]:
     teacher, store = folder / f"{folder.parent.name}-{folder.name}-teacher", folder / "store.zarr"
     distilled, student, scratch = (folder / name for name in ("distilled", "student", "scratch"))
     crops = ("--policy", "crops", "--crop-scale", p.crop_scale)
-    labels = ("--data", p.data, "--shots", p.shots, "--val-limit", p.val_limit, "--seed", seed, "--resume")
+    labels = ("--data", p.data, "--shots", p.shots, "--val-limit", p.val_limit, "--seed", seed, "--resume",
+              "--batch-size", 20)  # fmt: skip
     small = ("--image-size", p.student_px)
-    finetune = ("train", "finetune", *labels, *small, *crops, "--batch-size", 20)
+    finetune = ("train", "finetune", *labels, *small, *crops)
     commands: dict[str, tuple[object, ...]] = {
         "adapt": ("train", "adapt", "--model", p.teacher, *labels, *crops, "--image-size", p.teacher_px,
                   "--mode", "best", "--lr", p.adapt_lr, "--epochs", p.adapt_epochs, "--out", teacher),

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.engine.feed import ViewBatch, ViewFeed, open_feed
-from reinforce.errors import BuildError, NonFiniteTargetError
+from reinforce.errors import NonFiniteTargetError
 from reinforce.job import Ledger
 from reinforce.progress import Progress, human_bytes
-from reinforce.store import FidelityStats, Schema, SkippedRow, TargetCodec, commit_unit, decode_unit, encode_unit
+from reinforce.store import Schema, SkippedRow, TargetCodec, commit_unit, encode_within
 
 if TYPE_CHECKING:
     from reinforce.teacher import Teacher
@@ -95,24 +95,14 @@ class UnitRunner:
             raise NonFiniteTargetError.of(self.unit_keys[unit][row[bad[0]]], int(view[bad[0]]))
 
     def _commit(self, index: int, unit: UnitTargets) -> None:
-        schema = self.schema
-        files = encode_unit(schema, self.codec, index, unit.logits)
-        rows = [row for row in range(schema.unit_size(index)) if row not in unit.skipped]
-        decoded = decode_unit(schema, self.codec, index, files)
-        fidelity = FidelityStats.measure(
-            unit.logits[:, rows].reshape(-1, schema.num_classes),
-            decoded[:, rows].reshape(-1, schema.num_classes),
-            schema.temperature,
-        )
-        if rows and fidelity.kl_mean > self.max_kl:
-            raise BuildError(
-                f"unit {index} has a mean KL of {fidelity.kl_mean:.2g} with {self.codec.name}, above --max-kl "
-                f"{self.max_kl:g}: type --codec fp16 --overwrite, or a larger --max-kl"
-            )
-        keys = self.unit_keys[index]
+        schema, keys = self.schema, self.unit_keys[index]
+        is_ok = np.zeros(schema.unit_rows, np.bool_)
+        is_ok[: schema.unit_size(index)] = True
+        is_ok[list(unit.skipped)] = False
+        encoded = encode_within(schema, self.codec, index, unit.logits, is_ok, self.max_kl)
         skipped = [SkippedRow(row, keys[row], reason) for row, reason in sorted(unit.skipped.items())]
-        commit_unit(self.ledger.objects, schema, index, files, fidelity, skipped)
-        self.bytes_written += sum(len(data) for data in files.values())
+        commit_unit(self.ledger.objects, schema, index, encoded.contents, encoded.fidelity, skipped)
+        self.bytes_written += sum(len(data) for data in encoded.contents.values())
 
 
 def choose_workers(asked: int, total_views: int, device: str) -> int:

@@ -1,12 +1,22 @@
 """Plain Zarr v3 stores of targets: written unit by unit, verified on reading. Needs neither torch nor a teacher."""
 
 from reinforce.store.canonical import canonical_json
-from reinforce.store.codecs import CODECS, TargetCodec, calibrate, codec_record, load_codec, named_codec
+from reinforce.store.codecs import (
+    CODECS,
+    CodecRequest,
+    TargetCodec,
+    bytes_per_view,
+    calibrate,
+    codec_record,
+    load_codec,
+    named_codec,
+)
 from reinforce.store.fidelity import FidelityStats, row_kl
 from reinforce.store.finalize import finalize
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.marker import SkippedRow, UnitMarker, claim_path, commit_unit, marker_path, read_marker
 from reinforce.store.objects import LocalObjects, ObjectExistsError, Objects
+from reinforce.store.promise import EncodedUnit, encode_within
 from reinforce.store.reader import Store
 from reinforce.store.schema import MANIFEST, PLAN, PROBES, STATE_OK, STATE_PADDING, STATE_SKIPPED, Schema
 from reinforce.store.unfinished import UnfinishedStore
@@ -28,6 +38,8 @@ __all__ = [
     "STATE_OK",
     "STATE_PADDING",
     "STATE_SKIPPED",
+    "CodecRequest",
+    "EncodedUnit",
     "FidelityStats",
     "LocalObjects",
     "Manifest",
@@ -41,6 +53,7 @@ __all__ = [
     "TargetCodec",
     "UnfinishedStore",
     "UnitMarker",
+    "bytes_per_view",
     "calibrate",
     "canonical_json",
     "claim_path",
@@ -49,6 +62,7 @@ __all__ = [
     "create_store",
     "decode_unit",
     "encode_unit",
+    "encode_within",
     "finalize",
     "load_codec",
     "marker_path",

@@ -5,6 +5,7 @@ U = rows of a unit, C = classes, N = samples, K = kept probe views, S = size_px.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -139,10 +140,7 @@ class Store:
         """
         if not (0 <= unit < self.num_units and 0 <= view < self.num_views):
             raise IndexError(f"unit {unit}, view {view} of {self.num_units} units x {self.num_views} views")
-        parts = {}
-        for name, array in self._targets.items():
-            chunk = self.objects.chunk_of(array.layout, array.object_path(unit), array.chunk_index(view))
-            parts[name] = array.view_part(chunk)
+        parts = _ViewParts(self.objects, self._targets, unit, view)
         try:
             return self.codec.decode(parts)
         except ValueError as error:
@@ -189,6 +187,26 @@ class Store:
     def _check_range(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.num_samples:
             raise IndexError(f"samples {start}..{stop} of {self.num_samples}")
+
+
+class _ViewParts(Mapping[str, NDArray[Any]]):
+    """A view's part of each target array, read when the codec asks for it; all objects are hashed at once."""
+
+    def __init__(self, objects: VerifiedObjects, arrays: Mapping[str, TargetArray], unit: int, view: int) -> None:
+        self.objects, self.arrays, self.unit, self.view = objects, arrays, unit, view
+        for array in arrays.values():
+            objects.index(array.layout, array.object_path(unit))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        array = self.arrays[name]
+        chunk = self.objects.chunk_of(array.layout, array.object_path(self.unit), array.chunk_index(self.view))
+        return array.view_part(chunk)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
 
 
 def _reopen(objects: Objects, digest: str) -> Store:

@@ -91,14 +91,18 @@ class VerifiedObjects:
         return self.chunk_of(layout, layout.object_path(*shard), chunk)
 
     def chunk_of(self, layout: ArrayLayout, path: str, chunk: int) -> NDArray[Any]:
-        index = self._indices.get(path)
-        if index is None:
-            index = self._indices[path] = self._checked_index(layout, path)
+        index = self.index(layout, path)
         try:
             start, length = chunk_range(index, chunk)
             return decode_chunk(layout, self.objects.get_range(path, start, length))
         except (ValueError, FileNotFoundError) as error:
             raise self.error(path, error) from error
+
+    def index(self, layout: ArrayLayout, path: str) -> NDArray[np.uint64]:
+        """The chunk index of a shard, whose object is hashed the first time."""
+        if path not in self._indices:
+            self._indices[path] = self._checked_index(layout, path)
+        return self._indices[path]
 
     def column(self, layout: ArrayLayout, start: int, stop: int) -> NDArray[Any]:
         """Values `start..stop` of a one-dimensional array."""

@@ -123,8 +123,16 @@ def _target_problems(store: Store, bad: set[str]) -> Iterator[tuple[str, str]]:
         try:
             for view in range(store.num_views):
                 store.read_targets(unit, view)
+            _decode_chunks(store, unit)
         except DamagedObjectError as error:
             yield error.path, f"{error.path}: {error.reason}"
+
+
+def _decode_chunks(store: Store, unit: int) -> None:
+    """Also those that no row of the unit asks for."""
+    for array in store.target_arrays.values():
+        for chunk in range(array.layout.chunks_per_shard):
+            store.objects.chunk_of(array.layout, array.object_path(unit), chunk)
 
 
 def _array_problems(store: Store, bad: set[str]) -> Iterator[tuple[str, str]]:

@@ -90,8 +90,11 @@ def write_probes(objects: Objects, pixels_KSSC: NDArray[np.uint8], document: Map
     publish(objects, contents | encode_array(layout, pixels_KSSC) | {PROBES: canonical_json(document)})
 
 
-def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32]) -> dict[str, bytes]:
+def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32], *, level: int = 0,
+                spilled_VU: NDArray[np.bool_] | None = None) -> dict[str, bytes]:  # fmt: skip
     """Object path -> bytes of one unit, padding rows included. The bytes depend on nothing but the arguments.
+
+    `level` and `spilled_VU`: see `TargetCodec.encode`.
 
     Raises ValueError for a wrong shape, and where the codec cannot take a value (NaN, infinity).
     """
@@ -100,7 +103,7 @@ def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDAr
         raise ValueError(f"targets of unit {unit} have shape {targets_VUC.shape}, not {expected}")
     if not 0 <= unit < schema.num_units:
         raise ValueError(f"unit {unit} is not in 0..{schema.num_units - 1}")
-    encoded = codec.encode(np.ascontiguousarray(targets_VUC, np.float32))
+    encoded = codec.encode(np.ascontiguousarray(targets_VUC, np.float32), level=level, spilled_VR=spilled_VU)
     contents: dict[str, bytes] = {}
     for name, array in schema.target_arrays(codec).items():
         contents.update(encode_array(array.layout, encoded[name], array.region(unit)))

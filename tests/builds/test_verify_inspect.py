@@ -58,13 +58,13 @@ def test_a_flipped_bit_is_found_dropped_and_computed_again(
     store: Path, teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = digest_of(store)
-    target = store / "targets/codes/c/0/1/0"
+    target = next(path for path in sorted(store.glob("targets/*/c/0/1/*")) if path.stat().st_size > 400)
     data = bytearray(target.read_bytes())
     data[40] ^= 4
     target.write_bytes(data)
     status, found = call(capsys, "verify", str(store))
     assert (status, found["ok"]) == (1, False)
-    assert "targets/codes/c/0/1/0" in found["problems"][0]
+    assert target.relative_to(store).as_posix() in found["problems"][0]
     assert call(capsys, "verify", str(store), "--repair")[0] == 1
     assert json.loads(json.dumps(call(capsys, "inspect", str(store))[1]))["status"] == "unfinished"
     run(teacher, images, resume=True)

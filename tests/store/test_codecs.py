@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -13,46 +14,62 @@ from tiny_stores import EveryAxisCodec
 
 from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError, UsageError
 from reinforce.store.codecs import (
+    CodecRequest,
     Fp16Codec,
     Int8Codec,
+    bytes_per_view,
     calibrate,
     codec_record,
     load_codec,
     named_codec,
     view_arrays,
 )
+from reinforce.store.codecs.choose import mean_kl
+from reinforce.store.codecs.klt import KltFamily
+from reinforce.store.codecs.packing import RADICES, Packing
+from reinforce.store.codecs.sqrt_p import SqrtPCodec, SqrtPFamily
+from reinforce.store.codecs.top_k import TopKCodec, TopKFamily
 from reinforce.store.fidelity import row_kl
 
 RNG = np.random.default_rng(5)
 FLAT_VRC = RNG.normal(size=(3, 16, 7)).astype(np.float32)
 PEAKY_VRC = (RNG.gumbel(size=(2, 64, 100)) * 4).astype(np.float32)
+TEACHER_VRC = (RNG.normal(size=(1, 400, 6)) @ RNG.normal(size=(6, 40)) + 0.4 * RNG.normal(size=(3, 400, 40))).astype(
+    np.float32
+)
+"""Like a teacher's: classes go together, and the views of an image are alike."""
 
 
-def decode_unit(codec, targets_VRC):
-    encoded = codec.encode(targets_VRC)
+def decode_unit(codec, targets_VRC, **options):
+    encoded = codec.encode(targets_VRC, **options)
     views = range(len(targets_VRC))
     return np.stack([codec.decode(view_arrays(codec, encoded, v, targets_VRC.shape[-1])) for v in views])
 
 
+def kl_of(codec, targets_VRC, **options):
+    """(V, R) KL of every row."""
+    decoded_VRC = decode_unit(codec, targets_VRC, **options)
+    flat = (-1, targets_VRC.shape[-1])
+    return row_kl(targets_VRC.reshape(flat), decoded_VRC.reshape(flat), 1.0).reshape(targets_VRC.shape[:2])
+
+
 class CodecContract:
     max_kl = 1e-3
+    targets = (FLAT_VRC, PEAKY_VRC, FLAT_VRC[:1, :1])
 
-    def make(self, logits_RC):
+    def make(self, logits_VRC):
         raise NotImplementedError
 
-    @pytest.mark.parametrize("targets_VRC", [FLAT_VRC, PEAKY_VRC, FLAT_VRC[:1, :1]], ids=["flat", "peaky", "one row"])
-    def test_decodes_within_its_fidelity(self, targets_VRC):
-        codec = self.make(targets_VRC.reshape(-1, targets_VRC.shape[-1]))
-        decoded_VRC = decode_unit(codec, targets_VRC)
+    @pytest.mark.parametrize("which", range(3), ids=["flat", "peaky", "one row"])
+    def test_decodes_within_its_fidelity(self, which):
+        targets_VRC = self.targets[which]
+        decoded_VRC = decode_unit(self.make(targets_VRC), targets_VRC)
         assert decoded_VRC.dtype == np.float32
         assert decoded_VRC.shape == targets_VRC.shape
-        num_classes = targets_VRC.shape[-1]
-        assert (
-            row_kl(targets_VRC.reshape(-1, num_classes), decoded_VRC.reshape(-1, num_classes), 1.0).mean() < self.max_kl
-        )
+        assert kl_of(self.make(targets_VRC), targets_VRC).mean() < self.max_kl
 
     def test_arrays_have_the_declared_types_and_shapes(self):
-        codec = self.make(FLAT_VRC.reshape(-1, 7))
+        codec = self.make(FLAT_VRC)
         encoded = codec.encode(FLAT_VRC)
         specs = codec.arrays(7)
         assert encoded.keys() == specs.keys()
@@ -61,36 +78,50 @@ class CodecContract:
             assert encoded[name].shape == spec.unit_shape(3, 16), name
 
     def test_encoding_is_deterministic_and_leaves_its_input_alone(self):
-        codec = self.make(FLAT_VRC.reshape(-1, 7))
+        codec = self.make(FLAT_VRC)
         before = FLAT_VRC.copy()
         first, second = codec.encode(FLAT_VRC), codec.encode(FLAT_VRC)
         assert all(first[name].tobytes() == second[name].tobytes() for name in first)
         assert np.array_equal(before, FLAT_VRC)
 
     def test_is_a_function_of_its_parameters_and_calibration(self):
-        codec = self.make(FLAT_VRC.reshape(-1, 7))
-        again = type(codec).from_parameters(codec.parameters(), codec.calibration())
+        codec = self.make(FLAT_VRC)
+        parameters = json.loads(json.dumps(codec.parameters()))
+        again = type(codec).from_parameters(parameters, codec.calibration())
         first, second = codec.encode(FLAT_VRC), again.encode(FLAT_VRC)
         assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+    def test_foreign_parameters_are_refused(self):
+        codec = self.make(FLAT_VRC)
+        with pytest.raises((ValueError, KeyError, TypeError)):
+            type(codec).from_parameters({"digits": [1, 2], "k": 0, "step": -1}, {})
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_refuses_what_is_not_finite(self, bad):
         targets_VRC = FLAT_VRC.copy()
         targets_VRC[1, 2, 3] = bad
         with pytest.raises(ValueError, match="NaN or infinity"):
-            self.make(FLAT_VRC.reshape(-1, 7)).encode(targets_VRC)
+            self.make(FLAT_VRC).encode(targets_VRC)
 
     def test_a_row_of_equal_logits_stays_one(self):
-        codec = self.make(FLAT_VRC.reshape(-1, 7))
-        targets_VRC = np.zeros((1, 4, 7), np.float32)
-        assert row_kl(targets_VRC[0], decode_unit(codec, targets_VRC)[0], 1.0).max() < self.max_kl
+        codec = self.make(FLAT_VRC)
+        assert kl_of(codec, np.zeros((1, 4, 7), np.float32)).max() < self.max_kl
+
+    def test_spilled_rows_are_nearly_exact_and_leave_the_others_alone(self):
+        codec = self.make(FLAT_VRC)
+        spilled_VR = np.zeros(FLAT_VRC.shape[:2], np.bool_)
+        spilled_VR[1, 3] = spilled_VR[2] = True
+        if codec.can_spill:
+            assert kl_of(codec, FLAT_VRC, spilled_VR=spilled_VR)[spilled_VR].max() < 1e-4
+        plain, mixed = decode_unit(codec, FLAT_VRC), decode_unit(codec, FLAT_VRC, spilled_VR=spilled_VR)
+        assert np.array_equal(plain[~spilled_VR], mixed[~spilled_VR])
 
 
 class TestFp16(CodecContract):
     max_kl = 1e-6
 
-    def make(self, logits_RC):
-        return Fp16Codec.calibrate(logits_RC, max_kl=1e-3, temperature=1.0)
+    def make(self, logits_VRC):
+        return Fp16Codec()
 
     def test_equals_a_slow_reference(self):
         for row in PEAKY_VRC[0]:
@@ -114,8 +145,8 @@ class TestFp16(CodecContract):
 
 
 class TestInt8(CodecContract):
-    def make(self, logits_RC):
-        return Int8Codec.calibrate(logits_RC, max_kl=1e-3, temperature=1.0)
+    def make(self, logits_VRC):
+        return Int8Codec()
 
     def test_equals_a_slow_reference(self):
         encoded = Int8Codec().encode(PEAKY_VRC)
@@ -155,28 +186,193 @@ class TestInt8(CodecContract):
 
 
 class TestEveryAxis(CodecContract):
-    def make(self, logits_RC):
-        return EveryAxisCodec.calibrate(logits_RC, max_kl=1e-3, temperature=1.0)
+    def make(self, logits_VRC):
+        return EveryAxisCodec(logits_VRC.mean(axis=(0, 1)), 16)
 
 
-@pytest.mark.parametrize(
-    ("max_kl", "expected"), [(1e-2, "int8"), (1e-7, "fp16")], ids=["loose promise: cheap", "tight promise: exact"]
-)
-def test_calibration_takes_the_cheapest_that_keeps_the_promise(max_kl, expected):
-    assert calibrate(PEAKY_VRC[0], max_kl=max_kl, temperature=1.0).name == expected
+def slow_digits(packed_P, counts):
+    """One row's digits, from the description in docs/store-format.md."""
+    digits, at = [], 0
+    for radix, count in zip(RADICES, counts, strict=True):
+        if radix == 65536:
+            low, high = packed_P[at : at + count], packed_P[at + count : at + 2 * count]
+            digits += [int(a) + 256 * int(b) - 32896 for a, b in zip(low, high, strict=True)]
+            at += 2 * count
+            continue
+        per_byte = {256: 1, 15: 2, 5: 3, 3: 5}[radix]
+        for i in range(count):
+            digits.append(int(packed_P[at + i // per_byte]) // radix ** (i % per_byte) % radix - radix // 2)
+        at += -(-count // per_byte)
+    return digits
 
 
-@pytest.mark.parametrize("name", [None, "int8"])
-def test_calibration_says_what_can_be_had(name):
-    with pytest.raises(UsageError, match=r"is reached here, type --max-kl \d"):
-        calibrate(PEAKY_VRC[0], max_kl=1e-15, temperature=1.0, name=name)
+class TestPacking:
+    @given(st.lists(st.integers(0, 12), min_size=5, max_size=5), st.integers(0, 2**32 - 1))
+    def test_digits_come_back(self, counts, seed):
+        packing = Packing(tuple(counts))
+        low, high = packing.limits()
+        digits = np.random.default_rng(seed).integers(low.astype(int), high.astype(int) + 1, (3, sum(counts)))
+        packed = packing.pack(digits.astype(np.float64))
+        assert packed.shape == (3, packing.num_bytes)
+        assert np.array_equal(packing.unpack(packed), digits)
+        assert [slow_digits(row, counts) for row in packed] == digits.tolist()
+
+    def test_five_digits_of_three_levels_share_a_byte(self):
+        assert Packing((0, 0, 0, 0, 100)).num_bytes == 20
+        assert Packing((1, 1, 2, 3, 5)).num_bytes == 2 + 1 + 1 + 1 + 1
+
+    def test_fitting_takes_the_narrowest_radices_that_never_grow(self):
+        digits = np.array([[400, 1, 9, 1, 0], [-400, -1, -9, 3, 0]], np.float64)
+        assert Packing.fitting(digits, 0.01).counts == (1, 2, 1, 0, 1)
+
+    @pytest.mark.parametrize("counts", [(1, 2), (-1, 0, 0, 0, 0), (1 << 20, 0, 0, 0, 0)])
+    def test_refuses_absurd_counts(self, counts):
+        with pytest.raises(ValueError, match="counts"):
+            Packing(counts)
+
+
+class TestKlt(CodecContract):
+    max_kl = 2e-3
+
+    def make(self, logits_VRC):
+        return KltFamily(logits_VRC, temperature=1.0, num_views=len(logits_VRC)).codec(0.05)
+
+    def test_equals_a_slow_reference(self):
+        codec = KltFamily(TEACHER_VRC, temperature=1.0, num_views=3).codec(0.3)
+        assert codec.image_digits is not None
+        encoded = codec.encode(TEACHER_VRC, level=1)
+        decoded_RC = codec.decode(view_arrays(codec, encoded, 2, 40))
+        step = float(encoded["steps"][0])
+        assert step == pytest.approx(2**-0.5)
+        for row in (0, 17, 399):
+            own = slow_digits(encoded["codes"][2, row], codec.digits.counts)
+            shared = slow_digits(encoded["image_codes"][row], codec.image_digits.counts)
+            for c in (0, 39):
+                terms = zip(own, shared, codec.basis[:, c].tolist(), codec.scales.tolist(), strict=True)
+                expected = float(codec.mean[c]) + sum(step * (a + b) * d * s for a, b, d, s in terms)
+                assert decoded_RC[row, c] == pytest.approx(expected, abs=1e-4)
+
+    def test_the_second_level_errs_about_half_as_much(self):
+        codec = KltFamily(TEACHER_VRC, temperature=1.0, num_views=3).codec(0.3)
+        coarse, fine = (kl_of(codec, TEACHER_VRC, level=level).mean() for level in range(codec.num_levels))
+        assert 0.4 < fine / coarse < 0.7
+
+    def test_alike_views_share_a_mean(self):
+        views = np.repeat(TEACHER_VRC[:1], 4, axis=0) + RNG.normal(size=(4, 400, 40)).astype(np.float32) * 0.05
+        shared = KltFamily(views, temperature=1.0, num_views=10).codec(0.3)
+        unlike = KltFamily(RNG.normal(size=(4, 400, 40)).astype(np.float32), temperature=1.0, num_views=10).codec(0.3)
+        assert shared.image_digits is not None
+        assert unlike.image_digits is None
+
+    def test_digits_beyond_a_byte_are_kept(self):
+        wide_VRC = TEACHER_VRC * 100
+        codec = KltFamily(wide_VRC, temperature=1.0, num_views=3).codec(0.3)
+        assert codec.digits.counts[0] > 0
+        error = decode_unit(codec, wide_VRC) - wide_VRC
+        assert (error - error.mean(axis=-1, keepdims=True)).std() < 3
+
+    @pytest.mark.parametrize("step", [np.nan, np.inf, -1.0])
+    def test_refuses_to_decode_a_hostile_step(self, step):
+        codec = self.make(FLAT_VRC)
+        encoded = codec.encode(FLAT_VRC) | {"steps": np.array([step], np.float32)}
+        with pytest.raises(ValueError, match="steps"):
+            codec.decode(view_arrays(codec, encoded, 0, 7))
+
+
+class TestSqrtP(CodecContract):
+    max_kl = 2e-3
+
+    def make(self, logits_VRC):
+        return SqrtPCodec(1 / 255, 1.0)
+
+    def test_equals_a_slow_reference(self):
+        codec = SqrtPCodec(0.02, 2.0)
+        encoded = codec.encode(PEAKY_VRC, level=1)
+        decoded_RC = codec.decode(view_arrays(codec, encoded, 1, 100))
+        step = float(np.float32(0.02 * 2**-0.5))
+        for row in range(64):
+            codes, tail = encoded["codes"][1, row].tolist(), 2 ** (-int(encoded["tails"][1, row]) / 8)
+            body = [(u * step) ** 2 for u in codes]
+            share = tail / max(1, codes.count(0))
+            p = [x / sum(body) * (1 - tail) if x else share for x in body]
+            np.testing.assert_allclose(decoded_RC[row], [2.0 * math.log(x) for x in p], rtol=2e-5, atol=1e-6)
+
+    def test_keeps_the_promise_at_its_temperature(self):
+        codec = SqrtPFamily(PEAKY_VRC, temperature=4.0, num_views=2).codec(1 / 255)
+        assert mean_kl(codec, PEAKY_VRC, 4.0) < 1e-3
+
+    def test_coarse_steps_leave_a_uniform_row(self):
+        flat = np.zeros((1, 2, 5000), np.float32)
+        assert kl_of(SqrtPCodec(0.2, 1.0), flat).max() < 2e-3
+
+
+class TestTopK(CodecContract):
+    max_kl = 1e-5
+
+    def make(self, logits_VRC):
+        return TopKCodec(logits_VRC.shape[-1], logits_VRC.shape[-1], 1.0)
+
+    def test_equals_a_slow_reference(self):
+        codec = TopKFamily(PEAKY_VRC, temperature=1.0, num_views=2).codec(5)
+        decoded_RC = decode_unit(codec, PEAKY_VRC)[0]
+        for row, logits in zip(decoded_RC, PEAKY_VRC[0].astype(np.float64), strict=True):
+            log_p = logits - logits.max() - math.log(np.exp(logits - logits.max()).sum())
+            top = np.argsort(-logits, kind="stable")[:5]
+            kept = log_p[top].astype(np.float16).astype(np.float64)
+            rest = math.log(max(1 - np.exp(kept).sum(), 1e-6) / 95)
+            np.testing.assert_allclose(row[top], kept, atol=1e-6)
+            others = np.delete(row, top)
+            assert np.ptp(others) == 0
+            assert math.exp(others[0]) == pytest.approx(math.exp(rest), abs=1e-6)
+
+    def test_refuses_a_class_beyond_the_last(self):
+        codec = TopKCodec(2, 7, 1.0)
+        encoded = codec.encode(FLAT_VRC)
+        encoded["classes"][0, 0, 0] = 7
+        with pytest.raises(ValueError, match="beyond the last"):
+            codec.decode(view_arrays(codec, encoded, 0, 7))
+
+
+def request(**changes):
+    return CodecRequest(**({"max_kl": 1e-2, "temperature": 1.0, "num_samples": 100_000, "num_views": 10,
+                            "unit_rows": 400} | changes))  # fmt: skip
+
+
+class TestCalibration:
+    @pytest.mark.parametrize("max_kl", [0.1, 1e-2, 1e-3, 1e-5])
+    @pytest.mark.parametrize("temperature", [1.0, 4.0])
+    def test_keeps_the_promise_and_is_no_finer_than_it_must_be(self, max_kl, temperature):
+        wanted = request(max_kl=max_kl, temperature=temperature)
+        codec = calibrate(TEACHER_VRC, wanted)
+        assert mean_kl(codec, TEACHER_VRC, temperature) <= max_kl
+        exact = calibrate(TEACHER_VRC, request(max_kl=max_kl / 10, temperature=temperature))
+        assert bytes_per_view(codec, TEACHER_VRC, wanted) < bytes_per_view(exact, TEACHER_VRC, wanted)
+
+    def test_takes_fewer_bytes_than_every_codec_that_can_be_forced(self):
+        best = bytes_per_view(calibrate(TEACHER_VRC, request()), TEACHER_VRC, request())
+        for name in ("klt", "sqrt-p", "top-k", "int8", "fp16"):
+            forced = calibrate(TEACHER_VRC, request(), name)
+            assert forced.name == name
+            assert best <= 1.02 * bytes_per_view(forced, TEACHER_VRC, request())
+
+    def test_a_small_store_does_not_pay_for_a_basis(self):
+        assert calibrate(TEACHER_VRC, request(max_kl=1e-3)).name == "klt"
+        assert calibrate(TEACHER_VRC, request(max_kl=1e-3, num_samples=20, num_views=1)).calibration() == {}
+
+    def test_a_tight_promise_takes_the_exact_one(self):
+        assert calibrate(PEAKY_VRC, request(max_kl=1e-7)).name == "fp16"
+
+    @pytest.mark.parametrize("name", [None, "int8"])
+    def test_says_what_can_be_had(self, name):
+        with pytest.raises(UsageError, match=r"is reached here, type --max-kl \d"):
+            calibrate(PEAKY_VRC, request(max_kl=1e-15), name)
 
 
 def test_unknown_codecs_are_named():
     with pytest.raises(UnknownNameError, match="did you mean 'int8'"):
         named_codec("int9")
     with pytest.raises(StoreError, match="upgrade"):
-        load_codec("klt", {}, {})
+        load_codec("vq", {}, {})
     with pytest.raises(CorruptStoreError, match="codec fp16"):
         load_codec("fp16", {"step": 1}, {})
 

@@ -15,10 +15,84 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from tiny_stores import KEYS, EveryAxisCodec, build_at
+from tiny_stores import KEYS, EveryAxisCodec, build_at, unit_targets
 
-from reinforce.store.codecs import CODECS, Fp16Codec, Int8Codec
+from reinforce.store.codecs import CODECS, CodecRequest, Fp16Codec, Int8Codec, calibrate
 from reinforce.store.reader import Store
+
+
+def digits_of(packed: np.ndarray, counts: list[int]) -> np.ndarray:
+    """docs/store-format.md, "Digits"."""
+    columns, at = [], 0
+    for radix, per_byte, count in zip((65536, 256, 15, 5, 3), (1, 1, 2, 3, 5), counts, strict=True):
+        if radix == 65536:
+            low, high = packed[..., at : at + count].astype(int), packed[..., at + count : at + 2 * count].astype(int)
+            columns.append(low + 256 * high - 32896)
+            at += 2 * count
+            continue
+        num_bytes = -(-count // per_byte)
+        values = packed[..., at : at + num_bytes, None].astype(int) // radix ** np.arange(per_byte) % radix - radix // 2
+        columns.append(values.reshape(*packed.shape[:-1], -1)[..., :count])
+        at += num_bytes
+    return np.concatenate(columns, axis=-1)
+
+
+def klt(targets: zarr.Group, codec: zarr.Group) -> np.ndarray:
+    parameters, unit_rows = targets.attrs["parameters"], 4
+    digits = digits_of(targets["codes"][:], parameters["digits"]).astype(np.float64)
+    if parameters["image_digits"] is not None:
+        digits += digits_of(targets["image_codes"][:], parameters["image_digits"])
+    steps = np.repeat(targets["steps"][:], unit_rows)[:, None]
+    return codec["mean"][:] + steps * digits @ (codec["basis"][:] * codec["scales"][:][:, None])
+
+
+def sqrt_p(targets: zarr.Group) -> np.ndarray:
+    codes, steps = targets["codes"][:].astype(np.float64), np.repeat(targets["steps"][:], 4)[:, None]
+    zeros = (codes == 0).sum(-1, keepdims=True)
+    tail = np.where(zeros > 0, 2 ** (-targets["tails"][:][..., None].astype(np.float64) / 8), 0)
+    body = (codes * steps) ** 2
+    p = body / body.sum(-1, keepdims=True) * (1 - tail)
+    return targets.attrs["parameters"]["temperature"] * np.log(np.where(codes == 0, tail / np.maximum(zeros, 1), p))
+
+
+def top_k(targets: zarr.Group) -> np.ndarray:
+    log_p, classes = targets["log_p"][:].astype(np.float64), targets["classes"][:].astype(int)
+    num_classes = targets.attrs["parameters"]["num_classes"]
+    rest = 1 - np.exp(log_p).sum(-1)
+    others = np.maximum(np.log(np.maximum(rest, 1e-30) / max(1, num_classes - log_p.shape[-1])), -60)
+    logits = np.repeat(others[..., None], num_classes, axis=-1)
+    np.put_along_axis(logits, classes, log_p, axis=-1)
+    return targets.attrs["parameters"]["temperature"] * logits
+
+
+def with_spilled(targets: zarr.Group, logits: np.ndarray) -> np.ndarray:
+    steps = targets["spill_steps"][:].astype(np.float32)[..., None]
+    return np.where(steps > 0, targets["spill_codes"][:].astype(np.float32) * steps, logits)
+
+
+SCHEMES = {
+    "klt": lambda targets, codec: with_spilled(targets, klt(targets, codec)),
+    "sqrt-p": lambda targets, codec: with_spilled(targets, sqrt_p(targets)),
+    "top-k": lambda targets, codec: with_spilled(targets, top_k(targets)),
+}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("max_kl", [1e-1, 1e-3])
+def test_the_documented_formulas_give_equal_values(tmp_path, name, max_kl):
+    targets_VRC = np.concatenate([unit_targets(unit) for unit in range(3)], axis=1)
+    request = CodecRequest(max_kl=max_kl, temperature=2.0, num_samples=12, num_views=3, unit_rows=4)
+    codec = calibrate(targets_VRC[:, [*range(6), 8, *range(10, 12)]], request, name)
+    root = build_at(tmp_path / "x.zarr", codec, max_kl=max_kl).root
+    group = zarr.open_group(root, mode="r", zarr_format=3)
+    logits_VRC = SCHEMES[name](group["targets"], group.get("codec"))
+    store = Store.open(root)
+    assert store.manifest.certificate["kl_mean"] <= max_kl
+    for unit in range(3):
+        for view in range(3):
+            expected = logits_VRC[view, unit * 4 : unit * 4 + 4]
+            np.testing.assert_allclose(store.read_targets(unit, view), expected, rtol=2e-5, atol=2e-5)
+
 
 FORMULAS = {
     "fp16": lambda get, prior: get("values").astype(np.float32),

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from reinforce.store.codecs import ArraySpec, Fp16Codec, TargetCodec, codec_record
-from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
 from reinforce.store.marker import SkippedRow, commit_unit, read_marker
 from reinforce.store.objects import LocalObjects, Objects
+from reinforce.store.promise import encode_within
 from reinforce.store.schema import Schema
-from reinforce.store.writer import SampleColumns, create_store, decode_unit, encode_unit, write_probes
+from reinforce.store.writer import SampleColumns, create_store, write_probes
 
 NUM_VIEWS, UNIT_ROWS, NUM_CLASSES = 3, 4, 5
 UNITS = ((0, 0, 4), (0, 4, 6), (1, 6, 10))
@@ -30,6 +30,8 @@ class EveryAxisCodec:
 
     name: ClassVar[str] = "every-axis"
     formula: ClassVar[str] = "logits = means + steps * codes + prior"
+    num_levels: ClassVar[int] = 1
+    can_spill: ClassVar[bool] = False
 
     def __init__(self, prior_C: np.ndarray, bits: int) -> None:
         self.prior_C, self.bits = prior_C.astype(np.float32), bits
@@ -44,10 +46,6 @@ class EveryAxisCodec:
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Mapping[str, np.ndarray]) -> EveryAxisCodec:
         return cls(calibration["prior"], parameters["bits"])
 
-    @classmethod
-    def calibrate(cls, logits_RC: np.ndarray, *, max_kl: float, temperature: float) -> EveryAxisCodec:
-        return cls(logits_RC.mean(axis=0), 16)
-
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {
             "codes": ArraySpec(dtype=f"int{self.bits}", shape=(num_classes,), items_last=True),
@@ -56,7 +54,9 @@ class EveryAxisCodec:
             "checks": ArraySpec(dtype="uint8", per_view=False, per_row=False),
         }
 
-    def encode(self, targets_VRC: np.ndarray) -> dict[str, np.ndarray]:
+    def encode(
+        self, targets_VRC: np.ndarray, *, level: int = 0, spilled_VR: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         if not np.isfinite(targets_VRC).all():
             raise ValueError("targets hold NaN or infinity")
         means = targets_VRC.mean(axis=(0, 2), dtype=np.float32)
@@ -146,14 +146,9 @@ def ok_rows(unit: int) -> np.ndarray:
     return ok_U
 
 
-def commit(objects: Objects, schema: Schema, codec: TargetCodec, unit: int) -> None:
-    targets_VUC = unit_targets(unit)
-    contents = encode_unit(schema, codec, unit, targets_VUC)
-    decoded_VUC = decode_unit(schema, codec, unit, contents)
-    ok_U = ok_rows(unit)
-    rows, decoded = (a[:, ok_U].reshape(-1, NUM_CLASSES) for a in (targets_VUC, decoded_VUC))
-    fidelity = FidelityStats.measure(rows, decoded, 1.0)
-    commit_unit(objects, schema, unit, contents, fidelity, skipped_rows(unit))
+def commit(objects: Objects, schema: Schema, codec: TargetCodec, unit: int, max_kl: float = 0.1) -> None:
+    encoded = encode_within(schema, codec, unit, unit_targets(unit), ok_rows(unit), max_kl)
+    commit_unit(objects, schema, unit, encoded.contents, encoded.fidelity, skipped_rows(unit))
 
 
 def skipped_rows(unit: int) -> list[SkippedRow]:
@@ -163,7 +158,8 @@ def skipped_rows(unit: int) -> list[SkippedRow]:
     return [SkippedRow(row, KEYS[UNITS[unit][1] + row], reason)]
 
 
-def build(objects: Objects, codec: TargetCodec | None = None, order: tuple[int, ...] = (0, 1, 2)) -> list[int]:
+def build(objects: Objects, codec: TargetCodec | None = None, order: tuple[int, ...] = (0, 1, 2), *,
+          max_kl: float = 0.1) -> list[int]:  # fmt: skip
     """A whole build, or the rest of one; returns the units that it had to compute."""
     codec = codec or Fp16Codec()
     plan = plan_of(codec)
@@ -173,7 +169,7 @@ def build(objects: Objects, codec: TargetCodec | None = None, order: tuple[int, 
     finished = objects.exists("manifest.json")
     computed = [unit for unit in order if not finished and read_marker(objects, unit) is None]
     for unit in computed:
-        commit(objects, schema, codec, unit)
+        commit(objects, schema, codec, unit, max_kl)
     finalize(objects, plan)
     return computed
 
@@ -182,7 +178,7 @@ def contents_of(root: Path) -> dict[str, bytes]:
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if not p.is_dir()}
 
 
-def build_at(root: Path, codec: TargetCodec | None = None) -> LocalObjects:
+def build_at(root: Path, codec: TargetCodec | None = None, **options: Any) -> LocalObjects:
     objects = LocalObjects(root)
-    build(objects, codec)
+    build(objects, codec, **options)
     return objects

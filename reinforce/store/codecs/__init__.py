@@ -1,4 +1,4 @@
-"""Target codecs by name, from the cheapest to the most exact."""
+"""Target codecs by name."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError, UsageError
+from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError
 from reinforce.store.canonical import one_line
 from reinforce.store.codecs.base import Arrays, ArraySpec, TargetCodec, view_arrays
+from reinforce.store.codecs.choose import CodecRequest, bytes_per_view, calibrate
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Codec
-from reinforce.store.fidelity import row_kl
+from reinforce.store.codecs.klt import KltCodec
+from reinforce.store.codecs.sqrt_p import SqrtPCodec
+from reinforce.store.codecs.top_k import TopKCodec
 
 __all__ = [
     "CODECS",
     "ArraySpec",
+    "CodecRequest",
     "TargetCodec",
+    "bytes_per_view",
     "calibrate",
     "codec_record",
     "load_codec",
@@ -27,7 +32,8 @@ __all__ = [
     "view_arrays",
 ]
 
-CODECS: dict[str, type[TargetCodec]] = {"int8": Int8Codec, "fp16": Fp16Codec}
+_KINDS: tuple[type[TargetCodec], ...] = (KltCodec, SqrtPCodec, TopKCodec, Int8Codec, Fp16Codec)
+CODECS: dict[str, type[TargetCodec]] = {kind.name: kind for kind in _KINDS}
 ZSTD_LEVEL = 3
 
 
@@ -36,27 +42,6 @@ def named_codec(name: str) -> type[TargetCodec]:
     if name not in CODECS:
         raise UnknownNameError("codec", name, CODECS)
     return CODECS[name]
-
-
-def calibrate(
-    logits_RC: NDArray[np.float32], *, max_kl: float, temperature: float, name: str | None = None
-) -> TargetCodec:
-    """The first codec of `CODECS` (or the named one) that keeps mean KL <= `max_kl` at `temperature` on these rows.
-
-    Raises UsageError, saying what can be had, where none does; UnknownNameError for a codec that there is not.
-    """
-    best = float("inf")
-    for kind in CODECS.values() if name is None else [named_codec(name)]:
-        codec = kind.calibrate(logits_RC, max_kl=max_kl, temperature=temperature)
-        arrays = codec.encode(logits_RC[None])
-        decoded_RC = codec.decode(view_arrays(codec, arrays, 0, logits_RC.shape[1]))
-        mean_kl = float(row_kl(logits_RC, decoded_RC, temperature).mean())
-        if mean_kl <= max_kl:
-            return codec
-        best = min(best, mean_kl)
-    what = f"codec {name} does not keep" if name else "no codec keeps"
-    hint = f"{best:.2g} is reached here, type --max-kl {best * 1.5:.1g}"
-    raise UsageError(f"{what} a mean KL of {max_kl:g}: {hint}")
 
 
 def codec_record(codec: TargetCodec, zstd_level: int = ZSTD_LEVEL) -> dict[str, Any]:

@@ -5,7 +5,7 @@ V = views, R = rows of a unit, C = classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
@@ -39,13 +39,17 @@ class ArraySpec:
 class TargetCodec(Protocol):
     """How logits become arrays and back. Decoded logits may differ from the teacher's by a constant per row.
 
-    Deterministic: equal inputs give equal arrays, whatever the number of rows encoded together. A codec is a function
-    of its `parameters` (JSON, in the plan) and `calibration` arrays (in the store under `codec/`) alone.
+    Deterministic: equal units give equal arrays. A codec is a function of its `parameters` (JSON, in the plan) and
+    `calibration` arrays (in the store under `codec/`) alone.
     """
 
     name: ClassVar[str]
     formula: ClassVar[str]
     """One line: how to decode, in terms of the arrays' names."""
+    num_levels: ClassVar[int]
+    """How many levels of fineness `encode` has; at each the error of a row is about half of that at the one before."""
+    can_spill: ClassVar[bool]
+    """Whether `encode` can keep single rows nearly exactly, so that a unit can meet any promise."""
 
     def parameters(self) -> dict[str, Any]: ...
 
@@ -55,20 +59,32 @@ class TargetCodec(Protocol):
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Self:
         """Inverse of the two above. Raises ValueError for what they never give."""
 
-    @classmethod
-    def calibrate(cls, logits_RC: NDArray[np.float32], *, max_kl: float, temperature: float) -> Self:
-        """The cheapest of this kind that keeps mean KL <= `max_kl` on these rows, or else its most exact."""
-
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]: ...
 
-    def encode(self, targets_VRC: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """A unit's arrays, shapes `ArraySpec.unit_shape`. Raises ValueError for NaN, infinity or too wide a range."""
+    def encode(
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """A unit's arrays, shapes `ArraySpec.unit_shape`. Raises ValueError for NaN, infinity or too wide a range.
+
+        `level` 0 is what the codec was made for, higher ones are finer; `spilled_VR` marks the rows to keep nearly
+        exactly (codecs that cannot ignore it).
+        """
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         """(R, C) logits of one view, from its part of each array, the view axis taken off.
 
         Raises ValueError where the arrays hold what `encode` never gives (NaN, infinity).
         """
+
+
+class CodecFamily(Protocol):
+    """The codecs of one kind for one teacher, from exact to coarse."""
+
+    @property
+    def knobs(self) -> Sequence[Any]:
+        """What `codec` takes, from the most exact to the coarsest."""
+
+    def codec(self, knob: Any) -> TargetCodec: ...
 
 
 def view_arrays(codec: TargetCodec, arrays: Arrays, view: int, num_classes: int) -> dict[str, NDArray[Any]]:

@@ -22,6 +22,8 @@ class Fp16Codec:
 
     name: ClassVar[str] = "fp16"
     formula: ClassVar[str] = "logits = float32(values)"
+    num_levels: ClassVar[int] = 1
+    can_spill: ClassVar[bool] = False
 
     def parameters(self) -> dict[str, Any]:
         return {}
@@ -35,14 +37,12 @@ class Fp16Codec:
             raise ValueError("fp16 has no parameters")
         return cls()
 
-    @classmethod
-    def calibrate(cls, logits_RC: NDArray[np.float32], *, max_kl: float, temperature: float) -> Fp16Codec:
-        return cls()
-
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {"values": ArraySpec(dtype="float16", shape=(num_classes,))}
 
-    def encode(self, targets_VRC: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def encode(
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
+    ) -> dict[str, NDArray[Any]]:
         require_finite(targets_VRC)
         below = targets_VRC - targets_VRC.max(axis=-1, keepdims=True)
         if below.size and float(below.min()) < -_LARGEST:

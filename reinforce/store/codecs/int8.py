@@ -23,6 +23,8 @@ class Int8Codec:
 
     name: ClassVar[str] = "int8"
     formula: ClassVar[str] = "logits = float32(codes) * float32(steps), steps broadcast over classes"
+    num_levels: ClassVar[int] = 1
+    can_spill: ClassVar[bool] = False
 
     def parameters(self) -> dict[str, Any]:
         return {}
@@ -36,14 +38,12 @@ class Int8Codec:
             raise ValueError("int8 has no parameters")
         return cls()
 
-    @classmethod
-    def calibrate(cls, logits_RC: NDArray[np.float32], *, max_kl: float, temperature: float) -> Int8Codec:
-        return cls()
-
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {"codes": ArraySpec(dtype="int8", shape=(num_classes,)), "steps": ArraySpec(dtype="float16")}
 
-    def encode(self, targets_VRC: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def encode(
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
+    ) -> dict[str, NDArray[Any]]:
         require_finite(targets_VRC)
         high = targets_VRC.max(axis=-1).astype(np.float64)
         low = targets_VRC.min(axis=-1).astype(np.float64)

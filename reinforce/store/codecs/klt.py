@@ -1,0 +1,230 @@
+"""Karhunen-Loeve transform with one step: for teachers that spread their probability over many classes.
+
+V = views, R = rows of a unit, C = classes, K = coefficients.
+
+Logits less their mean are expanded in the eigenvectors of their covariance, where a class weighs the square root of its
+mean probability (an error in a likely class costs more KL); the coefficients are divided by one step and rounded. Their
+decoder is one small matrix product. All choices below were measured: docs/benchmarks/codecs.md.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
+from reinforce.store.codecs.packing import Packing
+from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
+
+DEAD_ZONE = 0.4
+"""A coefficient of size x is rounded to floor(x + 0.4): small ones are zero a little oftener, which packs better."""
+KEPT_STD = 0.12
+"""Coefficients that vary less, in steps, are left out: they would round to zero nearly always."""
+CUT_TOLERANCE = 0.01
+"""Mean square, in steps, that the limits of a digit may cut off."""
+MAX_CLASSES = 4096
+"""Above, the covariance is too large to be worth it."""
+SMALL_BASIS = 1 << 16
+"""Up to so many entries a basis is kept in 16 bits, else in 8: in a larger one that would cost more than it gives."""
+
+
+@dataclass(frozen=True, eq=False)
+class KltCodec:
+    """See the module. `level` n of `encode` divides the step by 2^(n/2); the digits' limits leave room for one."""
+
+    digits: Packing
+    image_digits: Packing | None
+    """Of the mean over an image's views, where that is coded once and its views as residuals."""
+    mean: NDArray[np.float32]
+    """(C,)"""
+    basis: NDArray[np.int8] | NDArray[np.int16]
+    """(K, C), each row divided by its scale"""
+    scales: NDArray[np.float32]
+    """(K,)"""
+    weights: NDArray[np.float32]
+    """(C,), of the classes; for encoding only"""
+
+    name: ClassVar[str] = "klt"
+    formula: ClassVar[str] = (
+        "logits = mean + float32(steps) * (digits(codes) [+ digits(image_codes)]) @ (basis * scales[:, None]), "
+        "digits by parameters.digits (and image_digits): see docs/store-format.md; " + FORMULA
+    )
+    num_levels: ClassVar[int] = 2
+    can_spill: ClassVar[bool] = True
+
+    def parameters(self) -> dict[str, Any]:
+        image = None if self.image_digits is None else list(self.image_digits.counts)
+        return {"digits": list(self.digits.counts), "image_digits": image}
+
+    def calibration(self) -> dict[str, NDArray[Any]]:
+        return {"mean": self.mean, "basis": self.basis, "scales": self.scales, "weights": self.weights}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> KltCodec:
+        image = parameters["image_digits"]
+        codec = cls(
+            digits=_packing(parameters["digits"]),
+            image_digits=None if image is None else _packing(image),
+            mean=_checked(calibration["mean"], np.float32, 1),
+            basis=_checked(calibration["basis"], calibration["basis"].dtype.type, 2),
+            scales=_checked(calibration["scales"], np.float32, 1),
+            weights=_checked(calibration["weights"], np.float32, 1),
+        )
+        num_digits = {codec.digits.num_digits, (codec.image_digits or codec.digits).num_digits, len(codec.scales)}
+        shape = (len(codec.scales), len(codec.mean))
+        is_basis = codec.basis.shape == shape and codec.basis.dtype in (np.int8, np.int16)
+        if len(num_digits) != 1 or not is_basis or codec.weights.shape != codec.mean.shape:
+            raise ValueError("the calibration's shapes do not fit each other")
+        return codec
+
+    def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
+        if num_classes != len(self.mean):
+            raise ValueError(f"made for {len(self.mean)} classes, not {num_classes}")
+        specs = {"codes": ArraySpec(dtype="uint8", shape=(self.digits.num_bytes,), items_last=True)}
+        if self.image_digits is not None:
+            shape = (self.image_digits.num_bytes,)
+            specs["image_codes"] = ArraySpec(dtype="uint8", shape=shape, per_view=False, items_last=True)
+        return {
+            **specs,
+            "steps": ArraySpec(dtype="float32", per_view=False, per_row=False),
+            **spill_specs(num_classes),
+        }
+
+    def encode(
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        require_finite(targets_VRC)
+        step = np.float32(2.0 ** (-level / 2))
+        coefficients_VRK = self.coefficients(targets_VRC) / float(step)
+        shared: dict[str, NDArray[Any]] = {}
+        if self.image_digits is not None:
+            image_RK = _cut(np.rint(coefficients_VRK.mean(axis=0)), self.image_digits)
+            shared = {"image_codes": self.image_digits.pack(image_RK)}
+            coefficients_VRK -= image_RK
+        digits = _cut(dead_zone_round(coefficients_VRK), self.digits)
+        return {
+            "codes": self.digits.pack(digits),
+            **shared,
+            "steps": np.full((1,), step, np.float32),
+            **encode_spill(targets_VRC, spilled_VR),
+        }
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        step = arrays["steps"].astype(np.float32)
+        if not (np.isfinite(step).all() and (step >= 0).all()):
+            raise ValueError("steps hold NaN, infinity or negative values")
+        digits_RK = self.digits.unpack(arrays["codes"])
+        if self.image_digits is not None:
+            digits_RK += self.image_digits.unpack(arrays["image_codes"])
+        digits_RK *= step
+        logits_RC = digits_RK @ self.decoder
+        logits_RC += self.mean
+        return put_spilled(logits_RC, arrays)
+
+    def coefficients(self, targets_VRC: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(V, R, K) in steps, those that give the least weighted error with the basis as it is stored."""
+        targets = targets_VRC.astype(np.float64)
+        share = self.weights.astype(np.float64) / self.weights.sum(dtype=np.float64)
+        targets -= (targets @ share)[..., None]
+        return (targets - self.mean) @ self.encoder
+
+    @functools.cached_property
+    def decoder(self) -> NDArray[np.float32]:
+        return self.basis.astype(np.float32) * self.scales[:, None]
+
+    @functools.cached_property
+    def encoder(self) -> NDArray[np.float64]:
+        """Weighted least squares: (D W D^T)^-1 D W, in float64, so that no order of sums decides a rounding."""
+        decoder = self.decoder.astype(np.float64)
+        weighted = decoder * self.weights
+        return np.asarray(np.linalg.solve(weighted @ decoder.T, weighted).T, np.float64)
+
+
+def dead_zone_round(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.copysign(np.floor(np.abs(values) + DEAD_ZONE), values)
+
+
+class KltFamily:
+    """Codecs of one set of rows, by step: the eigenvectors are found once."""
+
+    knobs: ClassVar[tuple[float, ...]] = tuple(0.005 * 2 ** (i / 8) for i in range(104))
+    """Steps, from exact to coarse: 0.005 to 38."""
+
+    def __init__(self, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int) -> None:
+        """`logits_VRC`: calibration views; `num_views`: views an image will have in the store."""
+        self.logits_VRC, self.num_views = logits_VRC, num_views
+        flat = logits_VRC.reshape(-1, logits_VRC.shape[-1]).astype(np.float64)
+        self.weights = _class_weights(flat / temperature)
+        flat -= (flat @ (self.weights / self.weights.sum()))[:, None]
+        self.mean = flat.mean(axis=0)
+        flat -= self.mean
+        flat *= np.sqrt(self.weights)
+        variances, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
+        self.stds = np.sqrt(np.maximum(variances[::-1], 0))
+        self.vectors = vectors[:, ::-1].T / np.sqrt(self.weights)
+
+    def codec(self, knob: float) -> KltCodec:
+        count = max(1, int((self.stds / knob > KEPT_STD).sum()))
+        decoder = self.vectors[:count] * knob
+        dtype = np.int16 if decoder.size <= SMALL_BASIS else np.int8
+        scales = (np.abs(decoder).max(axis=1) / np.iinfo(dtype).max).astype(np.float32)
+        basis = np.clip(np.rint(decoder / scales[:, None]), -np.iinfo(dtype).max, np.iinfo(dtype).max).astype(dtype)
+        every = Packing((count, 0, 0, 0, 0))
+        draft = KltCodec(every, None, self.mean.astype(np.float32), basis, scales, self.weights.astype(np.float32))
+        return self._packed(draft, draft.coefficients(self.logits_VRC))
+
+    def _packed(self, draft: KltCodec, coefficients_VRK: NDArray[np.float64]) -> KltCodec:
+        alone = dead_zone_round(coefficients_VRK)
+        image = np.rint(coefficients_VRK.mean(axis=0))
+        rest = dead_zone_round(coefficients_VRK - image)
+        shares = _entropy(image) / self.num_views + _entropy(rest) < _entropy(alone)
+        if self.num_views > 1 and len(coefficients_VRK) > 1 and shares:
+            digits, image_digits = _fitting(rest), _fitting(image)
+        else:
+            digits, image_digits = _fitting(alone), None
+        return KltCodec(digits, image_digits, draft.mean, draft.basis, draft.scales, draft.weights)
+
+
+def _class_weights(logits_BC: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The square root of the mean probability of each class, mean 1; no class is below a thousandth."""
+    p = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    weights = np.sqrt(p.mean(axis=0))
+    weights = np.maximum(weights / weights.mean(), 1e-3)
+    return np.asarray(weights / weights.mean())
+
+
+def _fitting(digits: NDArray[np.float64]) -> Packing:
+    return Packing.fitting(digits.reshape(-1, digits.shape[-1]), CUT_TOLERANCE)
+
+
+def _entropy(digits: NDArray[np.float64]) -> float:
+    """Bits a row, if digits were independent."""
+    total = 0.0
+    for column in digits.reshape(-1, digits.shape[-1]).T:
+        _, counts = np.unique(column, return_counts=True)
+        share = counts / counts.sum()
+        total -= float((share * np.log2(share)).sum())
+    return total
+
+
+def _cut(digits: NDArray[np.float64], packing: Packing) -> NDArray[np.float64]:
+    low, high = packing.limits()
+    return np.clip(digits, low, high)
+
+
+def _packing(counts: Any) -> Packing:
+    if not isinstance(counts, list) or not all(isinstance(count, int) for count in counts):
+        raise ValueError(f"digits are {counts!r}, not a list of counts")
+    return Packing(tuple(counts))
+
+
+def _checked(values: NDArray[Any], dtype: type, ndim: int) -> NDArray[Any]:
+    if values.dtype != dtype or values.ndim != ndim or not np.isfinite(values).all():
+        raise ValueError("a calibration array is of another kind, or not finite")
+    return values

@@ -1,0 +1,136 @@
+"""Small integers, several to a byte: an entropy coder that sees bytes one by one then sees digits together.
+
+R = rows, K = digits a row, P = bytes a row.
+
+zstd spends a bit or more on every literal byte, however predictable. Digits of three levels take 0.5 bits where nine in
+ten are zero, so five of them share a byte: its 243 levels have an entropy that Huffman's code can follow.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RADICES = (65536, 256, 15, 5, 3)
+"""Levels a digit may have; digits of one radix lie together, in this order."""
+DIGITS_PER_BYTE = {65536: 0.5, 256: 1, 15: 2, 5: 3, 3: 5}
+WIDE, BYTE = 65536, 256
+_WIDE_ZERO = 128 * 256 + 128
+"""Digits of -128..127 then differ in the low byte only; the high one, 128, packs to nothing."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How K digits become P bytes: the first `counts[0]` have radix 65536, the next `counts[1]` radix 256, and so on.
+
+    A digit of an odd radix b is -(b - 1) / 2 .. (b - 1) / 2, of radix 256 -128 .. 127, of radix 65536 -32896 .. 32639.
+    """
+
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(RADICES) or not all(0 <= count < 1 << 20 for count in self.counts):
+            raise ValueError(f"a packing has {len(RADICES)} counts, not {self.counts}")
+
+    @classmethod
+    def fitting(cls, digits_RK: NDArray[np.floating], tolerance: float) -> Packing:
+        """The narrowest whose limits cut off, in every column, at most `tolerance` of mean squared value.
+
+        Radices never grow along the columns, since those of one radix lie together.
+        """
+        needed = [_radix_needed(np.abs(column), tolerance) for column in digits_RK.T]
+        radices = np.maximum.accumulate(np.array(needed[::-1], np.int64))[::-1]
+        return cls(tuple(int((radices == radix).sum()) for radix in RADICES))
+
+    @property
+    def num_digits(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(stop - start for _, _, start, stop in self._groups())
+
+    def limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(K,) least and (K,) greatest value of every digit."""
+        low = {WIDE: -_WIDE_ZERO, BYTE: -128}
+        high = {WIDE: 65535 - _WIDE_ZERO, BYTE: 127}
+        pairs = [(low.get(b, -(b - 1) // 2), high.get(b, (b - 1) // 2)) for b in RADICES]
+        lows, highs = (np.repeat(np.array(values, np.float32), self.counts) for values in zip(*pairs, strict=True))
+        return lows, highs
+
+    def pack(self, digits: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """(..., K) whole numbers within the limits -> (..., P)."""
+        packed = np.empty((*digits.shape[:-1], self.num_bytes), np.uint8)
+        for radix, columns, start, stop in self._groups():
+            packed[..., start:stop] = _pack_group(digits[..., columns].astype(np.int32), radix, stop - start)
+        return packed
+
+    def unpack(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Inverse of `pack`, as float32 ready for a matrix product."""
+        if packed.shape[-1] != self.num_bytes:
+            raise ValueError(f"{packed.shape[-1]} packed bytes a row, not {self.num_bytes}")
+        digits = np.empty((*packed.shape[:-1], self.num_digits), np.float32)
+        for radix, columns, start, stop in self._groups():
+            digits[..., columns] = _unpack_group(packed[..., start:stop], radix, columns.stop - columns.start)
+        return digits
+
+    def _groups(self) -> Iterator[tuple[int, slice, int, int]]:
+        """(radix, its columns, first and last + 1 of its bytes) of every radix in use."""
+        column = byte = 0
+        for radix, count in zip(RADICES, self.counts, strict=True):
+            if count:
+                num_bytes = -(-count // _per_byte(radix)) if radix != WIDE else 2 * count
+                yield radix, slice(column, column + count), byte, byte + num_bytes
+                column, byte = column + count, byte + num_bytes
+
+
+def _radix_needed(sizes_R: NDArray[np.floating], tolerance: float) -> int:
+    for radix in reversed(RADICES[1:]):
+        excess = np.maximum(sizes_R - (radix - 1) // 2, 0)
+        if np.mean(excess * excess) <= tolerance:
+            return radix
+    return WIDE
+
+
+def _per_byte(radix: int) -> int:
+    return max(1, int(DIGITS_PER_BYTE[radix]))
+
+
+def _pack_group(digits: NDArray[np.int32], radix: int, num_bytes: int) -> NDArray[np.uint8]:
+    if radix == WIDE:
+        shifted = (digits + _WIDE_ZERO).astype(np.uint16)
+        return np.concatenate([shifted & 255, shifted >> 8], axis=-1).astype(np.uint8)
+    per_byte = _per_byte(radix)
+    padded = np.zeros((*digits.shape[:-1], num_bytes * per_byte), np.int32)
+    padded[..., : digits.shape[-1]] = digits
+    shifted = padded.reshape(*digits.shape[:-1], num_bytes, per_byte) + radix // 2
+    return np.asarray((shifted * _powers(radix)).sum(axis=-1), np.uint8)
+
+
+def _unpack_group(packed: NDArray[np.uint8], radix: int, count: int) -> NDArray[np.float32]:
+    if radix == WIDE:
+        low, high = packed[..., :count].astype(np.float32), packed[..., count:].astype(np.float32)
+        return low + 256 * high - _WIDE_ZERO
+    if radix == BYTE:
+        return packed.astype(np.float32) - 128
+    return _digits_of_bytes(radix)[packed].reshape(*packed.shape[:-1], -1)[..., :count]
+
+
+def _powers(radix: int) -> NDArray[np.int32]:
+    return np.array([radix**i for i in range(_per_byte(radix))], np.int32)
+
+
+@functools.cache
+def _digits_of_bytes(radix: int) -> NDArray[np.float32]:
+    """(256, digits a byte): the digits of every byte, the least significant first."""
+    values = np.arange(256)[:, None] // _powers(radix) % radix
+    return (values - radix // 2).astype(np.float32)
+
+
+def describe(counts: Sequence[int]) -> str:
+    """For people: "3x256 40x15 120x3"."""
+    return " ".join(f"{count}x{radix}" for count, radix in zip(counts, RADICES, strict=True) if count) or "nothing"

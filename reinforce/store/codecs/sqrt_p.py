@@ -1,0 +1,108 @@
+"""Square roots of probabilities in even steps: for teachers that are sure, at one temperature.
+
+V = views, R = rows of a unit, C = classes, T = temperature.
+
+With x = sqrt(p), KL is about 2 * sum((x - x')^2): an even step in x errs where KL counts it equally, and the many
+classes below half a step become zeros, which pack by themselves and share a stored tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
+from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
+
+_FINEST = 1 / 255
+_TAIL_BITS = 8
+"""A tail is kept as an eighth of a bit: within 4.4 %."""
+_LEAST_TAIL = 2.0 ** (-255 / _TAIL_BITS)
+
+
+@dataclass(frozen=True)
+class SqrtPCodec:
+    """See the module. `level` n of `encode` divides the step by 2^(n/2), down to 1/255."""
+
+    step: float
+    temperature: float
+
+    name: ClassVar[str] = "sqrt-p"
+    formula: ClassVar[str] = (
+        "tail = 2 ** (-float32(tails) / 8), 0 where no code of the row is 0; body = (codes * steps) ** 2; "
+        "p = tail / number of zero codes where codes == 0, else body / sum(body) * (1 - tail); "
+        "logits = temperature * log(p); " + FORMULA
+    )
+    num_levels: ClassVar[int] = 6
+    can_spill: ClassVar[bool] = True
+
+    def parameters(self) -> dict[str, Any]:
+        return {"step": self.step, "temperature": self.temperature}
+
+    def calibration(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> SqrtPCodec:
+        step, temperature = float(parameters["step"]), float(parameters["temperature"])
+        if calibration or not (_FINEST <= step <= 1 and 0 < temperature < float("inf")):
+            raise ValueError("sqrt-p has a step in 1/255..1, a temperature, and no arrays")
+        return cls(step, temperature)
+
+    def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
+        return {
+            "codes": ArraySpec(dtype="uint8", shape=(num_classes,), items_last=True),
+            "tails": ArraySpec(dtype="uint8"),
+            "steps": ArraySpec(dtype="float32", per_view=False, per_row=False),
+            **spill_specs(num_classes),
+        }
+
+    def encode(
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        require_finite(targets_VRC)
+        step = np.float32(max(self.step * 2.0 ** (-level / 2), _FINEST))
+        codes = np.empty(targets_VRC.shape, np.uint8)
+        tails = np.empty(targets_VRC.shape[:2], np.uint8)
+        for view, targets_RC in enumerate(targets_VRC):
+            codes[view], tails[view] = self._encode_view(targets_RC, step)
+        steps = np.full((1,), step, np.float32)
+        return {"codes": codes, "tails": tails, "steps": steps, **encode_spill(targets_VRC, spilled_VR)}
+
+    def _encode_view(self, targets_RC: NDArray[np.float32], step: np.float32) -> tuple[NDArray[Any], NDArray[Any]]:
+        p_RC = targets_RC.astype(np.float64)
+        p_RC -= p_RC.max(axis=1, keepdims=True)
+        np.exp(p_RC / self.temperature, out=p_RC)
+        p_RC /= p_RC.sum(axis=1, keepdims=True)
+        codes = np.minimum(np.rint(np.sqrt(p_RC) / step), 255).astype(np.uint8)
+        tail_R = np.maximum((p_RC * (codes == 0)).sum(axis=1), _LEAST_TAIL)
+        return codes, np.clip(np.rint(-_TAIL_BITS * np.log2(tail_R)), 0, 255).astype(np.uint8)
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        steps = arrays["steps"].astype(np.float32)
+        if not (np.isfinite(steps).all() and (steps > 0).all()):
+            raise ValueError("steps hold NaN, infinity, or values that are not positive")
+        codes_RC = arrays["codes"]
+        zeros_R = (codes_RC == 0).sum(axis=1, keepdims=True).astype(np.float32)
+        tail_R = np.where(zeros_R > 0, np.exp2(arrays["tails"].astype(np.float32)[:, None] / -_TAIL_BITS), 0)
+        p_RC = np.square(codes_RC * steps)
+        p_RC *= (1 - tail_R) / np.maximum(p_RC.sum(axis=1, keepdims=True), np.float32(1e-30))
+        p_RC += (codes_RC == 0) * (tail_R / np.maximum(zeros_R, 1))
+        np.log(np.maximum(p_RC, np.float32(1e-37)), out=p_RC)
+        p_RC *= np.float32(self.temperature)
+        return put_spilled(p_RC, arrays)
+
+
+class SqrtPFamily:
+    knobs: ClassVar[tuple[float, ...]] = tuple(_FINEST * 2 ** (i / 8) for i in range(48))
+    """Steps, from exact to coarse: 1/255 to 0.23."""
+
+    def __init__(self, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int) -> None:
+        self.temperature = temperature
+
+    def codec(self, knob: float) -> SqrtPCodec:
+        return SqrtPCodec(knob, self.temperature)

@@ -1,0 +1,95 @@
+"""The K likeliest classes and a tail: what published caches of logits keep. Rarely the cheapest; here to be compared.
+
+V = views, R = rows of a unit, C = classes, T = temperature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
+from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
+
+_LEAST_LOG_P = -60.0
+
+
+@dataclass(frozen=True)
+class TopKCodec:
+    """Log-probabilities at T in float16, likeliest first; all other classes share evenly what is left."""
+
+    k: int
+    num_classes: int
+    temperature: float
+
+    name: ClassVar[str] = "top-k"
+    formula: ClassVar[str] = (
+        "log p[classes] = log_p, log p of each other class = log((1 - sum(exp(log_p))) / (C - K)), at least -60; "
+        "logits = temperature * log p; " + FORMULA
+    )
+    num_levels: ClassVar[int] = 1
+    can_spill: ClassVar[bool] = True
+
+    def parameters(self) -> dict[str, Any]:
+        return {"k": self.k, "num_classes": self.num_classes, "temperature": self.temperature}
+
+    def calibration(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> TopKCodec:
+        k, num_classes, temperature = parameters["k"], parameters["num_classes"], float(parameters["temperature"])
+        counts_are_good = isinstance(k, int) and isinstance(num_classes, int) and 1 <= k <= num_classes
+        if calibration or not counts_are_good or not 0 < temperature < float("inf"):
+            raise ValueError("top-k has a K of 1 to the number of classes, a temperature, and no arrays")
+        return cls(k, num_classes, temperature)
+
+    def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
+        if num_classes != self.num_classes:
+            raise ValueError(f"made for {self.num_classes} classes, not {num_classes}")
+        return {
+            "classes": ArraySpec(dtype="uint8" if num_classes <= 256 else "uint32", shape=(self.k,), items_last=True),
+            "log_p": ArraySpec(dtype="float16", shape=(self.k,), items_last=True),
+            **spill_specs(num_classes),
+        }
+
+    def encode(
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        require_finite(targets_VRC)
+        classes = np.argsort(-targets_VRC, axis=-1, kind="stable")[..., : self.k]
+        scaled = targets_VRC.astype(np.float64) / self.temperature
+        scaled -= scaled.max(axis=-1, keepdims=True)
+        log_p = np.take_along_axis(scaled, classes, axis=-1) - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+        dtype = self.arrays(self.num_classes)["classes"].dtype
+        return {
+            "classes": classes.astype(dtype),
+            "log_p": np.maximum(log_p, _LEAST_LOG_P).astype(np.float16),
+            **encode_spill(targets_VRC, spilled_VR),
+        }
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        log_p_RK, classes_RK, num_classes = arrays["log_p"].astype(np.float32), arrays["classes"], self.num_classes
+        if not np.isfinite(log_p_RK).all() or int(classes_RK.max(initial=0)) >= num_classes:
+            raise ValueError("log_p is not finite, or a class beyond the last")
+        tail_R = 1 - np.exp(log_p_RK).sum(axis=1)
+        others = max(1, num_classes - self.k)
+        rest_R = np.maximum(np.log(np.maximum(tail_R, np.float32(1e-30)) / others), np.float32(_LEAST_LOG_P))
+        logits_RC = np.repeat(rest_R[:, None].astype(np.float32), num_classes, axis=1)
+        np.put_along_axis(logits_RC, classes_RK.astype(np.int64), log_p_RK, axis=1)
+        logits_RC *= np.float32(self.temperature)
+        return put_spilled(logits_RC, arrays)
+
+
+class TopKFamily:
+    def __init__(self, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int) -> None:
+        self.temperature, self.num_classes = temperature, logits_VRC.shape[-1]
+        self.knobs = tuple(k for k in (500, 200, 100, 50, 20, 10, 5, 3, 2, 1) if k <= self.num_classes)
+        """K, from exact to coarse."""
+
+    def codec(self, knob: int) -> TopKCodec:
+        return TopKCodec(knob, self.num_classes, self.temperature)

@@ -1,0 +1,81 @@
+"""A unit's mean KL never exceeds the promise: as planned, else finer, else with its worst rows spilled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_stores import plan_of
+
+from reinforce.errors import BuildError
+from reinforce.store.codecs import Int8Codec
+from reinforce.store.codecs.klt import KltFamily
+from reinforce.store.codecs.sqrt_p import SqrtPCodec
+from reinforce.store.codecs.top_k import TopKCodec
+from reinforce.store.fidelity import row_kl
+from reinforce.store.promise import encode_within
+from reinforce.store.schema import Schema
+from reinforce.store.writer import decode_unit
+
+V, U, C = 3, 64, 5
+RNG = np.random.default_rng(1)
+CALM = RNG.normal(size=(V, U, C)).astype(np.float32)
+WILD = CALM * 40
+ALL_OK = np.ones(U, np.bool_)
+
+
+def schema_of(codec) -> Schema:
+    return replace(Schema.from_plan(plan_of(codec)), unit_rows=U, units=((0, 0, U),), num_samples=U)
+
+
+CODECS = {
+    "klt": KltFamily(CALM, temperature=1.0, num_views=V).codec(0.2),
+    "sqrt-p": SqrtPCodec(0.01, 1.0),
+    "top-k": TopKCodec(2, C, 1.0),
+}
+MAX_KL = {"klt": 5e-3, "sqrt-p": 5e-4, "top-k": 0.2}
+
+
+@pytest.mark.parametrize("name", CODECS)
+class TestAnyUnit:
+    def encode(self, name: str, targets: np.ndarray, ok: np.ndarray = ALL_OK):
+        codec = CODECS[name]
+        return encode_within(schema_of(codec), codec, 0, targets, ok, MAX_KL[name])
+
+    def test_one_like_the_calibration_stays_as_planned(self, name):
+        encoded = self.encode(name, CALM)
+        assert (encoded.level, encoded.num_spilled) == (0, 0)
+        assert encoded.fidelity.kl_mean <= MAX_KL[name]
+
+    @pytest.mark.parametrize("factor", [1.5, 3, 40])
+    def test_a_wilder_one_keeps_the_promise_too(self, name, factor):
+        targets = CALM * np.float32(factor)
+        encoded = self.encode(name, targets)
+        decoded = decode_unit(schema_of(CODECS[name]), CODECS[name], 0, encoded.contents)
+        kl = row_kl(targets.reshape(-1, C), decoded.reshape(-1, C), 1.0)
+        assert kl.mean() == pytest.approx(encoded.fidelity.kl_mean, rel=1e-9)
+        assert kl.mean() <= MAX_KL[name]
+
+    def test_a_single_odd_row_alone_is_spilled(self, name):
+        targets = CALM.copy()
+        targets[1, 7] = [900, -900, 900, -900, 900]
+        encoded = self.encode(name, targets)
+        assert (encoded.level, encoded.num_spilled) in ((0, 0), (0, 1))
+        assert encoded.fidelity.kl_mean <= MAX_KL[name]
+
+    def test_rows_that_do_not_count_do_not_matter(self, name):
+        targets, ok = CALM.copy(), ALL_OK.copy()
+        targets[:, 20:], ok[20:] = WILD[:, 20:], False
+        encoded = self.encode(name, targets, ok)
+        assert (encoded.level, encoded.num_spilled, encoded.fidelity.count) == (0, 0, V * 20)
+
+    def test_the_bytes_depend_on_nothing_else(self, name):
+        assert self.encode(name, WILD).contents == self.encode(name, WILD).contents
+
+
+def test_a_codec_that_cannot_says_what_to_type():
+    targets = np.zeros((V, U, C), np.float32)
+    targets[..., 1:] = [3000, -3000, 2999, 2990]
+    with pytest.raises(BuildError, match="type --codec fp16"):
+        encode_within(schema_of(Int8Codec()), Int8Codec(), 0, targets, ALL_OK, 1e-3)
