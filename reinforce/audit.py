@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from reinforce.teacher import Teacher
 
 DEEP_UNITS = 4
+SAMPLE_SLACK, LEAST_KL = 5, 1e-5
+"""A few hundred rows may be worse than the store's mean; other targets are worse by orders of magnitude."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +124,10 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
         raise UsageError(f"'{teacher.name}' has other weights than the store's teacher: type --teacher DIRECTORY")
     units = np.unique(np.linspace(0, len(plan["units"]) - 1, DEEP_UNITS).astype(int))
     kl = np.concatenate([_recomputed_kl(dataset, teacher, int(unit)) for unit in units])
-    promise = plan["promise"]
+    certified = dataset.store.manifest.certificate["kl_mean"]
     line = f"targets: {len(kl)} recomputed, mean KL {kl.mean():.2g}, worst {kl.max():.2g}"
-    if kl.mean() > promise["max_kl"]:
-        raise ReinforceError(f"{line}: above the promised {promise['max_kl']:g}")
+    if kl.mean() > SAMPLE_SLACK * max(certified, LEAST_KL):
+        raise ReinforceError(f"{line}: far above the certified {certified:.2g}, so they are not this teacher's")
     return line
 
 

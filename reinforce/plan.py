@@ -35,6 +35,7 @@ from reinforce.views import Fingerprint, UnitReplayer, make_fingerprint, named_p
 
 PROBES = 256
 KEPT_PROBES = 16
+DEFAULT_MAX_KL = 1e-3
 BYTES_PER_UNIT = 600
 """A unit's lines in the manifest and in the records."""
 
@@ -59,8 +60,12 @@ class TargetOptions(CommonOptions):
     """What is kept of the teacher."""
     codec: str | None = None
     """Force a codec; by default the cheapest that keeps --max-kl."""
-    max_kl: float = 1e-3
-    """Promised mean KL(teacher || stored) in nats, at --temperature."""
+    max_kl: float | None = None
+    """Promised mean KL(teacher || stored) in nats, at --temperature; by default 0.001."""
+    max_bytes: float | None = None
+    """Instead of --max-kl: bytes a view may take; the most exact codec that keeps to them is chosen."""
+    effort: int = 1
+    """Encoding time for bytes, 0..2: 1 costs a build next to nothing, 2 (rate-distortion rounding) a good deal."""
     temperature: float = 1.0
     """Temperature at which the promise holds and students may distill."""
     batch_size: int = 64
@@ -78,14 +83,25 @@ class TargetOptions(CommonOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        if not (0 < self.max_kl < math.inf and 0 < self.temperature < math.inf):
-            raise UsageError("--max-kl and --temperature must be above 0 and finite")
+        if self.max_kl is not None and self.max_bytes is not None:
+            raise UsageError("--max-kl and --max-bytes exclude each other: type one of them")
+        for name in ("max_kl", "max_bytes", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"--{name.replace('_', '-')} must be above 0 and finite, not {value}")
         if self.crop_scale is not None and len(self.crop_scale) != 2:
             raise UsageError("--crop-scale takes two numbers, such as 0.08,1")
+        if not 0 <= self.effort <= 2:
+            raise UsageError(f"--effort is 0, 1 or 2, not {self.effort}")
         if self.target != "logits":
             raise UsageError(f"--target {self.target} is not there yet: this version stores logits")
         if self.codec is not None:
             named_codec(self.codec)
+
+    @property
+    def promised_kl(self) -> float | None:
+        """None where bytes are promised instead."""
+        return DEFAULT_MAX_KL if self.max_kl is None and self.max_bytes is None else self.max_kl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +172,13 @@ class Inputs:
             "policy": self.policy.to_json(),
             "teacher": self.teacher.describe(),
             "batch_size": options.batch_size,
-            "promise": {"max_kl": options.max_kl, "temperature": options.temperature},
+            "promise": {
+                "max_kl": options.promised_kl,
+                "max_bytes": options.max_bytes,
+                "temperature": options.temperature,
+            },
             "forced_codec": options.codec,
+            "effort": options.effort,
         }
 
     def environment(self) -> dict[str, Any]:
@@ -186,8 +207,7 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     fingerprint = make_fingerprint(policy, rows, num_views=options.views, num_probes=PROBES, num_kept=KEPT_PROBES)
     replayers = [UnitReplayer(policy, own.keys, own.read, budget // len(images)) for own in images]
     calibration = calibration_logits(inputs.teacher, replayers, options.views)
-    request = CodecRequest(max_kl=options.max_kl, temperature=options.temperature, num_samples=len(listing),
-                           num_views=options.views, unit_rows=unit_rows)  # fmt: skip
+    request = _codec_request(options, len(listing), unit_rows)
     codec = calibrate(calibration.logits, request, options.codec)
     plan = inputs.request() | {
         "format": 1,
@@ -196,11 +216,23 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
         "transfer": {"name": inputs.transfer_name, "digest": listing.digest, "shards": _shard_records(listing)},
         "unit_rows": unit_rows,
         "units": [[unit.shard, unit.start, unit.stop] for unit in units],
-        "codec": codec_record(codec),
+        "codec": codec_record(codec, request.zstd_level),
         "threads": inputs.threads,
         "environment": inputs.environment(),
     }
     return DraftPlan(plan, listing, fingerprint, codec, calibration)
+
+
+def _codec_request(options: TargetOptions, num_samples: int, unit_rows: int) -> CodecRequest:
+    return CodecRequest(
+        max_kl=options.promised_kl or math.inf,
+        max_bytes=options.max_bytes,
+        temperature=options.temperature,
+        num_samples=num_samples,
+        num_views=options.views,
+        unit_rows=unit_rows,
+        effort=options.effort,
+    )
 
 
 def check_request(plan: dict[str, Any], inputs: Inputs) -> None:
@@ -251,6 +283,7 @@ def plan(config: PlanConfig) -> PlanEstimate:
 def estimate(inputs: Inputs, draft: DraftPlan) -> PlanEstimate:
     """Predict size and time from the calibration views."""
     views, calibration = inputs.options.views, draft.calibration
+    request = _codec_request(inputs.options, len(draft.listing), draft.plan["unit_rows"])
     total = len(draft.listing) * views
     teacher_seconds = total * calibration.teacher_seconds_per_view
     build_seconds = teacher_seconds + total * calibration.replay_seconds_per_view
@@ -258,7 +291,7 @@ def estimate(inputs: Inputs, draft: DraftPlan) -> PlanEstimate:
         samples=len(draft.listing),
         views=views,
         units=len(draft.plan["units"]),
-        bytes=_store_bytes(draft),
+        bytes=_store_bytes(draft, request),
         teacher_seconds=teacher_seconds,
         build_seconds=build_seconds,
         break_even_epochs=build_seconds / (teacher_seconds / views),
@@ -266,14 +299,12 @@ def estimate(inputs: Inputs, draft: DraftPlan) -> PlanEstimate:
     )
 
 
-def _store_bytes(draft: DraftPlan) -> int:
+def _store_bytes(draft: DraftPlan, request: CodecRequest) -> int:
     """What the plan fixes, exactly; and the units, from how the calibration rows pack."""
     schema = Schema.from_plan(draft.plan)
     fixed = plan_objects(schema, draft.codec, draft.samples)
     probes = draft.fingerprint.kept.nbytes + len(canonical_json(draft.fingerprint.to_json()))
     logits = draft.calibration.logits
-    request = CodecRequest(max_kl=1, temperature=1, num_samples=schema.num_samples, num_views=schema.num_views,
-                           unit_rows=schema.unit_rows)  # fmt: skip
     units = round(bytes_per_view(draft.codec, logits, request) * schema.num_samples * schema.num_views)
     bookkeeping = len(canonical_json(draft.plan)) + BYTES_PER_UNIT * schema.num_units
     return sum(len(data) for data in fixed.values()) + probes + units + bookkeeping

@@ -18,7 +18,7 @@ from reinforce.engine.feed import ViewBatch, ViewFeed, open_feed
 from reinforce.errors import NonFiniteTargetError
 from reinforce.job import Ledger
 from reinforce.progress import Progress, human_bytes
-from reinforce.store import Schema, SkippedRow, TargetCodec, commit_unit, encode_within
+from reinforce.store import Promise, Schema, SkippedRow, TargetCodec, commit_unit, encode_within
 
 if TYPE_CHECKING:
     from reinforce.teacher import Teacher
@@ -47,11 +47,11 @@ class UnitRunner:
         codec: TargetCodec,
         ledger: Ledger,
         unit_keys: Sequence[Sequence[str]],
-        max_kl: float,
+        promise: Promise,
     ) -> None:
-        """`unit_keys[u]` are the keys of unit u's rows; `max_kl` is the promise."""
+        """`unit_keys[u]` are the keys of unit u's rows."""
         self.teacher, self.schema, self.codec, self.ledger = teacher, schema, codec, ledger
-        self.unit_keys, self.max_kl = unit_keys, max_kl
+        self.unit_keys, self.promise = unit_keys, promise
         self.open_units: dict[int, UnitTargets] = {}
         self.bytes_written = 0
 
@@ -99,7 +99,7 @@ class UnitRunner:
         is_ok = np.zeros(schema.unit_rows, np.bool_)
         is_ok[: schema.unit_size(index)] = True
         is_ok[list(unit.skipped)] = False
-        encoded = encode_within(schema, self.codec, index, unit.logits, is_ok, self.max_kl)
+        encoded = encode_within(schema, self.codec, index, unit.logits, is_ok, self.promise)
         skipped = [SkippedRow(row, keys[row], reason) for row, reason in sorted(unit.skipped.items())]
         commit_unit(self.ledger.objects, schema, index, encoded.contents, encoded.fidelity, skipped)
         self.bytes_written += sum(len(data) for data in encoded.contents.values())

@@ -16,7 +16,7 @@ from reinforce.store.finalize import finalize
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.marker import SkippedRow, UnitMarker, claim_path, commit_unit, marker_path, read_marker
 from reinforce.store.objects import LocalObjects, ObjectExistsError, Objects
-from reinforce.store.promise import EncodedUnit, encode_within
+from reinforce.store.promise import EncodedUnit, Promise, encode_within
 from reinforce.store.reader import Store
 from reinforce.store.schema import MANIFEST, PLAN, PROBES, STATE_OK, STATE_PADDING, STATE_SKIPPED, Schema
 from reinforce.store.unfinished import UnfinishedStore
@@ -45,6 +45,7 @@ __all__ = [
     "Manifest",
     "ObjectExistsError",
     "Objects",
+    "Promise",
     "Report",
     "SampleColumns",
     "Schema",

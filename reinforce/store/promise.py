@@ -1,11 +1,13 @@
-"""Encoding a unit so that its mean KL keeps the promise: as planned, else finer, else with its worst rows spilled.
+"""Encoding a unit so that it keeps the promise: as planned, else finer or with its worst rows spilled; else coarser.
 
 V = views, U = rows of a unit, C = classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,23 @@ SPILL_MARGIN = 0.9
 """Share of the promise that the rows which are not spilled may use up."""
 
 
+COARSEST_LEVEL = -4
+"""To keep within bytes; each level takes about half a bit less per coefficient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """Of a store: a mean KL in nats that no unit exceeds, or bytes a view that units keep to. One of the two."""
+
+    max_kl: float | None = None
+    max_bytes: float | None = None
+
+    @classmethod
+    def from_plan(cls, plan: Mapping[str, Any]) -> Promise:
+        promise = plan["promise"]
+        return cls(max_kl=promise["max_kl"], max_bytes=promise.get("max_bytes"))
+
+
 @dataclass(frozen=True)
 class EncodedUnit:
     """Objects of a unit, and how well they keep its targets; `level` and `num_spilled` say what that took."""
@@ -33,11 +52,27 @@ class EncodedUnit:
 
 
 def encode_within(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32],
-                  ok_U: NDArray[np.bool_], max_kl: float) -> EncodedUnit:  # fmt: skip
-    """The coarsest encoding of a unit whose mean KL over its ok rows is at most `max_kl` nats.
+                  ok_U: NDArray[np.bool_], promise: Promise) -> EncodedUnit:  # fmt: skip
+    """A unit, encoded as the promise wants it. Raises BuildError where the codec cannot keep a mean KL."""
+    if promise.max_kl is None:
+        return _within_bytes(schema, codec, unit, targets_VUC, ok_U, promise.max_bytes or 0.0)
+    return _within_kl(schema, codec, unit, targets_VUC, ok_U, promise.max_kl)
 
-    Raises BuildError where the codec cannot: it has but one level and does not spill.
-    """
+
+def _within_bytes(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32],
+                  ok_U: NDArray[np.bool_], max_bytes: float) -> EncodedUnit:  # fmt: skip
+    """The finest level that takes at most `max_bytes` a view of an ok row, or else the coarsest that there is."""
+    budget = max_bytes * schema.num_views * int(ok_U.sum())
+    for level in range(0, COARSEST_LEVEL - 1 if codec.num_levels > 1 else -1, -1):
+        encoded, _ = _attempt(schema, codec, unit, targets_VUC, ok_U, level, None)
+        if sum(map(len, encoded.contents.values())) <= budget:
+            break
+    return encoded
+
+
+def _within_kl(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32],
+               ok_U: NDArray[np.bool_], max_kl: float) -> EncodedUnit:  # fmt: skip
+    """The coarsest encoding of a unit whose mean KL over its ok rows is at most `max_kl` nats."""
     for level in range(codec.num_levels):
         encoded, kl_VU = _attempt(schema, codec, unit, targets_VUC, ok_U, level, None)
         if encoded.fidelity.kl_mean <= max_kl or not ok_U.any():

@@ -199,8 +199,9 @@ class _ViewParts(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         array = self.arrays[name]
-        chunk = self.objects.chunk_of(array.layout, array.object_path(self.unit), array.chunk_index(self.view))
-        return array.view_part(chunk)
+        path = array.object_path(self.unit)
+        chunks = [self.objects.chunk_of(array.layout, path, chunk) for chunk in array.chunk_indices(self.view)]
+        return array.view_part(chunks)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)

@@ -6,7 +6,7 @@ V = views, U = rows of a unit. Rows of unit u are u*U .. u*U + (stop - start); t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,12 +118,17 @@ class Schema:
         views = (self.num_views,) if spec.per_view else ()
         row_axis, num_axes = len(views), len(views) + 1 + len(spec.shape)
         order = (*range(row_axis), *range(row_axis + 1, num_axes), row_axis) if spec.items_last else None
+        stored, chunk = spec.shape, spec.shape
+        if spec.grouped:
+            *leading, columns = spec.shape
+            group = spec.chunk_columns(self.num_views, rows)
+            stored, chunk = (*leading, -(-columns // group) * group), (*leading, group)
         layout = ArrayLayout(
             path=f"targets/{name}",
             dtype=spec.dtype,
-            shape=(*views, rows * self.num_units, *spec.shape),
-            shard_shape=(*views, rows, *spec.shape),
-            chunk_shape=(*([1] if views else []), rows, *spec.shape),
+            shape=(*views, rows * self.num_units, *stored),
+            shard_shape=(*views, rows, *stored),
+            chunk_shape=(*([1] if views else []), rows, *chunk),
             order=order,
             zstd_level=self.zstd_level,
         )
@@ -169,13 +174,25 @@ class TargetArray:
         rows_slice = slice(unit * rows, (unit + 1) * rows)
         return (slice(None), rows_slice) if self.spec.per_view else (rows_slice,)
 
-    def chunk_index(self, view: int) -> int:
-        """Which chunk of a shard serves this view."""
-        return view if self.spec.per_view else 0
+    def chunk_indices(self, view: int) -> range:
+        """Which chunks of a shard serve this view."""
+        count = self.layout.chunks_per_shard // (self.layout.shape[0] if self.spec.per_view else 1)
+        start = view * count if self.spec.per_view else 0
+        return range(start, start + count)
 
-    def view_part(self, chunk: NDArray[Any]) -> NDArray[Any]:
-        """A chunk as `TargetCodec.decode` takes it: without the view axis."""
-        return chunk[0] if self.spec.per_view else chunk
+    def padded(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A unit's values as they are stored: zeros behind the last column, where it is cut into groups."""
+        if not self.spec.grouped:
+            return values
+        width = self.layout.shape[-1] - values.shape[-1]
+        return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, width)])
+
+    def view_part(self, chunks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """The chunks of a view as `TargetCodec.decode` takes them: joined, without the view axis and the padding."""
+        if not self.spec.grouped:
+            return chunks[0][0] if self.spec.per_view else chunks[0]
+        joined = np.concatenate(chunks, axis=-1)[..., : self.spec.shape[-1]]
+        return joined[0] if self.spec.per_view else joined
 
 
 def _units(items: list[Any], num_samples: int, unit_rows: int) -> tuple[tuple[int, int, int], ...]:

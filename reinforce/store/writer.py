@@ -106,7 +106,7 @@ def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDAr
     encoded = codec.encode(np.ascontiguousarray(targets_VUC, np.float32), level=level, spilled_VR=spilled_VU)
     contents: dict[str, bytes] = {}
     for name, array in schema.target_arrays(codec).items():
-        contents.update(encode_array(array.layout, encoded[name], array.region(unit)))
+        contents.update(encode_array(array.layout, array.padded(encoded[name]), array.region(unit)))
     return contents
 
 
@@ -122,8 +122,9 @@ def decode_unit(schema: Schema, codec: TargetCodec, unit: int, contents: Mapping
         for name, array in arrays.items():
             data = contents[array.object_path(unit)]
             index = parse_index(array.layout, data[-index_bytes(array.layout) :], len(data))
-            start, length = chunk_range(index, array.chunk_index(view))
-            parts[name] = array.view_part(decode_chunk(array.layout, data[start : start + length]))
+            ranges = [chunk_range(index, chunk) for chunk in array.chunk_indices(view)]
+            chunks = [decode_chunk(array.layout, data[start : start + length]) for start, length in ranges]
+            parts[name] = array.view_part(chunks)
         decoded_VUC[view] = codec.decode(parts)
     return decoded_VUC
 

@@ -243,6 +243,8 @@ class TestRefusals:
         [
             ({"views": 0}, "--views"),
             ({"max_kl": 0.0}, "--max-kl"),
+            ({"max_kl": 0.1, "max_bytes": 4.0}, "exclude each other"),
+            ({"effort": 3}, "--effort"),
             ({"codec": "int7"}, "int8"),
             ({"target": "patch-features"}, "patch-features"),
             ({"shard": "3/2"}, "i/n"),

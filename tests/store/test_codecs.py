@@ -25,7 +25,7 @@ from reinforce.store.codecs import (
     view_arrays,
 )
 from reinforce.store.codecs.choose import mean_kl
-from reinforce.store.codecs.klt import KltFamily
+from reinforce.store.codecs.klt import KltCodec, KltFamily
 from reinforce.store.codecs.packing import RADICES, Packing
 from reinforce.store.codecs.sqrt_p import SqrtPCodec, SqrtPFamily
 from reinforce.store.codecs.top_k import TopKCodec, TopKFamily
@@ -257,6 +257,15 @@ class TestKlt(CodecContract):
         coarse, fine = (kl_of(codec, TEACHER_VRC, level=level).mean() for level in range(codec.num_levels))
         assert 0.4 < fine / coarse < 0.7
 
+    def test_effort_buys_bytes(self):
+        wanted = request(max_kl=3e-2, effort=2)
+        plain, tuned = (calibrate(TEACHER_VRC, request(max_kl=3e-2, effort=effort), "klt") for effort in (1, 2))
+        assert tuned.rounding is not None
+        assert mean_kl(tuned, TEACHER_VRC, 1.0) <= 3e-2
+        assert bytes_per_view(tuned, TEACHER_VRC, wanted) < 0.95 * bytes_per_view(plain, TEACHER_VRC, wanted)
+        again = KltCodec.from_parameters(json.loads(json.dumps(tuned.parameters())), tuned.calibration())
+        assert again.encode(TEACHER_VRC)["codes"].tobytes() == tuned.encode(TEACHER_VRC)["codes"].tobytes()
+
     def test_alike_views_share_a_mean(self):
         views = np.repeat(TEACHER_VRC[:1], 4, axis=0) + RNG.normal(size=(4, 400, 40)).astype(np.float32) * 0.05
         shared = KltFamily(views, temperature=1.0, num_views=10).codec(0.3)
@@ -361,6 +370,17 @@ class TestCalibration:
 
     def test_a_tight_promise_takes_the_exact_one(self):
         assert calibrate(PEAKY_VRC, request(max_kl=1e-7)).name == "fp16"
+
+    @pytest.mark.parametrize("max_bytes", [6, 12, 30])
+    def test_gives_the_least_error_within_bytes(self, max_bytes):
+        codec = calibrate(TEACHER_VRC, request(max_bytes=max_bytes))
+        assert bytes_per_view(codec, TEACHER_VRC, request()) <= max_bytes
+        roomier = calibrate(TEACHER_VRC, request(max_bytes=1.5 * max_bytes))
+        assert mean_kl(roomier, TEACHER_VRC, 1.0) < mean_kl(codec, TEACHER_VRC, 1.0)
+
+    def test_says_how_few_bytes_can_be_had(self):
+        with pytest.raises(UsageError, match=r"within 0.01 bytes a view: type --max-bytes"):
+            calibrate(TEACHER_VRC, request(max_bytes=0.01))
 
     @pytest.mark.parametrize("name", [None, "int8"])
     def test_says_what_can_be_had(self, name):

@@ -14,7 +14,7 @@ from reinforce.store.codecs.klt import KltFamily
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.codecs.top_k import TopKCodec
 from reinforce.store.fidelity import row_kl
-from reinforce.store.promise import encode_within
+from reinforce.store.promise import Promise, encode_within
 from reinforce.store.schema import Schema
 from reinforce.store.writer import decode_unit
 
@@ -41,7 +41,7 @@ MAX_KL = {"klt": 5e-3, "sqrt-p": 5e-4, "top-k": 0.2}
 class TestAnyUnit:
     def encode(self, name: str, targets: np.ndarray, ok: np.ndarray = ALL_OK):
         codec = CODECS[name]
-        return encode_within(schema_of(codec), codec, 0, targets, ok, MAX_KL[name])
+        return encode_within(schema_of(codec), codec, 0, targets, ok, Promise(max_kl=MAX_KL[name]))
 
     def test_one_like_the_calibration_stays_as_planned(self, name):
         encoded = self.encode(name, CALM)
@@ -74,8 +74,18 @@ class TestAnyUnit:
         assert self.encode(name, WILD).contents == self.encode(name, WILD).contents
 
 
+@pytest.mark.parametrize("factor", [1, 1.5, 3])
+def test_a_unit_gets_coarser_to_keep_within_bytes(factor):
+    codec, targets = CODECS["klt"], CALM * np.float32(factor)
+    planned = encode_within(schema_of(codec), codec, 0, CALM, ALL_OK, Promise(max_bytes=1000.0))
+    allowed = sum(map(len, planned.contents.values())) / (V * U)
+    encoded = encode_within(schema_of(codec), codec, 0, targets, ALL_OK, Promise(max_bytes=allowed))
+    assert sum(map(len, encoded.contents.values())) <= allowed * V * U
+    assert (encoded.level < 0) == (factor > 1)
+
+
 def test_a_codec_that_cannot_says_what_to_type():
     targets = np.zeros((V, U, C), np.float32)
     targets[..., 1:] = [3000, -3000, 2999, 2990]
     with pytest.raises(BuildError, match="type --codec fp16"):
-        encode_within(schema_of(Int8Codec()), Int8Codec(), 0, targets, ALL_OK, 1e-3)
+        encode_within(schema_of(Int8Codec()), Int8Codec(), 0, targets, ALL_OK, Promise(max_kl=1e-3))

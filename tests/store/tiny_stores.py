@@ -12,7 +12,7 @@ from reinforce.store.codecs import ArraySpec, Fp16Codec, TargetCodec, codec_reco
 from reinforce.store.finalize import finalize
 from reinforce.store.marker import SkippedRow, commit_unit, read_marker
 from reinforce.store.objects import LocalObjects, Objects
-from reinforce.store.promise import encode_within
+from reinforce.store.promise import Promise, encode_within
 from reinforce.store.schema import Schema
 from reinforce.store.writer import SampleColumns, create_store, write_probes
 
@@ -147,7 +147,7 @@ def ok_rows(unit: int) -> np.ndarray:
 
 
 def commit(objects: Objects, schema: Schema, codec: TargetCodec, unit: int, max_kl: float = 0.1) -> None:
-    encoded = encode_within(schema, codec, unit, unit_targets(unit), ok_rows(unit), max_kl)
+    encoded = encode_within(schema, codec, unit, unit_targets(unit), ok_rows(unit), Promise(max_kl=max_kl))
     commit_unit(objects, schema, unit, encoded.contents, encoded.fidelity, skipped_rows(unit))
 
 

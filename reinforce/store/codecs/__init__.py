@@ -34,7 +34,6 @@ __all__ = [
 
 _KINDS: tuple[type[TargetCodec], ...] = (KltCodec, SqrtPCodec, TopKCodec, Int8Codec, Fp16Codec)
 CODECS: dict[str, type[TargetCodec]] = {kind.name: kind for kind in _KINDS}
-ZSTD_LEVEL = 3
 
 
 def named_codec(name: str) -> type[TargetCodec]:
@@ -44,7 +43,7 @@ def named_codec(name: str) -> type[TargetCodec]:
     return CODECS[name]
 
 
-def codec_record(codec: TargetCodec, zstd_level: int = ZSTD_LEVEL) -> dict[str, Any]:
+def codec_record(codec: TargetCodec, zstd_level: int = 3) -> dict[str, Any]:
     """What a plan says of its codec: enough to make it again, its calibration arrays bound by their hashes."""
     arrays = {}
     for name, values in codec.calibration().items():

@@ -13,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
+GROUP_VALUES = 6144
+"""Values of a chunk of a grouped array: enough to pay for an entropy code's table, few enough to be alike."""
+MAX_GROUPS = 1 << 15
+"""Chunks of a unit: its index stays small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +25,8 @@ class ArraySpec:
 
     An item is a row of a view; a view of a unit (`per_row=False`), say a step of its own; a row, shared by its views
     (`per_view=False`), say a mean over them; or a unit. `items_last` puts the rows after the item's axes inside a chunk
-    (class-major), which often packs better.
+    (class-major), which often packs better; `grouped` cuts the item's last axis into chunks of a few columns, each of
+    which gets an entropy code of its own: for columns in an order of likeness.
     """
 
     dtype: str
@@ -29,11 +34,20 @@ class ArraySpec:
     per_view: bool = True
     per_row: bool = True
     items_last: bool = False
+    grouped: bool = False
 
     def unit_shape(self, num_views: int, num_rows: int) -> tuple[int, ...]:
         """Shape of the array that `encode` gives for one unit: ([V,] [R,] *shape); a unit's sole item has axis 1."""
         leading = [num_views] if self.per_view else []
         return (*leading, num_rows if self.per_row else 1, *self.shape)
+
+    def chunk_columns(self, num_views: int, num_rows: int) -> int:
+        """Columns (of the last axis) in a chunk: all, or as many as make GROUP_VALUES with a unit's rows."""
+        columns = self.shape[-1] if self.shape else 1
+        if not self.grouped:
+            return columns
+        fewest = -(-columns * num_views // MAX_GROUPS)
+        return min(columns, max(1, fewest, round(GROUP_VALUES / num_rows)))
 
 
 class TargetCodec(Protocol):
@@ -66,8 +80,8 @@ class TargetCodec(Protocol):
     ) -> dict[str, NDArray[Any]]:
         """A unit's arrays, shapes `ArraySpec.unit_shape`. Raises ValueError for NaN, infinity or too wide a range.
 
-        `level` 0 is what the codec was made for, higher ones are finer; `spilled_VR` marks the rows to keep nearly
-        exactly (codecs that cannot ignore it).
+        `level` 0 is what the codec was made for, higher ones are finer, negative ones coarser; `spilled_VR` marks the
+        rows to keep nearly exactly (codecs that cannot ignore it).
         """
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:

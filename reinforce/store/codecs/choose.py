@@ -8,7 +8,7 @@ margin); the family that then takes the fewest bytes, its calibration arrays sha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ from reinforce.store.codecs.sqrt_p import SqrtPFamily
 from reinforce.store.codecs.top_k import TopKFamily
 from reinforce.store.fidelity import row_kl
 
+ZSTD_LEVELS = (3, 12, 19)
+"""By effort: the default costs a build next to nothing, the last tens of microseconds to a millisecond a view."""
+BYTES_MARGIN = 0.97
 MARGIN = 0.85
 """Share of the promise that calibration aims at: units differ, and finer ones cost more than a little care."""
 
@@ -42,21 +45,27 @@ class FixedFamily:
 
 @dataclass(frozen=True, kw_only=True)
 class CodecRequest:
-    """What a codec must do: keep a mean KL (nats) at a temperature, in a store of so many samples and views."""
+    """What a codec must do, in a store of so many samples and views: keep a mean KL (nats) at a temperature, or, where
+    `max_bytes` is given, give the least mean KL within so many bytes a view."""
 
-    max_kl: float
+    max_kl: float = 1e-3
+    max_bytes: float | None = None
     temperature: float
     num_samples: int
     num_views: int
     unit_rows: int
-    zstd_level: int = 3
+    effort: int = 1
+
+    @property
+    def zstd_level(self) -> int:
+        return ZSTD_LEVELS[self.effort]
 
 
 def families(logits_VRC: NDArray[np.float32], request: CodecRequest) -> dict[str, Callable[[], CodecFamily]]:
     """Every family by the name of its codec; those that cannot take so many classes are left out."""
-    temperature, num_views = request.temperature, request.num_views
+    temperature, num_views, effort = request.temperature, request.num_views, request.effort
     found: dict[str, Callable[[], CodecFamily]] = {
-        "klt": lambda: KltFamily(logits_VRC, temperature=temperature, num_views=num_views),
+        "klt": lambda: KltFamily(logits_VRC, temperature=temperature, num_views=num_views, effort=effort),
         "sqrt-p": lambda: SqrtPFamily(logits_VRC, temperature=temperature, num_views=num_views),
         "top-k": lambda: TopKFamily(logits_VRC, temperature=temperature, num_views=num_views),
         "int8": lambda: FixedFamily(Int8Codec),
@@ -67,31 +76,43 @@ def families(logits_VRC: NDArray[np.float32], request: CodecRequest) -> dict[str
     return found
 
 
-def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str | None = None) -> TargetCodec:
-    """The cheapest codec (of all, or of the named kind) that keeps the promise on images it was not fitted on.
+@dataclass(frozen=True)
+class Candidate:
+    """A family at one knob, measured on held-out images."""
 
-    Raises UsageError, saying what can be had, where none does.
+    kind: str
+    knob: Any
+    kl: float
+    bytes_per_view: float
+    """With its share of the calibration arrays."""
+
+
+def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str | None = None) -> TargetCodec:
+    """The best codec (of all, or of the named kind) that keeps the promise on images it was not fitted on.
+
+    Best is cheapest, or with `max_bytes` most exact. Raises UsageError, saying what can be had, where none does.
     """
     fitted_on, held_out = _halves(logits_VRC)
-    chosen: tuple[float, str, Any] | None = None
-    best_kl = float("inf")
-    for kind, make in families(fitted_on, request).items():
-        if name not in (None, kind):
-            continue
-        family = make()
-        knob, kl = _coarsest(family, held_out, request)
-        best_kl = min(best_kl, kl)
-        if kl <= request.max_kl * _margin(family):
-            codec = family.codec(knob)
-            cost = bytes_per_view(codec, held_out, request) + _shared_bytes(codec, request)
-            if chosen is None or cost < chosen[0]:
-                chosen = (cost, kind, knob)
-    if chosen is None:
-        what = f"codec {name} does not keep" if name else "no codec keeps"
-        hint = f"{best_kl:.2g} is reached here, type --max-kl {best_kl * 1.5:.1g}"
-        raise UsageError(f"{what} a mean KL of {request.max_kl:g}: {hint}")
-    _, kind, knob = chosen
-    return families(logits_VRC, request)[kind]().codec(knob)
+    makers = families(fitted_on, request)
+    found = [_candidate(kind, make(), held_out, request) for kind, make in makers.items() if name in (None, kind)]
+    if request.max_bytes is None:
+        good = [c for c in found if c.kl <= request.max_kl * _margin(makers[c.kind]())]
+        best = min(good, key=lambda c: c.bytes_per_view, default=None)
+    else:
+        good = [c for c in found if c.bytes_per_view <= request.max_bytes]
+        best = min(good, key=lambda c: c.kl, default=None)
+    if best is None:
+        raise UsageError(_what_can_be_had(found, request, name))
+    return families(logits_VRC, request)[best.kind]().codec(best.knob)
+
+
+def _what_can_be_had(found: Sequence[Candidate], request: CodecRequest, name: str | None) -> str:
+    what = f"codec {name} does not keep" if name else "no codec keeps"
+    if request.max_bytes is not None:
+        least = min(c.bytes_per_view for c in found)
+        return f"{what} within {request.max_bytes:g} bytes a view: type --max-bytes {least * 1.1:.2g} or more"
+    least = min(c.kl for c in found)
+    return f"{what} a mean KL of {request.max_kl:g}: {least:.2g} is reached here, type --max-kl {least * 1.5:.1g}"
 
 
 def mean_kl(codec: TargetCodec, logits_VRC: NDArray[np.float32], temperature: float) -> float:
@@ -112,7 +133,9 @@ def bytes_per_view(codec: TargetCodec, logits_VRC: NDArray[np.float32], request:
         arrays = codec.encode(logits_VRC[:, start : start + request.unit_rows])
         for name, spec in codec.arrays(num_classes).items():
             parts = arrays[name] if spec.per_view else arrays[name][None]
-            packed = sum(_packed_bytes(part, spec.items_last, request.zstd_level) for part in parts)
+            width = spec.chunk_columns(request.num_views, request.unit_rows)
+            packed = sum(_packed_bytes(chunk, spec.items_last, request.zstd_level)
+                         for part in parts for chunk in _chunks(part, width))  # fmt: skip
             total += packed / (num_views if spec.per_view else request.num_views)
     return float(total / num_rows)
 
@@ -121,6 +144,10 @@ def _shared_bytes(codec: TargetCodec, request: CodecRequest) -> float:
     """A view's share of the calibration arrays."""
     shared = sum(_packed_bytes(values, False, request.zstd_level) for values in codec.calibration().values())
     return shared / (request.num_samples * request.num_views)
+
+
+def _chunks(part: NDArray[Any], width: int) -> list[NDArray[Any]]:
+    return [part] if part.ndim < 2 else [part[..., i : i + width] for i in range(0, part.shape[-1], width)]
 
 
 def _packed_bytes(values: NDArray[Any], items_last: bool, level: int) -> int:
@@ -140,20 +167,34 @@ def _margin(family: CodecFamily) -> float:
     return MARGIN if len(family.knobs) > 1 else 1.0
 
 
-def _coarsest(family: CodecFamily, held_out: NDArray[np.float32], request: CodecRequest) -> tuple[Any, float]:
-    """The coarsest knob within the promise, by bisection, and its mean KL; else the most exact knob and its."""
-    allowed = request.max_kl * _margin(family)
-    kl_of: dict[int, float] = {}
+def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], request: CodecRequest) -> Candidate:
+    """The family's knob that just keeps the promise, found by bisection; else the one that comes nearest to it."""
 
-    def kl(index: int) -> float:
-        if index not in kl_of:
-            kl_of[index] = mean_kl(family.codec(family.knobs[index]), held_out, request.temperature)
-        return kl_of[index]
+    def measured(index: int) -> tuple[float, float]:
+        codec = family.codec(family.knobs[index])
+        size = bytes_per_view(codec, held_out, request) + _shared_bytes(codec, request)
+        return mean_kl(codec, held_out, request.temperature), size
 
-    good, bad = 0, len(family.knobs)
-    if kl(0) > allowed:
-        return family.knobs[0], kl(0)
+    if request.max_bytes is None:
+        allowed = request.max_kl * _margin(family)
+        index = _last_that(lambda i: mean_kl(family.codec(family.knobs[i]), held_out, request.temperature) <= allowed,
+                           len(family.knobs))  # fmt: skip
+    else:
+        room = request.max_bytes * BYTES_MARGIN
+        index = _first_that(lambda i: measured(i)[1] <= room, len(family.knobs))
+    kl, size = measured(index)
+    return Candidate(kind, family.knobs[index], kl, size)
+
+
+def _last_that(holds: Callable[[int], bool], count: int) -> int:
+    """The last index at which `holds`, which is true up to some index and false from there on; 0 where it never is."""
+    good, bad = 0, count
     while bad - good > 1:
         middle = (good + bad) // 2
-        good, bad = (middle, bad) if kl(middle) <= allowed else (good, middle)
-    return family.knobs[good], kl(good)
+        good, bad = (middle, bad) if holds(middle) else (good, middle)
+    return good
+
+
+def _first_that(holds: Callable[[int], bool], count: int) -> int:
+    """The first index at which `holds`, which is false up to some index and true from there on; else the last index."""
+    return min(count - 1, _last_that(lambda i: not holds(i), count) + 1) if not holds(0) else 0

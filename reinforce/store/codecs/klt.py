@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
 from reinforce.store.codecs.packing import Packing
+from reinforce.store.codecs.rounding import DigitRates, Rounding
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
 
 DEAD_ZONE = 0.4
@@ -29,13 +30,16 @@ CUT_TOLERANCE = 0.01
 """Mean square, in steps, that the limits of a digit may cut off."""
 MAX_CLASSES = 4096
 """Above, the covariance is too large to be worth it."""
+PRICE = 1.75e-5
+"""Nats of KL a bit may save, at a step of 1; it grows with the square of the step, as KL does."""
+ROWS_FOR_RATES = 768
 SMALL_BASIS = 1 << 16
 """Up to so many entries a basis is kept in 16 bits, else in 8: in a larger one that would cost more than it gives."""
 
 
 @dataclass(frozen=True, eq=False)
 class KltCodec:
-    """See the module. `level` n of `encode` divides the step by 2^(n/2); the digits' limits leave room for one."""
+    """See the module. `level` n of `encode` divides the step by 2^(n/2); the digits' limits leave room for n = 1."""
 
     digits: Packing
     image_digits: Packing | None
@@ -48,6 +52,8 @@ class KltCodec:
     """(K,)"""
     weights: NDArray[np.float32]
     """(C,), of the classes; for encoding only"""
+    rounding: Rounding | None = None
+    """How digits are improved after rounding; for encoding only"""
 
     name: ClassVar[str] = "klt"
     formula: ClassVar[str] = (
@@ -59,10 +65,12 @@ class KltCodec:
 
     def parameters(self) -> dict[str, Any]:
         image = None if self.image_digits is None else list(self.image_digits.counts)
-        return {"digits": list(self.digits.counts), "image_digits": image}
+        rounding = None if self.rounding is None else self.rounding.parameters()
+        return {"digits": list(self.digits.counts), "image_digits": image, "rounding": rounding}
 
     def calibration(self) -> dict[str, NDArray[Any]]:
-        return {"mean": self.mean, "basis": self.basis, "scales": self.scales, "weights": self.weights}
+        rates = {} if self.rounding is None else self.rounding.rates.arrays()
+        return {"mean": self.mean, "basis": self.basis, "scales": self.scales, "weights": self.weights, **rates}
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> KltCodec:
@@ -74,6 +82,7 @@ class KltCodec:
             basis=_checked(calibration["basis"], calibration["basis"].dtype.type, 2),
             scales=_checked(calibration["scales"], np.float32, 1),
             weights=_checked(calibration["weights"], np.float32, 1),
+            rounding=Rounding.from_parameters(parameters["rounding"], calibration),
         )
         num_digits = {codec.digits.num_digits, (codec.image_digits or codec.digits).num_digits, len(codec.scales)}
         shape = (len(codec.scales), len(codec.mean))
@@ -85,10 +94,10 @@ class KltCodec:
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         if num_classes != len(self.mean):
             raise ValueError(f"made for {len(self.mean)} classes, not {num_classes}")
-        specs = {"codes": ArraySpec(dtype="uint8", shape=(self.digits.num_bytes,), items_last=True)}
+        specs = {"codes": ArraySpec(dtype="uint8", shape=(self.digits.num_bytes,), items_last=True, grouped=True)}
         if self.image_digits is not None:
             shape = (self.image_digits.num_bytes,)
-            specs["image_codes"] = ArraySpec(dtype="uint8", shape=shape, per_view=False, items_last=True)
+            specs["image_codes"] = ArraySpec(dtype="uint8", shape=shape, per_view=False, items_last=True, grouped=True)
         return {
             **specs,
             "steps": ArraySpec(dtype="float32", per_view=False, per_row=False),
@@ -106,9 +115,16 @@ class KltCodec:
             image_RK = _cut(np.rint(coefficients_VRK.mean(axis=0)), self.image_digits)
             shared = {"image_codes": self.image_digits.pack(image_RK)}
             coefficients_VRK -= image_RK
-        digits = _cut(dead_zone_round(coefficients_VRK), self.digits)
+            image_RC = self.mean + image_RK.astype(np.float32) * step @ self.decoder
+        else:
+            image_RC = np.broadcast_to(self.mean, targets_VRC.shape[1:])
+        digits_VRK = _cut(dead_zone_round(coefficients_VRK), self.digits)
+        if self.rounding is not None:
+            improve = self.rounding.improver(self.decoder, self.digits, float(step))
+            for view, targets_RC in enumerate(targets_VRC):
+                digits_VRK[view] = improve(targets_RC, digits_VRK[view], image_RC)
         return {
-            "codes": self.digits.pack(digits),
+            "codes": self.digits.pack(digits_VRK),
             **shared,
             "steps": np.full((1,), step, np.float32),
             **encode_spill(targets_VRC, spilled_VR),
@@ -150,14 +166,19 @@ def dead_zone_round(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class KltFamily:
-    """Codecs of one set of rows, by step: the eigenvectors are found once."""
+    """Codecs of one set of rows, by step: the eigenvectors are found once.
+
+    With `effort` 2 or more, digits are improved by rate-distortion rounding.
+    """
 
     knobs: ClassVar[tuple[float, ...]] = tuple(0.005 * 2 ** (i / 8) for i in range(104))
     """Steps, from exact to coarse: 0.005 to 38."""
 
-    def __init__(self, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int) -> None:
+    def __init__(self, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int,
+                 effort: int = 1) -> None:  # fmt: skip
         """`logits_VRC`: calibration views; `num_views`: views an image will have in the store."""
         self.logits_VRC, self.num_views = logits_VRC, num_views
+        self.temperature, self.effort = temperature, effort
         flat = logits_VRC.reshape(-1, logits_VRC.shape[-1]).astype(np.float64)
         self.weights = _class_weights(flat / temperature)
         flat -= (flat @ (self.weights / self.weights.sum()))[:, None]
@@ -176,7 +197,8 @@ class KltFamily:
         basis = np.clip(np.rint(decoder / scales[:, None]), -np.iinfo(dtype).max, np.iinfo(dtype).max).astype(dtype)
         every = Packing((count, 0, 0, 0, 0))
         draft = KltCodec(every, None, self.mean.astype(np.float32), basis, scales, self.weights.astype(np.float32))
-        return self._packed(draft, draft.coefficients(self.logits_VRC))
+        codec = self._packed(draft, draft.coefficients(self.logits_VRC))
+        return self._rounding(codec, knob) if self.effort > 1 else codec
 
     def _packed(self, draft: KltCodec, coefficients_VRK: NDArray[np.float64]) -> KltCodec:
         alone = dead_zone_round(coefficients_VRK)
@@ -187,7 +209,17 @@ class KltFamily:
             digits, image_digits = _fitting(rest), _fitting(image)
         else:
             digits, image_digits = _fitting(alone), None
-        return KltCodec(digits, image_digits, draft.mean, draft.basis, draft.scales, draft.weights)
+        return replace(draft, digits=digits, image_digits=image_digits)
+
+    def _rounding(self, codec: KltCodec, step: float) -> KltCodec:
+        """With rates measured on digits that were improved by rates of plain ones; the limits fit what came out."""
+        some_VRC = self.logits_VRC[:, :: max(1, self.logits_VRC.shape[1] * len(self.logits_VRC) // ROWS_FOR_RATES)]
+        price = PRICE * step**2
+        for _ in range(2):
+            digits = codec.digits.unpack(codec.encode(some_VRC)["codes"])
+            rounding = Rounding(DigitRates.of(digits), price, (self.temperature,))
+            codec = replace(codec, digits=_fitting(digits), rounding=rounding)
+        return codec
 
 
 def _class_weights(logits_BC: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -199,7 +231,7 @@ def _class_weights(logits_BC: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(weights / weights.mean())
 
 
-def _fitting(digits: NDArray[np.float64]) -> Packing:
+def _fitting(digits: NDArray[np.floating]) -> Packing:
     return Packing.fitting(digits.reshape(-1, digits.shape[-1]), CUT_TOLERANCE)
 
 
