@@ -1,0 +1,63 @@
+"""Writes golden.json and golden-format-1/ anew: only after a change of format that was decided on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tiny_stores import build_at, contents_of
+
+from reinforce.store.codecs import Fp16Codec, Int8Codec, TargetCodec
+from reinforce.store.codecs.klt import KltCodec
+from reinforce.store.codecs.packing import Packing
+from reinforce.store.codecs.sqrt_p import SqrtPCodec
+from reinforce.store.codecs.top_k import TopKCodec
+from reinforce.store.reader import Store
+
+HERE = Path(__file__).parent
+CONTRASTS = [[100, -100, 0, 0, 0], [60, 60, -120, 0, 0], [40, 40, 40, -120, 0], [30, 30, 30, 30, -120]]
+KLT = KltCodec(
+    digits=Packing((0, 1, 2, 1, 0)),
+    image_digits=Packing((1, 3, 0, 0, 0)),
+    mean=np.array([0.5, 0, -0.25, 1, -1.25], np.float32),
+    basis=np.array(CONTRASTS, np.int8),
+    scales=np.array([1 / 64, 1 / 64, 1 / 128, 1 / 128], np.float32),
+    weights=np.array([1, 0.5, 1, 1.5, 1], np.float32),
+)
+CODECS: list[TargetCodec] = [Fp16Codec(), Int8Codec(), KLT, SqrtPCodec(0.03125, 1.0), TopKCodec(3, 5, 1.0)]
+MEASURED = ("units.json", "manifest.json")
+"""Fidelity is measured in floating point: its last digits differ by machine."""
+
+
+def digests(root: Path) -> dict[str, str]:
+    contents = contents_of(root).items()
+    return {path: hashlib.sha256(data).hexdigest() for path, data in contents if path not in MEASURED}
+
+
+def decoded(root: Path) -> list[float]:
+    """Some decoded logits, rounded as matrix products on other machines allow."""
+    store = Store.open(root)
+    return [round(float(x), 3) for unit in range(3) for x in store.read_targets(unit, unit)[0]]
+
+
+def main() -> None:
+    golden: dict[str, Any] = {"numcodecs": version("numcodecs"), "stores": {}, "decoded": {}, "manifests": {}}
+    shutil.rmtree(HERE / "golden-format-1", ignore_errors=True)
+    for codec in CODECS:
+        root = Path(tempfile.mkdtemp()) / codec.name
+        build_at(root, codec, max_kl=0.05)
+        shutil.copytree(root, HERE / "golden-format-1" / codec.name)
+        golden["stores"][codec.name] = digests(root)
+        golden["decoded"][codec.name] = decoded(root)
+        golden["manifests"][codec.name] = Store.open(root).manifest.digest
+    (HERE / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
