@@ -98,9 +98,17 @@ class TestEqualBytes:
         assert json.loads(finished)["status"] == "complete"
         assert digest_of(Path("out.zarr")) == digest_of(reference)
 
+    @pytest.mark.slow
+    @pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans in /proc")
+    def test_workers_end_when_their_builder_is_killed(self, reference: Path, teacher: Path, images: Path) -> None:
+        kill_and_resume(build_argv(teacher, images, workers=2), kills=1, seed=3, builder_alone=True)
+        assert digest_of(Path("out.zarr")) == digest_of(reference)
+
     @pytest.mark.long
-    def test_killed_a_hundred_times(self, reference: Path, teacher: Path, images: Path) -> None:
-        kill_and_resume(build_argv(teacher, images), kills=100, seed=2)
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_killed_a_hundred_times(self, reference: Path, teacher: Path, images: Path, workers: int) -> None:
+        argv = build_argv(teacher, images, workers)
+        kill_and_resume(argv, kills=50, seed=2, builder_alone=workers > 0)
         assert digest_of(Path("out.zarr")) == digest_of(reference)
 
     @pytest.mark.slow
@@ -118,29 +126,50 @@ class TestEqualBytes:
         assert digest_of(Path("out.zarr")) == digest_of(reference)
 
 
-def build_argv(teacher: Path, images: Path) -> list[str]:
+def build_argv(teacher: Path, images: Path, workers: int = 0) -> list[str]:
     return [
         sys.executable, "-c", "from reinforce.cli import main; main()", "build", "--teacher", str(teacher),
-        "--transfer", str(images), "--views", str(VIEWS), "--batch-size", "16", "--out", "out.zarr", "--workers", "0",
-        "--resume", "--json", "--quiet",
+        "--transfer", str(images), "--views", str(VIEWS), "--batch-size", "16", "--out", "out.zarr",
+        "--workers", str(workers), "--resume", "--json", "--quiet",
     ]  # fmt: skip
 
 
-def kill_and_resume(argv: list[str], *, kills: int, seed: int) -> str:
-    """SIGKILL the command at random moments of its working life, then let it end; returns what it printed."""
+def kill_and_resume(argv: list[str], *, kills: int, seed: int, builder_alone: bool = False) -> str:
+    """SIGKILL the command at random moments of its working life, then let it end; returns what it printed.
+
+    The whole process group, or the builder alone, whose workers must then end by themselves.
+    """
     moments = random.Random(seed)
     for _ in range(kills):
         process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True)
         wait_for(lambda: Path("out.zarr").exists(), process)
         time.sleep(moments.uniform(0, 0.4))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if builder_alone:
+            process.kill()
+            process.wait()
+            wait_for(lambda: not session_members(process.pid), None)  # noqa: B023
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return subprocess.run(argv, stdout=subprocess.PIPE, check=True, text=True).stdout
 
 
-def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:
+def session_members(session: int) -> list[int]:
+    """Living processes of a session, from /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, member_of, *_ = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(member_of) == session and state not in "ZX":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def wait_for(condition: Any, process: subprocess.Popen[Any] | None) -> None:
     deadline = time.monotonic() + 60
-    while not condition() and process.poll() is None:
+    while not condition() and (process is None or process.poll() is None):
         assert time.monotonic() < deadline
         time.sleep(0.005)
 

@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from make_golden import KLT
 from tiny_stores import KilledError, StoppedObjects, build, build_at, contents_of
 
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
-from reinforce.store.codecs import Int8Codec
+from reinforce.store.codecs import Fp16Codec, Int8Codec
 from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
 from reinforce.store.verify import verify
@@ -88,8 +89,9 @@ def stale_manifest(root, rng, other):
 
 def foreign_unit(root, rng, other):
     unit = rng.randrange(3)
-    path = root / f"targets/values/c/0/{unit}/0"
-    shutil.copyfile(other / f"targets/values/c/0/{(unit + 1) % 3}/0", path)
+    path = max(root.glob(f"targets/*/c/0/{unit}/0"), key=lambda path: path.stat().st_size)
+    neighbour = path.relative_to(root).parent.with_name(str((unit + 1) % 3)) / path.name
+    shutil.copyfile(other / neighbour, path)
     return path
 
 
@@ -108,9 +110,13 @@ CONTENT = [flip_a_bit, swap, edit_attributes, stale_manifest, foreign_unit]
 
 @pytest.fixture(scope="module")
 def other_store(tmp_path_factory):
-    """Another finished store of the same shape and other values."""
+    return make_other_store(tmp_path_factory, Fp16Codec())
+
+
+def make_other_store(tmp_path_factory, codec):
+    """A store whose units lie elsewhere, under the manifest of yet another store."""
     root = tmp_path_factory.mktemp("other") / "x.zarr"
-    build_at(root)
+    build_at(root, codec)
     manifest_of_other_codec = tmp_path_factory.mktemp("third") / "x.zarr"
     build_at(manifest_of_other_codec, Int8Codec())
     shutil.copyfile(manifest_of_other_codec / "manifest.json", root / "manifest.json")
@@ -120,6 +126,22 @@ def other_store(tmp_path_factory):
 @pytest.mark.parametrize("fault", SIZE_OR_NAME + CONTENT, ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("seed", range(12))
 def test_every_fault_is_found_and_nothing_damaged_is_read(store_copy, other_store, fault, seed):
+    check_fault(store_copy, other_store, fault, seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("codec", [Fp16Codec(), KLT], ids=lambda codec: codec.name)
+def test_each_of_a_thousand_faults_is_found(codec, tmp_path, tmp_path_factory):
+    sound, other = tmp_path / "sound.zarr", make_other_store(tmp_path_factory, codec)
+    build_at(sound, codec)
+    for number in range(1000):
+        faults = SIZE_OR_NAME + CONTENT
+        shutil.copytree(sound, tmp_path / "copy.zarr")
+        check_fault(tmp_path / "copy.zarr", other, faults[number % len(faults)], number)
+        shutil.rmtree(tmp_path / "copy.zarr")
+
+
+def check_fault(store_copy, other_store, fault, seed):
     before = contents_of(store_copy)
     damaged = fault(store_copy, random.Random(f"{fault.__name__} {seed}"), other_store)
     assert contents_of(store_copy) != before or fault is link_elsewhere, "the fault changed nothing"
