@@ -200,7 +200,8 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     """Cut the units, probe the pixels, calibrate the codec."""
     options, policy = inputs.options, inputs.policy
     budget = options.unit_budget_mb << 20
-    unit_rows = choose_unit_rows(listing, options.views, policy.size_px, budget)
+    num_classes = len(inputs.teacher.info.class_names)
+    unit_rows = choose_unit_rows(listing, options.views, policy.size_px, num_classes, budget)
     units = cut_units(listing.shard_sizes, unit_rows)
     images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
     rows = [(unit.index, own.keys, own.read) for unit, own in zip(units, images, strict=True)]

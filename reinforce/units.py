@@ -17,6 +17,7 @@ MIN_UNIT_ROWS = 32
 UNIT_VIEWS = 16384
 """Views a unit, at which a kill costs a minute or so of a teacher; large N: no fewer rows than the next constant."""
 MIN_ROWS_OF_MANY_VIEWS = 512
+BYTES_PER_TARGET = 4
 BYTES_PER_PIXEL = 4
 """Pillow keeps RGB in four bytes."""
 
@@ -31,12 +32,13 @@ class Unit:
     stop: int
 
 
-def choose_unit_rows(listing: Listing, views: int, size_px: int, budget_bytes: int) -> int:
-    """Rows a unit: as many as `budget_bytes` of decoded images hold, within the limits above."""
+def choose_unit_rows(listing: Listing, views: int, size_px: int, num_classes: int, budget_bytes: int) -> int:
+    """Rows a unit: as many as `budget_bytes` of decoded images hold, and as many of their targets in float32."""
+    by_targets = budget_bytes // (BYTES_PER_TARGET * views * num_classes)
     by_memory = budget_bytes // max(1, round(mean_decoded_bytes(listing, size_px)))
     by_kill = max(UNIT_VIEWS // views, MIN_ROWS_OF_MANY_VIEWS)
     by_count = max(MIN_UNIT_ROWS, math.ceil(len(listing.keys) / MIN_UNITS))
-    return max(1, min(by_memory, by_kill, by_count, max(listing.shard_sizes)))
+    return max(1, min(by_memory, by_targets, by_kill, by_count, max(listing.shard_sizes)))
 
 
 def mean_decoded_bytes(listing: Listing, size_px: int) -> float:

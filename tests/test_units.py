@@ -50,7 +50,7 @@ def test_units_cover_the_listing_in_order(sizes: list[int], unit_rows: int) -> N
     ids=["kill", "many views", "memory", "small", "tiny", "ten"],
 )
 def test_rows_of_a_unit(num: int, width: int, height: int, views: int, expected: int) -> None:
-    assert choose_unit_rows(listing(num, width, height), views, 224, 256 << 20) == expected
+    assert choose_unit_rows(listing(num, width, height), views, 224, 1000, 256 << 20) == expected
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,7 @@ def test_rows_of_a_unit(num: int, width: int, height: int, views: int, expected:
 )
 def test_decoded_bytes_follow_the_decode_rule(width: int, height: int, expected: float) -> None:
     assert mean_decoded_bytes(listing(3, width, height), size_px=160) == expected
+
+
+def test_targets_of_many_classes_and_views_bound_a_unit() -> None:
+    assert choose_unit_rows(listing(1_000_000, 28, 28), 100, 32, 21_841, 256 << 20) == (256 << 20) // (4 * 100 * 21_841)

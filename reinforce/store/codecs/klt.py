@@ -2,9 +2,9 @@
 
 V = views, R = rows of a unit, C = classes, K = coefficients.
 
-Logits less their mean are expanded in the eigenvectors of their covariance, where a class weighs the square root of its
-mean probability (an error in a likely class costs more KL); the coefficients are divided by one step and rounded. Their
-decoder is one small matrix product. All choices below were measured: docs/benchmarks/codecs.md.
+Logits less their mean are expanded in the eigenvectors of their covariance, where a class weighs its mean probability
+to the power of 3/4 (an error in a likely class costs more KL); the coefficients are divided by one step and rounded.
+Their decoder is one small matrix product. All choices below were measured: docs/benchmarks/codecs.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spi
 
 DEAD_ZONE = 0.4
 """A coefficient of size x is rounded to floor(x + 0.4): small ones are zero a little oftener, which packs better."""
-KEPT_STD = 0.12
+WEIGHT_POWER = 0.75
+KEPT_STD = 0.2
 """Coefficients that vary less, in steps, are left out: they would round to zero nearly always."""
 CUT_TOLERANCE = 0.01
 """Mean square, in steps, that the limits of a digit may cut off."""
@@ -223,10 +224,10 @@ class KltFamily:
 
 
 def _class_weights(logits_BC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The square root of the mean probability of each class, mean 1; no class is below a thousandth."""
+    """The mean probability of each class to a power, mean 1; no class is below a thousandth."""
     p = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
-    weights = np.sqrt(p.mean(axis=0))
+    weights = p.mean(axis=0) ** WEIGHT_POWER
     weights = np.maximum(weights / weights.mean(), 1e-3)
     return np.asarray(weights / weights.mean())
 
