@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from reinforce.store import ObjectExistsError, Objects, claim_path, marker_path
+from reinforce.store import MANIFEST, ObjectExistsError, Objects, claim_path, marker_path
 
 STALE_SECONDS = 1800.0
 """A claim of another host is taken over after this time. On this host a claim is stale when its process is gone."""
@@ -64,8 +64,9 @@ class Ledger:
         return [unit for unit in range(self.num_units) if self.objects.exists(marker_path(unit))]
 
     def claim(self, unit: int) -> bool:
-        """Whether the unit is now ours. A marked unit, or one that a living process has, is not."""
-        if self.objects.exists(marker_path(unit)):
+        """Whether the unit is now ours. A marked unit, or one that a living process has, is not; of a finished store
+        (whose markers are gone) none is."""
+        if self.objects.exists(marker_path(unit)) or self.objects.exists(MANIFEST):
             return False
         path = claim_path(unit)
         record = json.dumps(asdict(self.owner) | {"claimed": time.time()}, sort_keys=True).encode()

@@ -200,8 +200,7 @@ class _ViewParts(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         array = self.arrays[name]
         path = array.object_path(self.unit)
-        chunks = [self.objects.chunk_of(array.layout, path, chunk) for chunk in array.chunk_indices(self.view)]
-        return array.view_part(chunks)
+        return array.view_part(self.objects.chunks_of(array.layout, path, array.chunk_indices(self.view)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,10 +92,16 @@ class VerifiedObjects:
         return self.chunk_of(layout, layout.object_path(*shard), chunk)
 
     def chunk_of(self, layout: ArrayLayout, path: str, chunk: int) -> NDArray[Any]:
+        return self.chunks_of(layout, path, [chunk])[0]
+
+    def chunks_of(self, layout: ArrayLayout, path: str, chunks: Sequence[int]) -> list[NDArray[Any]]:
+        """Some chunks of a shard, read in one piece: they lie near each other."""
         index = self.index(layout, path)
         try:
-            start, length = chunk_range(index, chunk)
-            return decode_chunk(layout, self.objects.get_range(path, start, length))
+            ranges = [chunk_range(index, chunk) for chunk in chunks]
+            first = min(start for start, _ in ranges)
+            piece = self.objects.get_range(path, first, max(start + length for start, length in ranges) - first)
+            return [decode_chunk(layout, piece[start - first : start - first + length]) for start, length in ranges]
         except (ValueError, FileNotFoundError) as error:
             raise self.error(path, error) from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reinforce.job import STALE_SECONDS, Ledger, Owner, Share
-from reinforce.store import LocalObjects, claim_path, marker_path
+from reinforce.store import MANIFEST, LocalObjects, claim_path, marker_path
 
 
 @pytest.fixture
@@ -37,6 +37,11 @@ def test_a_marked_unit_is_done(objects: LocalObjects) -> None:
     ledger = Ledger(objects, 2, Owner.here())
     assert not ledger.claim(0)
     assert ledger.done() == [0]
+
+
+def test_no_unit_of_a_finished_store_is_claimed(objects: LocalObjects) -> None:
+    objects.put_new(MANIFEST, b"{}")
+    assert not Ledger(objects, 2, Owner.here()).claim(0)
 
 
 @pytest.mark.parametrize(
