@@ -146,14 +146,7 @@ def summarize(records: Sequence[dict[str, Any]], setup_seconds: float | None) ->
         accuracies, num_images = _accuracies(records, name)
         half = interval(accuracies, num_images)
         lines.append(f"| {label} | {100 * statistics.mean(accuracies):.1f} % | ± {100 * half:.1f} |")
-    gains = [s - c for s, c in zip(_accuracies(records, "student")[0], _accuracies(records, "scratch")[0], strict=True)]
-    num_images = _accuracies(records, "student")[1]
-    half = (
-        interval(gains, num_images)
-        if len(gains) > 1
-        else math.sqrt(sum(interval(_accuracies(records, n)[0], num_images) ** 2 for n in ("student", "scratch")))
-    )
-    lines += ["", f"gained over scratch: {100 * statistics.mean(gains):+.1f} points ± {100 * half:.1f}"]
+    lines += ["", gain(records)]
     certificate = records[0]["build"]["result"]["certificate"]
     lines.append(
         f"store: {certificate['bytes_per_view']:.1f} bytes per view at a mean KL of {certificate['kl_mean']:.1e}"
@@ -165,6 +158,18 @@ def summarize(records: Sequence[dict[str, Any]], setup_seconds: float | None) ->
     setup = [] if setup_seconds is None else [f"install and fetch {setup_seconds:.0f}"]
     lines.append("seconds: " + ", ".join([*setup, *times]))
     return "\n".join(lines)
+
+
+def gain(records: Sequence[dict[str, Any]]) -> str:
+    """What the student gained over scratch, paired by seed, with its 95 % interval."""
+    pairs = zip(_accuracies(records, "student")[0], _accuracies(records, "scratch")[0], strict=True)
+    gains, num_images = [student - scratch for student, scratch in pairs], _accuracies(records, "student")[1]
+    half = (
+        interval(gains, num_images)
+        if len(gains) > 1
+        else math.sqrt(sum(interval(_accuracies(records, n)[0], num_images) ** 2 for n in ("student", "scratch")))
+    )
+    return f"gained over scratch: {100 * statistics.mean(gains):+.1f} points ± {100 * half:.1f}"
 
 
 def _accuracies(records: Sequence[dict[str, Any]], name: str) -> tuple[list[float], int]:
@@ -189,6 +194,7 @@ def draw(records: Sequence[dict[str, Any]], path: Path) -> None:
         axis.text(value + error + 0.6, i, f"{value:.1f} %", va="center", fontsize=9)
     axis.set_xlim(max(0, min(values) - 15), min(100, max(v + e for v, e in zip(values, errors, strict=True)) + 7))
     axis.set_xlabel("test accuracy in %, with 95 % interval (axis does not start at 0)")
+    axis.set_title(gain(records), fontsize=10, loc="left")
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
 
