@@ -7,7 +7,6 @@ of ranks and of workers sees the same batches, and a resumed run starts at any s
 from __future__ import annotations
 
 import dataclasses
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from reinforce.errors import ReinforceError
 from reinforce.progress import Progress
+from reinforce.worker_process import enter_worker
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -141,7 +141,7 @@ def make_loader(data: TrainingData, batch_size: int, *, start: int, total: int, 
     num_workers = loader_workers(workers, world.device)
     spawned: dict[str, Any] = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if num_workers else {}
     loader = DataLoader(_StepDataset(data), sampler=sampler, batch_size=None, num_workers=num_workers,
-                      collate_fn=_unchanged, worker_init_fn=_enter_worker, generator=torch.Generator().manual_seed(0),
+                      collate_fn=_unchanged, worker_init_fn=enter_worker, generator=torch.Generator().manual_seed(0),
                       pin_memory=world.device.type == "cuda", **spawned)  # fmt: skip
     return _raise_errors(loader)
 
@@ -156,9 +156,3 @@ def _raise_errors(items: Iterable[Batch | ReinforceError]) -> Iterator[Batch]:
 
 def _unchanged(batch: Any) -> Any:
     return batch
-
-
-def _enter_worker(_: int) -> None:
-    """Signals may reach the whole process group: only the main process answers them."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -8,7 +8,6 @@ view is then at hand. An undecodable image keeps its places, as zeros, so that n
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from reinforce.data import ImageSource, Listing, UnitImages
 from reinforce.errors import ReinforceError, UndecodableImageError
 from reinforce.job import Ledger
 from reinforce.views import UnitReplayer, ViewPolicy
+from reinforce.worker_process import enter_worker
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def open_feed(feed: ViewFeed, workers: int) -> Iterator[ViewBatch]:
         num_workers=workers,
         multiprocessing_context="spawn",
         collate_fn=_as_it_is,
-        worker_init_fn=_leave_interrupts,
+        worker_init_fn=enter_worker,
         prefetch_factor=4,
     )
     return _raise_errors(loader)
@@ -111,12 +111,6 @@ def _raise_errors(items: Iterable[ViewBatch | ReinforceError]) -> Iterator[ViewB
         if isinstance(item, ReinforceError):
             raise item
         yield item
-
-
-def _leave_interrupts(worker: int) -> None:
-    """Signals may reach the whole process group; the builder alone answers them and ends its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

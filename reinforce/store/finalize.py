@@ -123,7 +123,8 @@ def build_manifest(schema: Schema, listed: Mapping[str, ObjectDigest], markers: 
 def _listed_objects(objects: Objects, schema: Schema, markers: Sequence[UnitMarker]) -> dict[str, ObjectDigest]:
     """What the finished store holds: the plan's objects, hashed now, and the units', as their markers say."""
     sizes = dict(objects.list())
-    codec = load_codec(schema.codec_name, schema.codec_parameters, read_calibration(objects, schema))
+    calibration = read_calibration(objects, schema)
+    codec = load_codec(schema.codec_name, schema.codec_parameters, calibration, schema.num_classes)
     key_bytes = ArrayLayout.parse("samples/key_bytes", objects.get("samples/key_bytes/zarr.json"))
     fixed = [PLAN, UNITS, *schema.group_objects(codec)]
     if PROBES in sizes:

@@ -24,16 +24,21 @@ SPILL_MARGIN = 0.9
 """Share of the promise that the rows which are not spilled may use up."""
 
 
+FULL_ENOUGH = 0.5
 COARSEST_LEVEL = -4
 """To keep within bytes; each level takes about half a bit less per coefficient."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """Of a store: a mean KL in nats that no unit exceeds, or bytes a view that units keep to. One of the two."""
+    """Of a store: a mean KL in nats that no unit exceeds, or bytes a view that its units aim at. One of the two."""
 
     max_kl: float | None = None
     max_bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.max_kl is None) == (self.max_bytes is None):
+            raise ValueError("a promise is either of a mean KL or of bytes")
 
     @classmethod
     def from_plan(cls, plan: Mapping[str, Any]) -> Promise:
@@ -50,22 +55,31 @@ class EncodedUnit:
     level: int
     num_spilled: int
 
+    @property
+    def num_bytes(self) -> int:
+        return sum(map(len, self.contents.values()))
+
 
 def encode_within(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32],
                   ok_U: NDArray[np.bool_], promise: Promise) -> EncodedUnit:  # fmt: skip
     """A unit, encoded as the promise wants it. Raises BuildError where the codec cannot keep a mean KL."""
-    if promise.max_kl is None:
-        return _within_bytes(schema, codec, unit, targets_VUC, ok_U, promise.max_bytes or 0.0)
+    if promise.max_bytes is not None:
+        return _within_bytes(schema, codec, unit, targets_VUC, ok_U, promise.max_bytes)
+    assert promise.max_kl is not None
     return _within_kl(schema, codec, unit, targets_VUC, ok_U, promise.max_kl)
 
 
 def _within_bytes(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32],
                   ok_U: NDArray[np.bool_], max_bytes: float) -> EncodedUnit:  # fmt: skip
-    """The finest level that takes at most `max_bytes` a view of an ok row, or else the coarsest that there is."""
+    """The finest level that takes at most `max_bytes` a view of an ok row, or else the coarsest that there is.
+
+    A unit with few ok rows stays as planned: its size is mostly that of padding and indices.
+    """
     budget = max_bytes * schema.num_views * int(ok_U.sum())
-    for level in range(0, COARSEST_LEVEL - 1 if codec.num_levels > 1 else -1, -1):
+    stays = codec.num_levels == 1 or ok_U.mean() < FULL_ENOUGH
+    for level in range(0, -1 if stays else COARSEST_LEVEL - 1, -1):
         encoded, _ = _attempt(schema, codec, unit, targets_VUC, ok_U, level, None)
-        if sum(map(len, encoded.contents.values())) <= budget:
+        if encoded.num_bytes <= budget:
             break
     return encoded
 
@@ -73,41 +87,45 @@ def _within_bytes(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: ND
 def _within_kl(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32],
                ok_U: NDArray[np.bool_], max_kl: float) -> EncodedUnit:  # fmt: skip
     """The coarsest encoding of a unit whose mean KL over its ok rows is at most `max_kl` nats."""
+    count = schema.num_views * int(ok_U.sum())
     for level in range(codec.num_levels):
         encoded, kl_VU = _attempt(schema, codec, unit, targets_VUC, ok_U, level, None)
-        if encoded.fidelity.kl_mean <= max_kl or not ok_U.any():
+        if encoded.fidelity.kl_mean <= max_kl:
             return encoded
-        spilled_VU = _worst_rows(kl_VU, max_kl)
+        spilled_VU = _worst_rows(kl_VU, SPILL_MARGIN * max_kl * count)
         is_last = level == codec.num_levels - 1
-        if codec.can_spill and (is_last or spilled_VU.sum() <= FEW_ROWS * kl_VU.size):
+        if codec.can_spill and (is_last or spilled_VU.sum() <= FEW_ROWS * count):
             encoded, _ = _attempt(schema, codec, unit, targets_VUC, ok_U, level, spilled_VU)
             if encoded.fidelity.kl_mean <= max_kl:
                 return encoded
+    exact = "" if codec.name == "fp16" else "--codec fp16 --overwrite, or "
     raise BuildError(
         f"unit {unit} has a mean KL of {encoded.fidelity.kl_mean:.2g} with {codec.name}, above --max-kl "
-        f"{max_kl:g}: type --codec fp16 --overwrite, or a larger --max-kl"
+        f"{max_kl:g}: type {exact}a larger --max-kl"
     )
 
 
 def _attempt(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32], ok_U: NDArray[np.bool_],
              level: int, spilled_VU: NDArray[np.bool_] | None) -> tuple[EncodedUnit, NDArray[np.float64]]:  # fmt: skip
     """An encoding, and the KL of every row; 0 where it is not ok."""
-    contents = encode_unit(schema, codec, unit, targets_VUC, level=level, spilled_VU=spilled_VU)
+    try:
+        contents = encode_unit(schema, codec, unit, targets_VUC, level=level, spilled_VU=spilled_VU)
+    except ValueError as error:
+        raise BuildError(f"unit {unit} cannot be kept as {codec.name}: {error}") from error
     decoded_VUC = decode_unit(schema, codec, unit, contents)
     shape = (-1, schema.num_classes)
     targets, decoded = targets_VUC[:, ok_U].reshape(shape), decoded_VUC[:, ok_U].reshape(shape)
-    fidelity = FidelityStats.measure(targets, decoded, schema.temperature)
     kl_VU = np.zeros(targets_VUC.shape[:2])
     kl_VU[:, ok_U] = row_kl(targets, decoded, schema.temperature).reshape(schema.num_views, -1)
     num_spilled = 0 if spilled_VU is None else int(spilled_VU.sum())
+    fidelity = FidelityStats.measure(targets, decoded, schema.temperature)
     return EncodedUnit(contents, fidelity, level, num_spilled), kl_VU
 
 
-def _worst_rows(kl_VU: NDArray[np.float64], max_kl: float) -> NDArray[np.bool_]:
-    """The fewest rows without which the sum of the others is within the promise."""
+def _worst_rows(kl_VU: NDArray[np.float64], allowed: float) -> NDArray[np.bool_]:
+    """The fewest rows without which the sum of the others is at most `allowed`."""
     order = np.argsort(-kl_VU, axis=None, kind="stable")
     rest = np.cumsum(kl_VU.ravel()[order][::-1])[::-1]  # the sum of this row and all better ones
-    allowed = SPILL_MARGIN * max_kl * np.count_nonzero(kl_VU)
     spilled = np.zeros(kl_VU.size, np.bool_)
     spilled[order[: np.count_nonzero(rest > allowed)]] = True
     return spilled.reshape(kl_VU.shape)

@@ -5,6 +5,7 @@ U = rows of a unit, C = classes, N = samples, K = kept probe views, S = size_px.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.errors import CorruptStoreError
-from reinforce.store.codecs import TargetCodec, load_codec
+from reinforce.store.canonical import parse_object
+from reinforce.store.codecs import TargetCodec, decode_finite, load_codec
 from reinforce.store.inventory import differences
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
@@ -142,10 +144,10 @@ class Store:
             raise IndexError(f"unit {unit}, view {view} of {self.num_units} units x {self.num_views} views")
         parts = _ViewParts(self.objects, self._targets, unit, view)
         try:
-            return self.codec.decode(parts)
+            return decode_finite(self.codec, parts)
         except ValueError as error:
             path = next(iter(self._targets.values())).object_path(unit)
-            raise self.objects.error(path, error) from error
+            raise self.objects.error(path, f"unit {unit}, view {view}: {error}") from error
 
     def probes(self) -> tuple[dict[str, Any], NDArray[np.uint8]] | None:
         """The replay fingerprint: its JSON document and the (K, S, S, 3) kept pixels; None where there is none."""
@@ -170,13 +172,16 @@ class Store:
         for layout in self.schema.calibration_layouts().values():
             self.objects.check(layout.object_path(*[0] * len(layout.shape)))
         calibration = read_calibration(self.objects.objects, self.schema)
-        return load_codec(self.schema.codec_name, self.schema.codec_parameters, calibration)
+        return load_codec(self.schema.codec_name, self.schema.codec_parameters, calibration, self.schema.num_classes)
 
     def _check_metadata(self) -> None:
         """What any Zarr reader believes must be what the plan says, or the two would read different values."""
         probes = [PROBES, "probes/zarr.json"] if PROBES in self.manifest.objects else []
-        for path in (*self.schema.group_objects(self.codec), UNITS, *probes):
+        for path in (UNITS, *probes):
             self.objects.check(path)
+        for path, expected in self.schema.group_objects(self.codec).items():
+            if not _says(parse_object(self.objects.read(path), path, canonical=False), json.loads(expected)):
+                raise self.objects.error(path, "its attributes are not those of the plan")
         for layout in self.layouts():
             if self._array(layout.path) != layout:
                 raise self.objects.error(layout.metadata_path, "describes another array than the plan")
@@ -207,6 +212,13 @@ class _ViewParts(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self.arrays)
+
+
+def _says(found: Any, expected: Any) -> bool:
+    """Whether `found` has everything that `expected` has; it may have more members."""
+    if isinstance(expected, dict):
+        return isinstance(found, dict) and all(key in found and _says(found[key], expected[key]) for key in expected)
+    return bool(found == expected)
 
 
 def _reopen(objects: Objects, digest: str) -> Store:

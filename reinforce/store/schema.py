@@ -17,13 +17,13 @@ from reinforce.errors import CorruptStoreError, StoreError
 from reinforce.store.canonical import Fields, one_line
 from reinforce.store.codecs import TargetCodec
 from reinforce.store.codecs.base import ArraySpec
-from reinforce.store.layout import ArrayLayout, column_layout, group_metadata, whole_layout
+from reinforce.store.layout import MAX_CHUNK_BYTES, ArrayLayout, column_layout, group_metadata, whole_layout
 
 FORMAT = 1
 PLAN, MANIFEST, UNITS, PROBES = "plan.json", "manifest.json", "units.json", "probes.json"
 STATE_OK, STATE_PADDING, STATE_SKIPPED = 0, 1, 2
 MAX_SAMPLES, MAX_VIEWS, MAX_UNIT_ROWS, MAX_CLASSES, MAX_UNITS = 1 << 27, 1 << 16, 1 << 20, 1 << 20, 1 << 20
-MAX_CALIBRATION_ARRAYS = 64
+MAX_CALIBRATION_ARRAYS, MAX_CALIBRATION_VALUES = 16, 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,8 @@ class Schema:
             order=order,
             zstd_level=self.zstd_level,
         )
+        if layout.chunk_bytes * layout.chunks_per_shard // math.prod(views) > MAX_CHUNK_BYTES:
+            raise CorruptStoreError(f"{layout.path}: a view of a unit would take over {MAX_CHUNK_BYTES >> 20} MiB")
         return TargetArray(layout=layout, spec=spec)
 
     def group_objects(self, codec: TargetCodec) -> dict[str, bytes]:
@@ -159,7 +161,7 @@ class Schema:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetArray:
-    """One array under `targets/`: one shard (object) a unit, one chunk a view of it."""
+    """One array under `targets/`: one shard (object) a unit, in it one chunk a view, or one a group of its columns."""
 
     layout: ArrayLayout
     spec: ArraySpec
@@ -238,4 +240,6 @@ def _calibration(fields: Fields) -> dict[str, tuple[str, tuple[int, ...], str]]:
         if not shape or not all(type(side) is int and 0 < side <= 1 << 31 for side in shape):
             raise CorruptStoreError(f"{array.name}: impossible shape {one_line(shape)}")
         arrays[name] = (array.text("dtype"), tuple(shape), array.digest("sha256"))
+    if sum(math.prod(shape) for _, shape, _ in arrays.values()) > MAX_CALIBRATION_VALUES:
+        raise CorruptStoreError(f"{fields.name}: over {MAX_CALIBRATION_VALUES} values")
     return arrays

@@ -36,7 +36,8 @@ class UnfinishedStore:
 
     def codec(self) -> TargetCodec:
         schema = self.schema
-        return load_codec(schema.codec_name, schema.codec_parameters, read_calibration(self.objects, schema))
+        calibration = read_calibration(self.objects, schema)
+        return load_codec(schema.codec_name, schema.codec_parameters, calibration, schema.num_classes)
 
     def samples(self) -> SampleColumns:
         """The frozen listing, in listing order."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reinforce.errors import StoreError
 from reinforce.store.canonical import canonical_json
-from reinforce.store.codecs import TargetCodec, array_sha256
+from reinforce.store.codecs import TargetCodec, array_sha256, decode_finite
 from reinforce.store.layout import ArrayLayout, group_metadata, whole_layout
 from reinforce.store.objects import ObjectExistsError, Objects, publish
 from reinforce.store.schema import PLAN, PROBES, Schema
@@ -125,7 +125,7 @@ def decode_unit(schema: Schema, codec: TargetCodec, unit: int, contents: Mapping
             ranges = [chunk_range(index, chunk) for chunk in array.chunk_indices(view)]
             chunks = [decode_chunk(array.layout, data[start : start + length]) for start, length in ranges]
             parts[name] = array.view_part(chunks)
-        decoded_VUC[view] = codec.decode(parts)
+        decoded_VUC[view] = decode_finite(codec, parts)
     return decoded_VUC
 
 

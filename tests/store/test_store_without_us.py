@@ -91,22 +91,21 @@ def sqrt_p(store: Outside) -> np.ndarray:
     tail = np.where(zeros > 0, 2 ** (-store["targets/tails"][..., None].astype(np.float64) / 8), 0)
     body = (codes * store.per_row("targets/steps")) ** 2
     p = np.where(codes == 0, tail / np.maximum(zeros, 1), body / body.sum(-1, keepdims=True) * (1 - tail))
-    return with_spilled(store, store.parameters["temperature"] * np.log(p))
+    return with_spilled(store, store.parameters["temperature"] * np.log(np.maximum(p, 1e-37)))
 
 
 def top_k(store: Outside) -> np.ndarray:
     log_p, classes = store["targets/log_p"].astype(np.float64), store["targets/classes"].astype(int)
     num_classes = store.parameters["num_classes"]
-    rest = 1 - np.exp(log_p).sum(-1)
-    others = np.maximum(np.log(np.maximum(rest, 1e-30) / max(1, num_classes - log_p.shape[-1])), -60)
-    logits = np.repeat(others[..., None], num_classes, axis=-1)
+    tail = 2 ** (-store["targets/tails"].astype(np.float64) / 8)
+    logits = np.repeat(np.log(tail / max(1, num_classes - log_p.shape[-1]))[..., None], num_classes, axis=-1)
     np.put_along_axis(logits, classes, log_p, axis=-1)
     return with_spilled(store, store.parameters["temperature"] * logits)
 
 
 def with_spilled(store: Outside, logits: np.ndarray) -> np.ndarray:
-    steps = store["targets/spill_steps"].astype(np.float32)[..., None]
-    return np.where(steps > 0, store["targets/spill_codes"].astype(np.float32) * steps, logits)
+    mask = store["targets/is_spilled"][..., None] > 0
+    return np.where(mask, store["targets/spilled_logits"].astype(np.float32), logits)
 
 
 SCHEMES = {

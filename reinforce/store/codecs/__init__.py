@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError
 from reinforce.store.canonical import one_line
-from reinforce.store.codecs.base import Arrays, ArraySpec, TargetCodec, view_arrays
+from reinforce.store.codecs.base import Arrays, ArraySpec, TargetCodec, decode_finite, view_arrays
 from reinforce.store.codecs.choose import CodecRequest, bytes_per_view, calibrate
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Codec
@@ -27,6 +27,7 @@ __all__ = [
     "bytes_per_view",
     "calibrate",
     "codec_record",
+    "decode_finite",
     "load_codec",
     "named_codec",
     "view_arrays",
@@ -51,17 +52,19 @@ def codec_record(codec: TargetCodec, zstd_level: int = 3) -> dict[str, Any]:
     return {"name": codec.name, "parameters": codec.parameters(), "arrays": arrays, "zstd_level": zstd_level}
 
 
-def load_codec(name: str, parameters: Mapping[str, Any], calibration: Arrays) -> TargetCodec:
-    """The codec that a store's plan describes.
+def load_codec(name: str, parameters: Mapping[str, Any], calibration: Arrays, num_classes: int) -> TargetCodec:
+    """The codec that a store's plan describes, for its number of classes.
 
     Raises StoreError for a codec of a newer version, CorruptStoreError for parameters that its kind never has.
     """
     if name not in CODECS:
         raise StoreError(f"codec {one_line(repr(name))} is unknown to this version: upgrade reinforce-vision")
     try:
-        return CODECS[name].from_parameters(parameters, calibration)
-    except (ValueError, TypeError, KeyError) as error:
+        codec = CODECS[name].from_parameters(parameters, calibration)
+        codec.arrays(num_classes)
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
         raise CorruptStoreError(f"codec {name}: {one_line(error)}") from error
+    return codec
 
 
 def array_sha256(values: NDArray[Any]) -> str:

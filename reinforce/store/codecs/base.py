@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
+TEMPERATURES = (1e-3, 1e3)
+"""Least and greatest temperature of a codec."""
+MAX_CLASSES = 1 << 20
 GROUP_VALUES = 6144
 """Values of a chunk of a grouped array: enough to pay for an entropy code's table, few enough to be alike."""
 MAX_GROUPS = 1 << 15
@@ -63,7 +66,7 @@ class TargetCodec(Protocol):
     num_levels: ClassVar[int]
     """How many levels of fineness `encode` has; at each the error of a row is about half of that at the one before."""
     can_spill: ClassVar[bool]
-    """Whether `encode` can keep single rows nearly exactly, so that a unit can meet any promise."""
+    """Whether `encode` can keep single rows in half precision, so that a unit can meet a promise whatever it holds."""
 
     def parameters(self) -> dict[str, Any]: ...
 
@@ -105,6 +108,30 @@ def view_arrays(codec: TargetCodec, arrays: Arrays, view: int, num_classes: int)
     """One view's part of a unit's arrays, as `decode` takes them."""
     specs = codec.arrays(num_classes)
     return {name: arrays[name][view] if spec.per_view else arrays[name] for name, spec in specs.items()}
+
+
+def decode_finite(codec: TargetCodec, arrays: Arrays) -> NDArray[np.float32]:
+    """`codec.decode`, refusing what a hostile store may make of it. Raises ValueError."""
+    with np.errstate(all="ignore"):
+        logits_RC = codec.decode(arrays)
+    if not np.isfinite(logits_RC).all():
+        raise ValueError("decoded logits are NaN or infinite")
+    return logits_RC
+
+
+def number(parameters: Mapping[str, Any], name: str, low: float, high: float) -> float:
+    """A parameter from a plan that anybody may have written. Raises ValueError unless it is a number within limits."""
+    value = parameters[name]
+    if type(value) not in (int, float) or not low <= value <= high:
+        raise ValueError(f"'{name}' is {value!r:.40}, not a number in {low:g}..{high:g}")
+    return float(value)
+
+
+def count(parameters: Mapping[str, Any], name: str, low: int, high: int) -> int:
+    value = parameters[name]
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"'{name}' is {value!r:.40}, not an integer in {low}..{high}")
+    return value
 
 
 def require_finite(targets: NDArray[np.float32]) -> None:

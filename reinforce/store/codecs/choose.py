@@ -8,6 +8,8 @@ margin); the family that then takes the fewest bytes, its calibration arrays sha
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +30,11 @@ from reinforce.store.fidelity import row_kl
 ZSTD_LEVELS = (3, 12, 19)
 """By effort: the default costs a build next to nothing, the last tens of microseconds to a millisecond a view."""
 BYTES_MARGIN = 0.97
-MARGIN = 0.85
-"""Share of the promise that calibration aims at: units differ, and finer ones cost more than a little care."""
+MARGIN, MARGIN_WITHOUT_SPILL = 0.85, 0.6
+"""Share of the promise that calibration aims at: units differ, and a unit that breaks it is encoded again, finer; or,
+with a codec that cannot spill, ends the build."""
+FEWEST_IMAGES = 8
+"""Below, nothing can be held out: a transform would fit its own rows."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +76,25 @@ def families(logits_VRC: NDArray[np.float32], request: CodecRequest) -> dict[str
         "int8": lambda: FixedFamily(Int8Codec),
         "fp16": lambda: FixedFamily(Fp16Codec),
     }
-    if logits_VRC.shape[-1] > MAX_CLASSES:
+    if logits_VRC.shape[-1] > MAX_CLASSES or logits_VRC.shape[1] < FEWEST_IMAGES * 3 // 4:
         del found["klt"]
     return found
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A family at one knob, measured on held-out images."""
+    """A family at the knob that just keeps the promise, measured on held-out images; else at the nearest to it."""
 
     kind: str
     knob: Any
     kl: float
     bytes_per_view: float
     """With its share of the calibration arrays."""
+    allowed_kl: float
+    """Of the promise, so much that units which are harder than the calibration views keep it, too."""
+
+    def keeps(self, request: CodecRequest) -> bool:
+        return self.kl <= self.allowed_kl if request.max_bytes is None else self.bytes_per_view <= request.max_bytes
 
 
 def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str | None = None) -> TargetCodec:
@@ -92,32 +102,41 @@ def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str 
 
     Best is cheapest, or with `max_bytes` most exact. Raises UsageError, saying what can be had, where none does.
     """
-    fitted_on, held_out = _halves(logits_VRC)
+    fitted_on, held_out = _split(logits_VRC)
     makers = families(fitted_on, request)
     found = [_candidate(kind, make(), held_out, request) for kind, make in makers.items() if name in (None, kind)]
-    if request.max_bytes is None:
-        good = [c for c in found if c.kl <= request.max_kl * _margin(makers[c.kind]())]
-        best = min(good, key=lambda c: c.bytes_per_view, default=None)
-    else:
-        good = [c for c in found if c.bytes_per_view <= request.max_bytes]
-        best = min(good, key=lambda c: c.kl, default=None)
-    if best is None:
+    good = [candidate for candidate in found if candidate.keeps(request)]
+    if not good:
         raise UsageError(_what_can_be_had(found, request, name))
+    best = min(good, key=lambda c: c.bytes_per_view if request.max_bytes is None else c.kl)
     return families(logits_VRC, request)[best.kind]().codec(best.knob)
 
 
 def _what_can_be_had(found: Sequence[Candidate], request: CodecRequest, name: str | None) -> str:
+    if not found:
+        return f"--codec {name} needs {FEWEST_IMAGES} images or more to calibrate on, and at most {MAX_CLASSES} classes"
     what = f"codec {name} does not keep" if name else "no codec keeps"
     if request.max_bytes is not None:
-        least = min(c.bytes_per_view for c in found)
-        return f"{what} within {request.max_bytes:g} bytes a view: type --max-bytes {least * 1.1:.2g} or more"
-    least = min(c.kl for c in found)
-    return f"{what} a mean KL of {request.max_kl:g}: {least:.2g} is reached here, type --max-kl {least * 1.5:.1g}"
+        least = min(c.bytes_per_view for c in found) / BYTES_MARGIN
+        return f"{what} within {request.max_bytes:g} bytes a view: type --max-bytes {_rounded_up(least)} or more"
+    nearest = min(found, key=lambda c: c.kl / c.allowed_kl)
+    least = request.max_kl * nearest.kl / nearest.allowed_kl
+    return f"{what} a mean KL of {request.max_kl:g}: type --max-kl {_rounded_up(least)} or more"
+
+
+def _rounded_up(value: float) -> str:
+    """To two digits, never below the value."""
+    scale = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
+    return f"{math.ceil(value / scale * (1 - 1e-12)) * scale:.3g}"
 
 
 def mean_kl(codec: TargetCodec, logits_VRC: NDArray[np.float32], temperature: float) -> float:
     """Mean KL(teacher || stored) in nats over all views, at the codec's own fineness."""
-    arrays, num_classes = codec.encode(logits_VRC), logits_VRC.shape[-1]
+    num_classes = logits_VRC.shape[-1]
+    try:
+        arrays = codec.encode(logits_VRC)
+    except ValueError:  # a range that this codec cannot take
+        return math.inf
     per_view = [
         row_kl(targets_RC, codec.decode(view_arrays(codec, arrays, view, num_classes)), temperature).mean()
         for view, targets_RC in enumerate(logits_VRC)
@@ -130,10 +149,14 @@ def bytes_per_view(codec: TargetCodec, logits_VRC: NDArray[np.float32], request:
     num_views, num_rows, num_classes = logits_VRC.shape
     total = 0.0
     for start in range(0, num_rows, request.unit_rows):
-        arrays = codec.encode(logits_VRC[:, start : start + request.unit_rows])
+        rows = logits_VRC[:, start : start + request.unit_rows]
+        try:
+            arrays = codec.encode(rows)
+        except ValueError:
+            return math.inf
         for name, spec in codec.arrays(num_classes).items():
             parts = arrays[name] if spec.per_view else arrays[name][None]
-            width = spec.chunk_columns(request.num_views, request.unit_rows)
+            width = spec.chunk_columns(request.num_views, rows.shape[1])
             packed = sum(_packed_bytes(chunk, spec.items_last, request.zstd_level)
                          for part in parts for chunk in _chunks(part, width))  # fmt: skip
             total += packed / (num_views if spec.per_view else request.num_views)
@@ -156,34 +179,36 @@ def _packed_bytes(values: NDArray[Any], items_last: bool, level: int) -> int:
     return len(Zstd(level).encode(np.ascontiguousarray(ordered))) + 20
 
 
-def _halves(logits_VRC: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Every other image; all for both where there are few."""
-    if logits_VRC.shape[1] < 8:
+def _split(logits_VRC: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Three images of four to fit on, the fourth held out; all for both where there are few."""
+    if logits_VRC.shape[1] < FEWEST_IMAGES:
         return logits_VRC, logits_VRC
-    return logits_VRC[:, ::2], logits_VRC[:, 1::2]
-
-
-def _margin(family: CodecFamily) -> float:
-    return MARGIN if len(family.knobs) > 1 else 1.0
+    held_out = np.arange(logits_VRC.shape[1]) % 4 == 3
+    return logits_VRC[:, ~held_out], logits_VRC[:, held_out]
 
 
 def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], request: CodecRequest) -> Candidate:
-    """The family's knob that just keeps the promise, found by bisection; else the one that comes nearest to it."""
+    """The family's knob that just keeps the promise, found by bisection."""
 
-    def measured(index: int) -> tuple[float, float]:
-        codec = family.codec(family.knobs[index])
-        size = bytes_per_view(codec, held_out, request) + _shared_bytes(codec, request)
-        return mean_kl(codec, held_out, request.temperature), size
+    @functools.cache
+    def codec(index: int) -> TargetCodec:
+        return family.codec(family.knobs[index])
 
+    @functools.cache
+    def kl(index: int) -> float:
+        return mean_kl(codec(index), held_out, request.temperature)
+
+    @functools.cache
+    def size(index: int) -> float:
+        return bytes_per_view(codec(index), held_out, request) + _shared_bytes(codec(index), request)
+
+    allowed = request.max_kl * (MARGIN if codec(0).can_spill else MARGIN_WITHOUT_SPILL)
     if request.max_bytes is None:
-        allowed = request.max_kl * _margin(family)
-        index = _last_that(lambda i: mean_kl(family.codec(family.knobs[i]), held_out, request.temperature) <= allowed,
-                           len(family.knobs))  # fmt: skip
+        index = _last_that(lambda i: kl(i) <= allowed, len(family.knobs))
     else:
         room = request.max_bytes * BYTES_MARGIN
-        index = _first_that(lambda i: measured(i)[1] <= room, len(family.knobs))
-    kl, size = measured(index)
-    return Candidate(kind, family.knobs[index], kl, size)
+        index = _first_that(lambda i: size(i) <= room, len(family.knobs))
+    return Candidate(kind, family.knobs[index], kl(index), size(index), allowed)
 
 
 def _last_that(holds: Callable[[int], bool], count: int) -> int:
@@ -197,4 +222,4 @@ def _last_that(holds: Callable[[int], bool], count: int) -> int:
 
 def _first_that(holds: Callable[[int], bool], count: int) -> int:
     """The first index at which `holds`, which is false up to some index and true from there on; else the last index."""
-    return min(count - 1, _last_that(lambda i: not holds(i), count) + 1) if not holds(0) else 0
+    return 0 if holds(0) else min(count - 1, _last_that(lambda i: not holds(i), count) + 1)

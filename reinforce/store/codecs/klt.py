@@ -4,7 +4,7 @@ V = views, R = rows of a unit, C = classes, K = coefficients.
 
 Logits less their mean are expanded in the eigenvectors of their covariance, where a class weighs its mean probability
 to the power of 3/4 (an error in a likely class costs more KL); the coefficients are divided by one step and rounded.
-Their decoder is one small matrix product. All choices below were measured: docs/benchmarks/codecs.md.
+Their decoder is one small matrix product.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SMALL_BASIS = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class KltCodec:
-    """See the module. `level` n of `encode` divides the step by 2^(n/2); the digits' limits leave room for n = 1."""
+    """See the module. `level` n of `encode` divides the step by 2^(n/2): digits have room for n = 1."""
 
     digits: Packing
     image_digits: Packing | None
@@ -88,7 +88,7 @@ class KltCodec:
         num_digits = {codec.digits.num_digits, (codec.image_digits or codec.digits).num_digits, len(codec.scales)}
         shape = (len(codec.scales), len(codec.mean))
         is_basis = codec.basis.shape == shape and codec.basis.dtype in (np.int8, np.int16)
-        if len(num_digits) != 1 or not is_basis or codec.weights.shape != codec.mean.shape:
+        if len(num_digits) != 1 or shape[0] > shape[1] or not is_basis or codec.weights.shape != codec.mean.shape:
             raise ValueError("the calibration's shapes do not fit each other")
         return codec
 
@@ -156,7 +156,7 @@ class KltCodec:
 
     @functools.cached_property
     def encoder(self) -> NDArray[np.float64]:
-        """Weighted least squares: (D W D^T)^-1 D W, in float64, so that no order of sums decides a rounding."""
+        """Weighted least squares: (D W D^T)^-1 D W, in float64: an order of sums hardly ever decides a digit."""
         decoder = self.decoder.astype(np.float64)
         weighted = decoder * self.weights
         return np.asarray(np.linalg.solve(weighted @ decoder.T, weighted).T, np.float64)
@@ -218,7 +218,7 @@ class KltFamily:
         price = PRICE * step**2
         for _ in range(2):
             digits = codec.digits.unpack(codec.encode(some_VRC)["codes"])
-            rounding = Rounding(DigitRates.of(digits), price, (self.temperature,))
+            rounding = Rounding(DigitRates.of(digits), price, self.temperature)
             codec = replace(codec, digits=_fitting(digits), rounding=rounding)
         return codec
 
@@ -233,7 +233,8 @@ def _class_weights(logits_BC: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fitting(digits: NDArray[np.floating]) -> Packing:
-    return Packing.fitting(digits.reshape(-1, digits.shape[-1]), CUT_TOLERANCE)
+    """Limits for digits like these, with room for the finer level."""
+    return Packing.fitting(digits.reshape(-1, digits.shape[-1]) * 2**0.5, CUT_TOLERANCE)
 
 
 def _entropy(digits: NDArray[np.float64]) -> float:
@@ -252,7 +253,7 @@ def _cut(digits: NDArray[np.float64], packing: Packing) -> NDArray[np.float64]:
 
 
 def _packing(counts: Any) -> Packing:
-    if not isinstance(counts, list) or not all(isinstance(count, int) for count in counts):
+    if not isinstance(counts, list) or not all(type(count) is int for count in counts):
         raise ValueError(f"digits are {counts!r}, not a list of counts")
     return Packing(tuple(counts))
 

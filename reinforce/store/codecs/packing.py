@@ -9,16 +9,17 @@ ten are zero, so five of them share a byte: its 243 levels have an entropy that 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-RADICES = (65536, 256, 15, 5, 3)
-"""Levels a digit may have; digits of one radix lie together, in this order."""
-DIGITS_PER_BYTE = {65536: 0.5, 256: 1, 15: 2, 5: 3, 3: 5}
 WIDE, BYTE = 65536, 256
+RADICES = (WIDE, BYTE, 15, 5, 3)
+"""Levels a digit may have; digits of one radix lie together, in this order."""
+DIGITS_PER_BYTE = {BYTE: 1, 15: 2, 5: 3, 3: 5}
+"""A wide digit takes two bytes."""
 _WIDE_ZERO = 128 * 256 + 128
 """Digits of -128..127 then differ in the low byte only; the high one, 128, packs to nothing."""
 
@@ -83,7 +84,7 @@ class Packing:
         column = byte = 0
         for radix, count in zip(RADICES, self.counts, strict=True):
             if count:
-                num_bytes = -(-count // _per_byte(radix)) if radix != WIDE else 2 * count
+                num_bytes = 2 * count if radix == WIDE else -(-count // DIGITS_PER_BYTE[radix])
                 yield radix, slice(column, column + count), byte, byte + num_bytes
                 column, byte = column + count, byte + num_bytes
 
@@ -96,15 +97,11 @@ def _radix_needed(sizes_R: NDArray[np.floating], tolerance: float) -> int:
     return WIDE
 
 
-def _per_byte(radix: int) -> int:
-    return max(1, int(DIGITS_PER_BYTE[radix]))
-
-
 def _pack_group(digits: NDArray[np.int32], radix: int, num_bytes: int) -> NDArray[np.uint8]:
     if radix == WIDE:
         shifted = (digits + _WIDE_ZERO).astype(np.uint16)
         return np.concatenate([shifted & 255, shifted >> 8], axis=-1).astype(np.uint8)
-    per_byte = _per_byte(radix)
+    per_byte = DIGITS_PER_BYTE[radix]
     padded = np.zeros((*digits.shape[:-1], num_bytes * per_byte), np.int32)
     padded[..., : digits.shape[-1]] = digits
     shifted = padded.reshape(*digits.shape[:-1], num_bytes, per_byte) + radix // 2
@@ -121,7 +118,7 @@ def _unpack_group(packed: NDArray[np.uint8], radix: int, count: int) -> NDArray[
 
 
 def _powers(radix: int) -> NDArray[np.int32]:
-    return np.array([radix**i for i in range(_per_byte(radix))], np.int32)
+    return np.array([radix**i for i in range(DIGITS_PER_BYTE[radix])], np.int32)
 
 
 @functools.cache
@@ -129,8 +126,3 @@ def _digits_of_bytes(radix: int) -> NDArray[np.float32]:
     """(256, digits a byte): the digits of every byte, the least significant first."""
     values = np.arange(256)[:, None] // _powers(radix) % radix
     return (values - radix // 2).astype(np.float32)
-
-
-def describe(counts: Sequence[int]) -> str:
-    """For people: "3x256 40x15 120x3"."""
-    return " ".join(f"{count}x{radix}" for count, radix in zip(counts, RADICES, strict=True) if count) or "nothing"

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
+from reinforce.store.codecs.base import TEMPERATURES, Arrays, ArraySpec, number, require_finite
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
 
 _FINEST = 1 / 255
@@ -35,9 +35,9 @@ class SqrtPCodec:
     formula: ClassVar[str] = (
         "tail = 2 ** (-float32(tails) / 8), 0 where no code of the row is 0; body = (codes * steps) ** 2; "
         "p = tail / number of zero codes where codes == 0, else body / sum(body) * (1 - tail); "
-        "logits = temperature * log(p); " + FORMULA
+        "logits = temperature * log(max(p, 1e-37)); " + FORMULA
     )
-    num_levels: ClassVar[int] = 6
+    num_levels: ClassVar[int] = 4
     can_spill: ClassVar[bool] = True
 
     def parameters(self) -> dict[str, Any]:
@@ -48,10 +48,9 @@ class SqrtPCodec:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> SqrtPCodec:
-        step, temperature = float(parameters["step"]), float(parameters["temperature"])
-        if calibration or not (_FINEST <= step <= 1 and 0 < temperature < float("inf")):
-            raise ValueError("sqrt-p has a step in 1/255..1, a temperature, and no arrays")
-        return cls(step, temperature)
+        if calibration:
+            raise ValueError("sqrt-p has no calibration arrays")
+        return cls(number(parameters, "step", _FINEST, 1.0), number(parameters, "temperature", *TEMPERATURES))
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {
@@ -80,12 +79,13 @@ class SqrtPCodec:
         p_RC /= p_RC.sum(axis=1, keepdims=True)
         codes = np.minimum(np.rint(np.sqrt(p_RC) / step), 255).astype(np.uint8)
         tail_R = np.maximum((p_RC * (codes == 0)).sum(axis=1), _LEAST_TAIL)
-        return codes, np.clip(np.rint(-_TAIL_BITS * np.log2(tail_R)), 0, 255).astype(np.uint8)
+        least_R = codes.any(axis=1)  # a tail of 1 would leave nothing for the classes that have codes
+        return codes, np.clip(np.rint(-_TAIL_BITS * np.log2(tail_R)), least_R, 255).astype(np.uint8)
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         steps = arrays["steps"].astype(np.float32)
-        if not (np.isfinite(steps).all() and (steps > 0).all()):
-            raise ValueError("steps hold NaN, infinity, or values that are not positive")
+        if not ((steps >= np.float32(_FINEST)) & (steps <= 1)).all():
+            raise ValueError("steps hold values outside of 1/255..1")
         codes_RC = arrays["codes"]
         zeros_R = (codes_RC == 0).sum(axis=1, keepdims=True).astype(np.float32)
         tail_R = np.where(zeros_R > 0, np.exp2(arrays["tails"].astype(np.float32)[:, None] / -_TAIL_BITS), 0)

@@ -5,6 +5,7 @@ V = views, R = rows of a unit, C = classes, T = temperature.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,15 +13,25 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
+from reinforce.store.codecs.base import (
+    MAX_CLASSES,
+    TEMPERATURES,
+    Arrays,
+    ArraySpec,
+    count,
+    number,
+    require_finite,
+)
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
 
 _LEAST_LOG_P = -60.0
+_TAIL_BITS = 8
+_LEAST_TAIL = 2.0 ** (-255 / _TAIL_BITS)
 
 
 @dataclass(frozen=True)
 class TopKCodec:
-    """Log-probabilities at T in float16, likeliest first; all other classes share evenly what is left."""
+    """Log-probabilities at T in float16, likeliest first; all other classes share a stored tail evenly."""
 
     k: int
     num_classes: int
@@ -28,7 +39,7 @@ class TopKCodec:
 
     name: ClassVar[str] = "top-k"
     formula: ClassVar[str] = (
-        "log p[classes] = log_p, log p of each other class = log((1 - sum(exp(log_p))) / (C - K)), at least -60; "
+        "log p[classes] = log_p, log p of each other class = log(2 ** (-float32(tails) / 8) / (C - K)); "
         "logits = temperature * log p; " + FORMULA
     )
     num_levels: ClassVar[int] = 1
@@ -42,11 +53,11 @@ class TopKCodec:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> TopKCodec:
-        k, num_classes, temperature = parameters["k"], parameters["num_classes"], float(parameters["temperature"])
-        counts_are_good = isinstance(k, int) and isinstance(num_classes, int) and 1 <= k <= num_classes
-        if calibration or not counts_are_good or not 0 < temperature < float("inf"):
-            raise ValueError("top-k has a K of 1 to the number of classes, a temperature, and no arrays")
-        return cls(k, num_classes, temperature)
+        if calibration:
+            raise ValueError("top-k has no calibration arrays")
+        num_classes = count(parameters, "num_classes", 1, MAX_CLASSES)
+        k = count(parameters, "k", 1, num_classes)
+        return cls(k, num_classes, number(parameters, "temperature", *TEMPERATURES))
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         if num_classes != self.num_classes:
@@ -54,6 +65,7 @@ class TopKCodec:
         return {
             "classes": ArraySpec(dtype="uint8" if num_classes <= 256 else "uint32", shape=(self.k,), items_last=True),
             "log_p": ArraySpec(dtype="float16", shape=(self.k,), items_last=True),
+            "tails": ArraySpec(dtype="uint8"),
             **spill_specs(num_classes),
         }
 
@@ -64,22 +76,26 @@ class TopKCodec:
         classes = np.argsort(-targets_VRC, axis=-1, kind="stable")[..., : self.k]
         scaled = targets_VRC.astype(np.float64) / self.temperature
         scaled -= scaled.max(axis=-1, keepdims=True)
-        log_p = np.take_along_axis(scaled, classes, axis=-1) - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+        scaled -= np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+        log_p = np.take_along_axis(scaled, classes, axis=-1)
+        np.put_along_axis(scaled, classes, -np.inf, axis=-1)
+        tails = np.maximum(np.exp(scaled).sum(axis=-1), _LEAST_TAIL)
         dtype = self.arrays(self.num_classes)["classes"].dtype
         return {
             "classes": classes.astype(dtype),
             "log_p": np.maximum(log_p, _LEAST_LOG_P).astype(np.float16),
+            "tails": np.clip(np.rint(-_TAIL_BITS * np.log2(tails)), 0, 255).astype(np.uint8),
             **encode_spill(targets_VRC, spilled_VR),
         }
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         log_p_RK, classes_RK, num_classes = arrays["log_p"].astype(np.float32), arrays["classes"], self.num_classes
-        if not np.isfinite(log_p_RK).all() or int(classes_RK.max(initial=0)) >= num_classes:
-            raise ValueError("log_p is not finite, or a class beyond the last")
-        tail_R = 1 - np.exp(log_p_RK).sum(axis=1)
-        others = max(1, num_classes - self.k)
-        rest_R = np.maximum(np.log(np.maximum(tail_R, np.float32(1e-30)) / others), np.float32(_LEAST_LOG_P))
-        logits_RC = np.repeat(rest_R[:, None].astype(np.float32), num_classes, axis=1)
+        if not (log_p_RK <= 0).all() or int(classes_RK.max(initial=0)) >= num_classes:
+            raise ValueError("log_p holds NaN or values above 0, or a class is beyond the last")
+        rest_R = arrays["tails"] * np.float32(-math.log(2) / _TAIL_BITS) - np.float32(
+            math.log(max(1, num_classes - self.k))
+        )
+        logits_RC = np.repeat(rest_R[:, None], num_classes, axis=1)
         np.put_along_axis(logits_RC, classes_RK.astype(np.int64), log_p_RK, axis=1)
         logits_RC *= np.float32(self.temperature)
         return put_spilled(logits_RC, arrays)
