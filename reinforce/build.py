@@ -179,7 +179,7 @@ def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[
         config.unit_budget_mb << 20,
     )
     keys = [listing.keys[start:stop] for _, start, stop in schema.units]
-    runner = UnitRunner(inputs.teacher, schema, unfinished.codec(), ledger, keys, Promise.from_plan(plan))
+    runner = UnitRunner(inputs.teacher, schema, unfinished.codec(), ledger, keys, Promise.from_json(plan["promise"]))
     total, left = (schema.num_views * count for count in (schema.num_samples, sum(len(keys[unit]) for unit in todo)))
     workers = choose_workers(config.workers, left, inputs.teacher.device.type)
     started = time.time()

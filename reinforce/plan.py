@@ -15,11 +15,12 @@ import click
 from reinforce import catalog
 from reinforce.calibrate import Calibration, calibration_logits
 from reinforce.command import CommonOptions
-from reinforce.data import ImageSource, Listing, UnitImages, freeze, num_images, open_source
+from reinforce.data import FolderSource, ImageSource, Listing, UnitImages, freeze, num_images, open_source
 from reinforce.errors import BuildError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
     CodecRequest,
+    Promise,
     SampleColumns,
     Schema,
     TargetCodec,
@@ -99,9 +100,10 @@ class TargetOptions(CommonOptions):
             named_codec(self.codec)
 
     @property
-    def promised_kl(self) -> float | None:
-        """None where bytes are promised instead."""
-        return DEFAULT_MAX_KL if self.max_kl is None and self.max_bytes is None else self.max_kl
+    def promise(self) -> Promise:
+        if self.max_kl is None and self.max_bytes is None:
+            return Promise(max_kl=DEFAULT_MAX_KL)
+        return Promise(max_kl=self.max_kl, max_bytes=self.max_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,11 +174,7 @@ class Inputs:
             "policy": self.policy.to_json(),
             "teacher": self.teacher.describe(),
             "batch_size": options.batch_size,
-            "promise": {
-                "max_kl": options.promised_kl,
-                "max_bytes": options.max_bytes,
-                "temperature": options.temperature,
-            },
+            "promise": options.promise.to_json(options.temperature),
             "forced_codec": options.codec,
             "effort": options.effort,
         }
@@ -189,7 +187,7 @@ class Inputs:
 
 def _warn_of_unread(source: ImageSource) -> None:
     """Say which images of the folder are left out."""
-    unread = getattr(source, "unread", ())
+    unread = source.unread if isinstance(source, FolderSource) else ()
     if unread:
         kinds = Counter(key.rpartition(".")[2] for key in unread)
         counts = ", ".join(f"{count} .{kind}" for kind, count in kinds.most_common())
@@ -226,8 +224,8 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
 
 def _codec_request(options: TargetOptions, num_samples: int, unit_rows: int) -> CodecRequest:
     return CodecRequest(
-        max_kl=options.promised_kl or math.inf,
-        max_bytes=options.max_bytes,
+        max_kl=options.promise.max_kl or math.inf,
+        max_bytes=options.promise.max_bytes,
         temperature=options.temperature,
         num_samples=num_samples,
         num_views=options.views,

@@ -1,4 +1,4 @@
-"""What a spawned decoding process does first: leave signals to its parent, and end with it."""
+"""Spawned decoding processes of builds and of training: how they start, end, and report an error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterable, Iterator
 from multiprocessing import connection
+from typing import TypeVar
+
+from reinforce.errors import ReinforceError
+
+T = TypeVar("T")
 
 
 def enter_worker(worker: int) -> None:
@@ -18,6 +24,19 @@ def enter_worker(worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def as_it_is(item: T) -> T:
+    """For `DataLoader(collate_fn=...)`: batches are made by the dataset."""
+    return item
+
+
+def raise_errors(items: Iterable[T | ReinforceError]) -> Iterator[T]:
+    """Workers yield their errors: one that is raised there arrives as another, of many lines."""
+    for item in items:
+        if isinstance(item, ReinforceError):
+            raise item
+        yield item
 
 
 def _end_with_parent() -> None:

@@ -31,6 +31,8 @@ UNIT_ROWS = 2048
 TEMPERATURES = (1.0, 2.0, 4.0)
 KNOBS_APART = {"klt": 4, "sqrt-p": 4, "top-k": 1, "int8": 1, "fp16": 1}
 LARGEST_KL, SMALLEST_KL = 1.0, 2e-5
+FINEST_ROUNDED_KL = 2e-3
+"""Rate-distortion rounding is slow, and gains little where steps are fine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ def _schema(codec: TargetCodec, shape: Sequence[int], zstd_level: int) -> Schema
     return Schema.from_plan({
         "format": 1, "target": "logits", "views": views, "unit_rows": rows, "units": [[0, 0, rows]],
         "num_samples": rows, "classes": classes, "class_names": [f"c{i}" for i in range(classes)],
-        "codec": codec_record(codec, zstd_level), "promise": {"max_kl": 1.0, "temperature": 1.0},
+        "codec": codec_record(codec, zstd_level), "promise": {"max_kl": 1.0, "temperature": 1.0}, "policy": {},
     })  # fmt: skip
 
 
@@ -96,16 +98,12 @@ def our_points(data: str, logits_VRC: Array, efforts: Sequence[int]) -> Iterator
             if effort > 1 and name != "klt":
                 continue
             family = make()
-            for knob in family.knobs[:: KNOBS_APART[name]]:
-                codec = family.codec(knob)
-                if effort > 1 and float(knob) < 0.1:
-                    continue
+            for knob in reversed(family.knobs[:: KNOBS_APART[name]]):
                 setting = f"{'' if knob is None else f'{knob:.3g} '}effort {effort}"
-                point = measure(data, codec, setting, held_out, request.zstd_level if effort != 1 else 19)
-                if point.kl["1"] < SMALLEST_KL and name in ("klt", "sqrt-p"):
-                    continue
-                yield point
-                if point.kl["1"] > LARGEST_KL:
+                point = measure(data, family.codec(knob), setting, held_out, request.zstd_level)
+                if point.kl["1"] <= LARGEST_KL:
+                    yield point
+                if point.kl["1"] < SMALLEST_KL or (effort > 1 and point.kl["1"] < FINEST_ROUNDED_KL):
                     break
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from reinforce.errors import ReinforceError
 from reinforce.progress import Progress
-from reinforce.worker_process import enter_worker
+from reinforce.worker_process import as_it_is, enter_worker, raise_errors
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -141,18 +141,6 @@ def make_loader(data: TrainingData, batch_size: int, *, start: int, total: int, 
     num_workers = loader_workers(workers, world.device)
     spawned: dict[str, Any] = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if num_workers else {}
     loader = DataLoader(_StepDataset(data), sampler=sampler, batch_size=None, num_workers=num_workers,
-                      collate_fn=_unchanged, worker_init_fn=enter_worker, generator=torch.Generator().manual_seed(0),
+                      collate_fn=as_it_is, worker_init_fn=enter_worker, generator=torch.Generator().manual_seed(0),
                       pin_memory=world.device.type == "cuda", **spawned)  # fmt: skip
-    return _raise_errors(loader)
-
-
-def _raise_errors(items: Iterable[Batch | ReinforceError]) -> Iterator[Batch]:
-    """An error raised inside a worker would arrive as another, of many lines: workers return it instead."""
-    for item in items:
-        if isinstance(item, ReinforceError):
-            raise item
-        yield item
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
+    return raise_errors(loader)

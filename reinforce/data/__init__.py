@@ -1,5 +1,6 @@
 """Images from where they lie: sources, frozen listings, labelled datasets with splits and subsets. Needs no torch."""
 
+from reinforce.data.folder import FolderSource
 from reinforce.data.keys import check_keys, hash64, hex64, key_columns, keys_from_columns
 from reinforce.data.labelled import LabelledDataset, open_labelled
 from reinforce.data.listing import Listing, compare, freeze, header_size
@@ -11,6 +12,7 @@ from reinforce.data.unit_images import UnitImages
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "FolderSource",
     "ImageSource",
     "LabelledDataset",
     "LabelledSample",

@@ -54,7 +54,8 @@ def num_images(source: ImageSource) -> int:
 
 def suffix_of(name: str) -> str:
     """What follows the last dot of a path's base name, lower case; "" where there is no dot."""
-    return name.rpartition("/")[2].rpartition(".")[2].lower() if "." in name.rpartition("/")[2] else ""
+    _, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return suffix.lower() if dot else ""
 
 
 def is_image_name(name: str) -> bool:

@@ -8,9 +8,8 @@ view is then at hand. An undecodable image keeps its places, as zeros, so that n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from reinforce.data import ImageSource, Listing, UnitImages
 from reinforce.errors import ReinforceError, UndecodableImageError
 from reinforce.job import Ledger
 from reinforce.views import UnitReplayer, ViewPolicy
-from reinforce.worker_process import enter_worker
+from reinforce.worker_process import as_it_is, enter_worker, raise_errors
 
 
 @dataclass(frozen=True)
@@ -93,25 +92,14 @@ class ViewFeed(IterableDataset[ViewBatch | ReinforceError]):
 def open_feed(feed: ViewFeed, workers: int) -> Iterator[ViewBatch]:
     """Iterate a feed in this process (0 workers) or in spawned ones, a few batches ahead."""
     if workers == 0:
-        return _raise_errors(feed)
+        return raise_errors(feed)
     loader = DataLoader(
         feed,
         batch_size=None,
         num_workers=workers,
         multiprocessing_context="spawn",
-        collate_fn=_as_it_is,
+        collate_fn=as_it_is,
         worker_init_fn=enter_worker,
         prefetch_factor=4,
     )
-    return _raise_errors(loader)
-
-
-def _raise_errors(items: Iterable[ViewBatch | ReinforceError]) -> Iterator[ViewBatch]:
-    for item in items:
-        if isinstance(item, ReinforceError):
-            raise item
-        yield item
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+    return raise_errors(loader)

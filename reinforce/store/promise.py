@@ -22,11 +22,10 @@ FEW_ROWS = 0.02
 """Share of a unit's rows that are spilled sooner than the whole unit is made finer."""
 SPILL_MARGIN = 0.9
 """Share of the promise that the rows which are not spilled may use up."""
-
-
-FULL_ENOUGH = 0.5
 COARSEST_LEVEL = -4
 """To keep within bytes; each level takes about half a bit less per coefficient."""
+FULL_ENOUGH = 0.5
+"""Share of ok rows from which on a unit's bytes are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +40,12 @@ class Promise:
             raise ValueError("a promise is either of a mean KL or of bytes")
 
     @classmethod
-    def from_plan(cls, plan: Mapping[str, Any]) -> Promise:
-        promise = plan["promise"]
-        return cls(max_kl=promise["max_kl"], max_bytes=promise.get("max_bytes"))
+    def from_json(cls, promise: Mapping[str, Any]) -> Promise:
+        """Of a plan's member `promise`, which also states the temperature."""
+        return cls(max_kl=promise["max_kl"], max_bytes=promise["max_bytes"])
+
+    def to_json(self, temperature: float) -> dict[str, Any]:
+        return {"max_kl": self.max_kl, "max_bytes": self.max_bytes, "temperature": temperature}
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,26 @@ def test_absurd_array_metadata(store_copy, member, value):
     assert "targets/values" in refused(store_copy)
 
 
+@pytest.mark.parametrize(("group", "member", "value"), [
+    ("targets", "codec", "int8"), ("", "views", 4), ("", "unit_rows", 2),
+])  # fmt: skip
+def test_attributes_that_contradict_the_plan(store_copy, group, member, value):
+    """Other readers go by the attributes."""
+    path = f"{group}/zarr.json".lstrip("/")
+    document = json.loads((store_copy / path).read_bytes())
+    attributes = document["attributes"] if group else document["attributes"]["reinforce"]
+    attributes[member] = value
+    forge(store_copy, {path: json.dumps(document).encode()})
+    assert "attributes are not those of the plan" in refused(store_copy)
+
+
+def test_a_formula_in_other_words_is_no_contradiction(store_copy):
+    document = json.loads((store_copy / "targets/zarr.json").read_bytes())
+    document["attributes"]["formula"] = "take the values as they are"
+    forge(store_copy, {"targets/zarr.json": json.dumps(document).encode()})
+    Store.open(store_copy).read_targets(0, 0)
+
+
 def shard_of(frame, *, chunks=3, claim=None):
     """A shard whose chunks are all this frame, with right checksums."""
     body = frame + google_crc32c.value(frame).to_bytes(4, "little")

@@ -119,8 +119,8 @@ SCHEMES = {
 
 @pytest.fixture(scope="module", params=[*SCHEMES])
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose third unit has rows that had to be spilled."""
-    targets_VRC = np.concatenate([unit_targets(unit) for unit in range(2)], axis=1)[:, :6]
+    """A store with a codec fitted on other rows: some of its own have to be spilled."""
+    targets_VRC = np.concatenate([unit_targets(0, seed) for seed in range(4)], axis=1)
     wanted = CodecRequest(max_kl=1e-2, temperature=2.0, num_samples=12, num_views=3, unit_rows=4)
     codec = calibrate(targets_VRC, wanted, request.param)
     root = tmp_path_factory.mktemp("built") / f"{request.param}.zarr"

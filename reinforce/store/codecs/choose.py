@@ -34,7 +34,7 @@ MARGIN, MARGIN_WITHOUT_SPILL = 0.85, 0.6
 """Share of the promise that calibration aims at: units differ, and a unit that breaks it is encoded again, finer; or,
 with a codec that cannot spill, ends the build."""
 FEWEST_IMAGES = 8
-"""Below, nothing can be held out: a transform would fit its own rows."""
+"""Below, nothing is held out, and a transform would be judged by the rows that it fits."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,18 @@ class CodecRequest:
 
 
 def families(logits_VRC: NDArray[np.float32], request: CodecRequest) -> dict[str, Callable[[], CodecFamily]]:
-    """Every family by the name of its codec; those that cannot take so many classes are left out."""
-    temperature, num_views, effort = request.temperature, request.num_views, request.effort
+    """Every family by the name of its codec, made when called; klt is left out where there are too many classes."""
+    num_classes = logits_VRC.shape[-1]
     found: dict[str, Callable[[], CodecFamily]] = {
-        "klt": lambda: KltFamily(logits_VRC, temperature=temperature, num_views=num_views, effort=effort),
-        "sqrt-p": lambda: SqrtPFamily(logits_VRC, temperature=temperature, num_views=num_views),
-        "top-k": lambda: TopKFamily(logits_VRC, temperature=temperature, num_views=num_views),
+        "klt": lambda: KltFamily(
+            logits_VRC, temperature=request.temperature, num_views=request.num_views, effort=request.effort
+        ),
+        "sqrt-p": lambda: SqrtPFamily(temperature=request.temperature),
+        "top-k": lambda: TopKFamily(num_classes, temperature=request.temperature),
         "int8": lambda: FixedFamily(Int8Codec),
         "fp16": lambda: FixedFamily(Fp16Codec),
     }
-    if logits_VRC.shape[-1] > MAX_CLASSES or logits_VRC.shape[1] < FEWEST_IMAGES * 3 // 4:
+    if num_classes > MAX_CLASSES:
         del found["klt"]
     return found
 
@@ -104,6 +106,8 @@ def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str 
     """
     fitted_on, held_out = _split(logits_VRC)
     makers = families(fitted_on, request)
+    if fitted_on is held_out:
+        makers.pop("klt", None)
     found = [_candidate(kind, make(), held_out, request) for kind, make in makers.items() if name in (None, kind)]
     good = [candidate for candidate in found if candidate.keeps(request)]
     if not good:

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from reinforce.store.codecs.base import TEMPERATURES, Arrays, ArraySpec, number, require_finite
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
+from reinforce.store.codecs.tail import FORMULA as TAIL
+from reinforce.store.codecs.tail import decode_tails, encode_tails
 
 _FINEST = 1 / 255
-_TAIL_BITS = 8
-"""A tail is kept as an eighth of a bit: within 4.4 %."""
-_LEAST_TAIL = 2.0 ** (-255 / _TAIL_BITS)
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class SqrtPCodec:
 
     name: ClassVar[str] = "sqrt-p"
     formula: ClassVar[str] = (
-        "tail = 2 ** (-float32(tails) / 8), 0 where no code of the row is 0; body = (codes * steps) ** 2; "
+        TAIL + ", 0 where no code of the row is 0; body = (codes * steps) ** 2; "
         "p = tail / number of zero codes where codes == 0, else body / sum(body) * (1 - tail); "
         "logits = temperature * log(max(p, 1e-37)); " + FORMULA
     )
@@ -78,9 +77,8 @@ class SqrtPCodec:
         np.exp(p_RC / self.temperature, out=p_RC)
         p_RC /= p_RC.sum(axis=1, keepdims=True)
         codes = np.minimum(np.rint(np.sqrt(p_RC) / step), 255).astype(np.uint8)
-        tail_R = np.maximum((p_RC * (codes == 0)).sum(axis=1), _LEAST_TAIL)
-        least_R = codes.any(axis=1)  # a tail of 1 would leave nothing for the classes that have codes
-        return codes, np.clip(np.rint(-_TAIL_BITS * np.log2(tail_R)), least_R, 255).astype(np.uint8)
+        # a tail of 1 would leave nothing for the classes that have codes
+        return codes, encode_tails((p_RC * (codes == 0)).sum(axis=1), least=codes.any(axis=1))
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         steps = arrays["steps"].astype(np.float32)
@@ -88,7 +86,7 @@ class SqrtPCodec:
             raise ValueError("steps hold values outside of 1/255..1")
         codes_RC = arrays["codes"]
         zeros_R = (codes_RC == 0).sum(axis=1, keepdims=True).astype(np.float32)
-        tail_R = np.where(zeros_R > 0, np.exp2(arrays["tails"].astype(np.float32)[:, None] / -_TAIL_BITS), 0)
+        tail_R = np.where(zeros_R > 0, decode_tails(arrays["tails"])[:, None], 0)
         p_RC = np.square(codes_RC * steps)
         p_RC *= (1 - tail_R) / np.maximum(p_RC.sum(axis=1, keepdims=True), np.float32(1e-30))
         p_RC += (codes_RC == 0) * (tail_R / np.maximum(zeros_R, 1))
@@ -101,7 +99,7 @@ class SqrtPFamily:
     knobs: ClassVar[tuple[float, ...]] = tuple(_FINEST * 2 ** (i / 8) for i in range(48))
     """Steps, from exact to coarse: 1/255 to 0.23."""
 
-    def __init__(self, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int) -> None:
+    def __init__(self, *, temperature: float) -> None:
         self.temperature = temperature
 
     def codec(self, knob: float) -> SqrtPCodec:

@@ -5,7 +5,6 @@ V = views, R = rows of a unit, C = classes, T = temperature.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,10 +22,10 @@ from reinforce.store.codecs.base import (
     require_finite,
 )
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
+from reinforce.store.codecs.tail import FORMULA as TAIL
+from reinforce.store.codecs.tail import decode_tails, encode_tails
 
 _LEAST_LOG_P = -60.0
-_TAIL_BITS = 8
-_LEAST_TAIL = 2.0 ** (-255 / _TAIL_BITS)
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class TopKCodec:
 
     name: ClassVar[str] = "top-k"
     formula: ClassVar[str] = (
-        "log p[classes] = log_p, log p of each other class = log(2 ** (-float32(tails) / 8) / (C - K)); "
+        TAIL + "; log p[classes] = log_p, log p of each other class = log(tail / max(1, C - K)); "
         "logits = temperature * log p; " + FORMULA
     )
     num_levels: ClassVar[int] = 1
@@ -79,12 +78,11 @@ class TopKCodec:
         scaled -= np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
         log_p = np.take_along_axis(scaled, classes, axis=-1)
         np.put_along_axis(scaled, classes, -np.inf, axis=-1)
-        tails = np.maximum(np.exp(scaled).sum(axis=-1), _LEAST_TAIL)
         dtype = self.arrays(self.num_classes)["classes"].dtype
         return {
             "classes": classes.astype(dtype),
             "log_p": np.maximum(log_p, _LEAST_LOG_P).astype(np.float16),
-            "tails": np.clip(np.rint(-_TAIL_BITS * np.log2(tails)), 0, 255).astype(np.uint8),
+            "tails": encode_tails(np.exp(scaled).sum(axis=-1)),
             **encode_spill(targets_VRC, spilled_VR),
         }
 
@@ -92,9 +90,7 @@ class TopKCodec:
         log_p_RK, classes_RK, num_classes = arrays["log_p"].astype(np.float32), arrays["classes"], self.num_classes
         if not (log_p_RK <= 0).all() or int(classes_RK.max(initial=0)) >= num_classes:
             raise ValueError("log_p holds NaN or values above 0, or a class is beyond the last")
-        rest_R = arrays["tails"] * np.float32(-math.log(2) / _TAIL_BITS) - np.float32(
-            math.log(max(1, num_classes - self.k))
-        )
+        rest_R = np.log(decode_tails(arrays["tails"]) / max(1, num_classes - self.k))
         logits_RC = np.repeat(rest_R[:, None], num_classes, axis=1)
         np.put_along_axis(logits_RC, classes_RK.astype(np.int64), log_p_RK, axis=1)
         logits_RC *= np.float32(self.temperature)
@@ -102,9 +98,9 @@ class TopKCodec:
 
 
 class TopKFamily:
-    def __init__(self, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int) -> None:
-        self.temperature, self.num_classes = temperature, logits_VRC.shape[-1]
-        self.knobs = tuple(k for k in (500, 200, 100, 50, 20, 10, 5, 3, 2, 1) if k <= self.num_classes)
+    def __init__(self, num_classes: int, *, temperature: float) -> None:
+        self.num_classes, self.temperature = num_classes, temperature
+        self.knobs = tuple(k for k in (500, 200, 100, 50, 20, 10, 5, 3, 2, 1) if k <= num_classes)
         """K, from exact to coarse."""
 
     def codec(self, knob: int) -> TopKCodec:
