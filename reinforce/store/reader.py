@@ -215,7 +215,7 @@ class _ViewParts(Mapping[str, NDArray[Any]]):
 
 
 def _says(found: Any, expected: Any) -> bool:
-    """Whether `found` has everything that `expected` has, but for the formula, which is for people; it may have more."""
+    """Whether `found` has all that `expected` has, but for the formula, which is for people; it may have more."""
     if isinstance(expected, dict):
         compared = expected.keys() - {"formula"}
         return isinstance(found, dict) and all(key in found and _says(found[key], expected[key]) for key in compared)
