@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
+from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError, suggestion
 from reinforce.store.canonical import MAX_JSON_BYTES, Fields, canonical_json, parse_object, sha256_hex
 from reinforce.store.marker import ObjectDigest
 from reinforce.store.objects import Objects, check_path
@@ -102,4 +103,12 @@ def read_manifest(objects: Objects) -> Manifest:
         raise UnfinishedStoreError(
             f"{objects.name} is not finished: type the 'reinforce build' that began it again, with --resume"
         )
-    raise MissingStoreError(f"{objects.name} is no store: make one with reinforce build --out {objects.name}")
+    raise missing_store(objects)
+
+
+def missing_store(objects: Objects) -> MissingStoreError:
+    """Names the stores that lie beside the place, which may have been mistyped."""
+    place = Path(objects.name)
+    beside = [path.parent.name for path in place.parent.glob(f"*/{PLAN}")]
+    hint = suggestion(place.name, beside) or f": make one with reinforce build --out {place}"
+    return MissingStoreError(f"{place} is no store{hint}")

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.errors import CorruptStoreError, MissingStoreError
+from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import parse_object
 from reinforce.store.codecs import TargetCodec, load_codec
 from reinforce.store.layout import ArrayLayout
+from reinforce.store.manifest import missing_store
 from reinforce.store.marker import UnitMarker, read_marker
 from reinforce.store.objects import Objects
 from reinforce.store.schema import PLAN, Schema
@@ -29,7 +30,7 @@ class UnfinishedStore:
     def __init__(self, objects: Objects) -> None:
         """Raises MissingStoreError where there is no plan, CorruptStoreError where it is damaged."""
         if not objects.exists(PLAN):
-            raise MissingStoreError(f"{objects.name} is no store: make one with reinforce build --out {objects.name}")
+            raise missing_store(objects)
         self.objects = objects
         self.plan: dict[str, Any] = parse_object(objects.get(PLAN), PLAN)
         self.schema = Schema.from_plan(self.plan)

@@ -42,6 +42,11 @@ def test_inspect(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert text.endswith("next: train distill --cache out.zarr\n")
 
 
+def test_a_mistyped_store_is_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_group(command, ["inspect", str(store)[:-1]]) == 1
+    assert f"is no store, did you mean '{store.name}'?" in capsys.readouterr().err
+
+
 def test_inspect_of_an_unfinished_store(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(teacher, images, shard="1/2")
     status, found = call(capsys, "inspect", "out.zarr")
