@@ -38,6 +38,11 @@ class Calibration:
     teacher_seconds_per_view: float
     replay_seconds_per_view: float
 
+    @property
+    def num_views(self) -> int:
+        """Of all its images together."""
+        return int(np.prod(self.logits.shape[:2]))
+
 
 def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: int) -> Calibration:
     """Logits of views evenly spread over units and rows, and what they cost here.

@@ -207,7 +207,8 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     replayers = [UnitReplayer(policy, own.keys, own.read, budget // len(images)) for own in images]
     calibration = calibration_logits(inputs.teacher, replayers, options.views)
     request = _codec_request(options, len(listing), unit_rows)
-    codec = calibrate(calibration.logits, request, options.codec)
+    choice = calibrate(calibration.logits, request, options.codec)
+    codec = choice.codec
     plan = inputs.request() | {
         "format": 1,
         "num_samples": len(listing),
@@ -216,6 +217,7 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
         "unit_rows": unit_rows,
         "units": [[unit.shard, unit.start, unit.stop] for unit in units],
         "codec": codec_record(codec, request.zstd_level),
+        "calibration": {"views": calibration.num_views, "curve": [point.to_json() for point in choice.measured]},
         "threads": inputs.threads,
         "environment": inputs.environment(),
     }

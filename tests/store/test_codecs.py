@@ -279,7 +279,7 @@ class TestKlt(CodecContract):
 
     def test_effort_buys_bytes(self):
         wanted = request(max_kl=3e-2, effort=2)
-        plain, tuned = (calibrate(TEACHER_VRC, request(max_kl=3e-2, effort=effort), "klt") for effort in (1, 2))
+        plain, tuned = (calibrate(TEACHER_VRC, request(max_kl=3e-2, effort=effort), "klt").codec for effort in (1, 2))
         assert tuned.rounding is not None
         assert mean_kl(tuned, TEACHER_VRC, 1.0) <= 3e-2
         assert bytes_per_view(tuned, TEACHER_VRC, wanted) < 0.95 * bytes_per_view(plain, TEACHER_VRC, wanted)
@@ -380,25 +380,34 @@ class TestCalibration:
     @pytest.mark.parametrize("temperature", [1.0, 4.0])
     def test_keeps_the_promise_and_is_no_finer_than_it_must_be(self, max_kl, temperature):
         wanted = request(max_kl=max_kl, temperature=temperature)
-        codec = calibrate(TEACHER_VRC, wanted)
+        codec = calibrate(TEACHER_VRC, wanted).codec
         assert mean_kl(codec, TEACHER_VRC, temperature) <= max_kl
-        exact = calibrate(TEACHER_VRC, request(max_kl=max_kl / 10, temperature=temperature))
+        exact = calibrate(TEACHER_VRC, request(max_kl=max_kl / 10, temperature=temperature)).codec
         assert bytes_per_view(codec, TEACHER_VRC, wanted) < bytes_per_view(exact, TEACHER_VRC, wanted)
 
     def test_takes_fewer_bytes_than_every_codec_that_can_be_forced(self):
-        best = bytes_per_view(calibrate(TEACHER_VRC, request()), TEACHER_VRC, request())
+        best = bytes_per_view(calibrate(TEACHER_VRC, request()).codec, TEACHER_VRC, request())
         for name in ("klt", "sqrt-p", "top-k", "int8", "fp16"):
-            forced = calibrate(TEACHER_VRC, request(), name)
+            forced = calibrate(TEACHER_VRC, request(), name).codec
             assert forced.name == name
             assert best <= 1.02 * bytes_per_view(forced, TEACHER_VRC, request())
+
+    def test_says_what_was_measured_on_the_way(self):
+        choice = calibrate(TEACHER_VRC, request(max_kl=1e-2))
+        for kind in {point.kind for point in choice.measured}:
+            curve = [point for point in choice.measured if point.kind == kind]
+            assert [point.kl for point in curve] == sorted(point.kl for point in curve)
+            assert curve[0].bytes_per_view >= curve[-1].bytes_per_view
+        kept = [point for point in choice.measured if point.kl <= 1e-2]
+        assert min(kept, key=lambda point: point.bytes_per_view).kind == choice.codec.name
 
     def test_a_range_that_one_codec_cannot_take_rules_out_that_one_alone(self):
         wide_VRC = TEACHER_VRC.copy()
         wide_VRC[0, 0, 0] = 1e5
-        assert calibrate(wide_VRC, request(max_kl=0.1)).name in ("klt", "sqrt-p", "int8")
+        assert calibrate(wide_VRC, request(max_kl=0.1)).codec.name in ("klt", "sqrt-p", "int8")
 
     def test_few_images_get_no_basis_that_only_fits_them(self):
-        assert calibrate(TEACHER_VRC[:, :7], request()).calibration() == {}
+        assert calibrate(TEACHER_VRC[:, :7], request()).codec.calibration() == {}
         with pytest.raises(UsageError, match="needs 8 images"):
             calibrate(TEACHER_VRC[:, :7], request(), "klt")
 
@@ -407,20 +416,20 @@ class TestCalibration:
         with pytest.raises(UsageError) as caught:
             calibrate(TEACHER_VRC, request(max_kl=max_kl / 100), "int8")
         advised = float(str(caught.value).split("--max-kl ")[1].split()[0])
-        assert calibrate(TEACHER_VRC, request(max_kl=advised), "int8").name == "int8"
+        assert calibrate(TEACHER_VRC, request(max_kl=advised), "int8").codec.name == "int8"
 
     def test_a_small_store_does_not_pay_for_a_basis(self):
-        assert calibrate(TEACHER_VRC, request(max_kl=1e-3)).name == "klt"
-        assert calibrate(TEACHER_VRC, request(max_kl=1e-3, num_samples=20, num_views=1)).calibration() == {}
+        assert calibrate(TEACHER_VRC, request(max_kl=1e-3)).codec.name == "klt"
+        assert calibrate(TEACHER_VRC, request(max_kl=1e-3, num_samples=20, num_views=1)).codec.calibration() == {}
 
     def test_a_tight_promise_takes_the_exact_one(self):
-        assert calibrate(PEAKY_VRC, request(max_kl=1e-7)).name == "fp16"
+        assert calibrate(PEAKY_VRC, request(max_kl=1e-7)).codec.name == "fp16"
 
     @pytest.mark.parametrize("max_bytes", [6, 12, 30])
     def test_gives_the_least_error_within_bytes(self, max_bytes):
-        codec = calibrate(TEACHER_VRC, request(max_bytes=max_bytes))
+        codec = calibrate(TEACHER_VRC, request(max_bytes=max_bytes)).codec
         assert bytes_per_view(codec, TEACHER_VRC, request()) <= max_bytes
-        roomier = calibrate(TEACHER_VRC, request(max_bytes=1.5 * max_bytes))
+        roomier = calibrate(TEACHER_VRC, request(max_bytes=1.5 * max_bytes)).codec
         assert mean_kl(roomier, TEACHER_VRC, 1.0) < mean_kl(codec, TEACHER_VRC, 1.0)
 
     def test_says_how_few_bytes_can_be_had(self):

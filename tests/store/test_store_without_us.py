@@ -122,7 +122,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A store with a codec fitted on other rows: some of its own have to be spilled."""
     targets_VRC = np.concatenate([unit_targets(0, seed) for seed in range(4)], axis=1)
     wanted = CodecRequest(max_kl=1e-2, temperature=2.0, num_samples=12, num_views=3, unit_rows=4)
-    codec = calibrate(targets_VRC, wanted, request.param)
+    codec = calibrate(targets_VRC, wanted, request.param).codec
     root = tmp_path_factory.mktemp("built") / f"{request.param}.zarr"
     build_at(root, codec, max_kl=1e-2)
     return root

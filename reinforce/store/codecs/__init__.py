@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError
 from reinforce.store.canonical import one_line
 from reinforce.store.codecs.base import Arrays, ArraySpec, TargetCodec, decode_finite, view_arrays
-from reinforce.store.codecs.choose import CodecRequest, bytes_per_view, calibrate
+from reinforce.store.codecs.choose import Choice, CodecRequest, bytes_per_view, calibrate
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Codec
 from reinforce.store.codecs.klt import KltCodec
@@ -22,6 +22,7 @@ from reinforce.store.codecs.top_k import TopKCodec
 __all__ = [
     "CODECS",
     "ArraySpec",
+    "Choice",
     "CodecRequest",
     "TargetCodec",
     "bytes_per_view",

@@ -84,22 +84,44 @@ def families(logits_VRC: NDArray[np.float32], request: CodecRequest) -> dict[str
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A codec on held-out images: one point of a rate-distortion curve."""
+
+    kind: str
+    kl: float
+    """Mean, in nats."""
+    bytes_per_view: float
+    """With its share of the calibration arrays."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"codec": self.kind, "kl": self.kl, "bytes_per_view": self.bytes_per_view}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The codec of a store, and all that was measured on the way to it, by kind and from exact to coarse."""
+
+    codec: TargetCodec
+    measured: tuple[Measured, ...]
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """A family at the knob that just keeps the promise, measured on held-out images; else at the nearest to it."""
+    """A family at the knob that just keeps the promise; else at the nearest to it."""
 
     kind: str
     knob: Any
     kl: float
     bytes_per_view: float
-    """With its share of the calibration arrays."""
     allowed_kl: float
     """Of the promise, so much that units which are harder than the calibration views keep it, too."""
+    measured: tuple[Measured, ...]
 
     def keeps(self, request: CodecRequest) -> bool:
         return self.kl <= self.allowed_kl if request.max_bytes is None else self.bytes_per_view <= request.max_bytes
 
 
-def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str | None = None) -> TargetCodec:
+def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str | None = None) -> Choice:
     """The best codec (of all, or of the named kind) that keeps the promise on images it was not fitted on.
 
     Best is cheapest, or with `max_bytes` most exact. Raises UsageError, saying what can be had, where none does.
@@ -113,7 +135,8 @@ def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str 
     if not good:
         raise UsageError(_what_can_be_had(found, request, name))
     best = min(good, key=lambda c: c.bytes_per_view if request.max_bytes is None else c.kl)
-    return families(logits_VRC, request)[best.kind]().codec(best.knob)
+    codec = families(logits_VRC, request)[best.kind]().codec(best.knob)
+    return Choice(codec, tuple(point for candidate in found for point in candidate.measured))
 
 
 def _what_can_be_had(found: Sequence[Candidate], request: CodecRequest, name: str | None) -> str:
@@ -206,13 +229,21 @@ def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], re
     def size(index: int) -> float:
         return bytes_per_view(codec(index), held_out, request) + _shared_bytes(codec(index), request)
 
+    visited = set()
+
+    def look(index: int) -> int:
+        visited.add(index)
+        return index
+
     allowed = request.max_kl * (MARGIN if codec(0).can_spill else MARGIN_WITHOUT_SPILL)
     if request.max_bytes is None:
-        index = _last_that(lambda i: kl(i) <= allowed, len(family.knobs))
+        index = _last_that(lambda i: kl(look(i)) <= allowed, len(family.knobs))
     else:
         room = request.max_bytes * BYTES_MARGIN
-        index = _first_that(lambda i: size(i) <= room, len(family.knobs))
-    return Candidate(kind, family.knobs[index], kl(index), size(index), allowed)
+        index = _first_that(lambda i: size(look(i)) <= room, len(family.knobs))
+    points = (Measured(kind, kl(i), size(i)) for i in sorted({*visited, index}))
+    measured = tuple(point for point in points if math.isfinite(point.kl + point.bytes_per_view))
+    return Candidate(kind, family.knobs[index], kl(index), size(index), allowed, measured)
 
 
 def _last_that(holds: Callable[[int], bool], count: int) -> int:
