@@ -78,3 +78,14 @@ def test_every_asset_has_its_module() -> None:
 
     assert {asset.name for asset in ASSETS} == {"dinov2-vits14", "efficientnet-lite0", "fashion-mnist", "openclipart"}
     assert all((TOOLS / "assets" / f"{asset.module}.py").is_file() for asset in ASSETS)
+
+
+def test_scenes_become_whole_tiles(tmp_path: Path) -> None:
+    from assets.photographs import TILE_PX, _write_tiles
+
+    pixels = np.random.Generator(np.random.Philox(0)).integers(0, 256, (2 * TILE_PX + 9, TILE_PX + 5, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "Storm.jpg")
+    _write_tiles(tmp_path / "Storm.jpg", tmp_path / "scenes")
+    tiles = sorted((tmp_path / "scenes").iterdir())
+    assert [path.name for path in tiles] == ["Storm-0-0.jpg", "Storm-1-0.jpg"]
+    assert Image.open(tiles[0]).size == (TILE_PX, TILE_PX)

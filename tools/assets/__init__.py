@@ -65,4 +65,14 @@ ASSETS = (
         license="public domain",
         note="clip art in 22 category folders, 32 px to 169 megapixels",
     ),
+    Asset(
+        name="photographs",
+        kind="data",
+        module="photographs",
+        package="tuxpaint-stamps-default, mate-backgrounds, plasma-workspace-wallpapers",
+        download_bytes=301_566_716,
+        license="GPL-2, GPL-2+, CC-BY-SA-4.0",
+        note="cut-out objects with true masks; landscapes and close-ups in tiles of 512 px",
+        parts={"photographed-objects": "objects", "photographed-scenes": "scenes"},
+    ),
 )
