@@ -76,7 +76,8 @@ def test_without_onnx_one_line_names_the_extra(tmp_path: Path, monkeypatch: pyte
 def test_every_asset_has_its_module() -> None:
     from assets import ASSETS
 
-    assert {asset.name for asset in ASSETS} == {"dinov2-vits14", "efficientnet-lite0", "fashion-mnist", "openclipart"}
+    promised = {"dinov2-vits14", "efficientnet-lite0", "fashion-mnist", "openclipart"}
+    assert {asset.name for asset in ASSETS} == promised | {"photographs"}
     assert all((TOOLS / "assets" / f"{asset.module}.py").is_file() for asset in ASSETS)
 
 
@@ -88,4 +89,5 @@ def test_scenes_become_whole_tiles(tmp_path: Path) -> None:
     _write_tiles(tmp_path / "Storm.jpg", tmp_path / "scenes")
     tiles = sorted((tmp_path / "scenes").iterdir())
     assert [path.name for path in tiles] == ["Storm-0-0.jpg", "Storm-1-0.jpg"]
-    assert Image.open(tiles[0]).size == (TILE_PX, TILE_PX)
+    with Image.open(tiles[0]) as tile:
+        assert tile.size == (TILE_PX, TILE_PX)
