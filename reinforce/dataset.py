@@ -3,8 +3,8 @@
     B = batch, S = size_px, C = classes, V = views, U = rows a unit
 
     dataset = open_dataset("cc3m.zarr")
-    for rows in np.array_split(dataset.epoch_order(epoch=0, seed=0), steps):
-        batch = dataset.load(rows, epoch=0)         # batch.images (B, S, S, 3) uint8, batch.logits (B, C) float32
+    for batch in dataset.batches(epoch=0, batch_size=256):
+        ...                                 # batch.images (B, S, S, 3) uint8, batch.logits (B, C) float32
 
 Every encoded image is hashed when it is read and must be the one that the teacher saw.
 """
@@ -12,7 +12,7 @@ Every encoded image is hashed when it is read and must be the one that the teach
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from reinforce import catalog
 from reinforce.data import ImageSource, UnitImages, check_keys_match, open_source
 from reinforce.errors import MissingDataError, StoreError, UsageError
-from reinforce.store import STATE_OK, Store
+from reinforce.store import STATE_OK, Store, TargetReader
 from reinforce.views import DriftReport, Fingerprint, UnitReplayer, ViewPolicy
 from reinforce.views import check as check_fingerprint
 from reinforce.views import compare as compare_fingerprint
@@ -37,6 +37,8 @@ WINDOW_UNITS = 8
 HELD_OUT_SHARE = 20
 HELD_OUT_ROWS = 4096
 REPLAYER_BYTES = 8 << 20
+BATCHES_AHEAD = 8
+"""Targets of so many later batches are read while this one is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class ReinforcedDataset:
         self.shard_starts = _check_source(store, source)
         self.sha64 = store.sha64()
         self.states = store.states()
-        self._planes: OrderedDict[tuple[int, int], NDArray[np.float32]] = OrderedDict()
+        self.targets = TargetReader(store)
         self._replayers: OrderedDict[int, UnitReplayer] = OrderedDict()
 
     @property
@@ -115,18 +117,28 @@ class ReinforcedDataset:
     def view_index(self, rows: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
         return (epoch + rows // self.store.unit_rows) % self.num_views
 
+    def batches(self, epoch: int, batch_size: int, *, seed: int = 0) -> Iterator[Batch]:
+        """The training rows of an epoch in `epoch_order`, the last batch shorter; targets are read ahead in a thread.
+
+        Raises as `load`.
+        """
+        order = self.epoch_order(epoch, seed)
+        views = self.view_index(order, epoch)
+        for start in range(0, len(order), batch_size):
+            soon = slice(start, start + (1 + BATCHES_AHEAD) * batch_size)
+            self.targets.prefetch(order[soon], views[soon])
+            yield self.load(order[start : start + batch_size], epoch)
+
     def load(self, rows: NDArray[np.int64], epoch: int) -> Batch:
         """The views and targets of some rows in this epoch. Raises TransferMismatchError for an image whose bytes
         changed, CorruptStoreError for a damaged object."""
         rows = np.asarray(rows, np.int64)
         views = self.view_index(rows, epoch)
         images = np.empty((len(rows), self.size_px, self.size_px, 3), np.uint8)
-        logits = np.empty((len(rows), self.num_classes), np.float32)
         for i, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
             unit, local = divmod(row, self.store.unit_rows)
             images[i] = self.replayer(unit).view(local, view)
-            logits[i] = self._plane(unit, view)[local]
-        return Batch(images, logits, rows, views)
+        return Batch(images, self.targets.read(rows, views), rows, views)
 
     def replayer(self, unit: int) -> UnitReplayer:
         """Renders the views of one unit's rows from their (hash-checked) encoded images."""
@@ -156,16 +168,12 @@ class ReinforcedDataset:
         images = self.images(unit)
         return UnitReplayer(self.policy, images.keys, images.read, REPLAYER_BYTES)
 
-    def _plane(self, unit: int, view: int) -> NDArray[np.float32]:
-        read = partial(self.store.read_targets, unit, view)
-        return _remember(self._planes, (unit, view), 2 * WINDOW_UNITS, read)
-
     def _unit_ok_rows(self, unit: int) -> NDArray[np.int64]:
         start = unit * self.store.unit_rows
         return start + np.flatnonzero(self.states[start : start + self.store.unit_rows] == STATE_OK)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_planes": OrderedDict(), "_replayers": OrderedDict()}
+        return self.__dict__ | {"_replayers": OrderedDict()}
 
 
 def open_dataset(cache: str | Path, transfer: str | None = None) -> ReinforcedDataset:

@@ -19,6 +19,7 @@ from reinforce.store.objects import LocalObjects, ObjectExistsError, Objects
 from reinforce.store.promise import EncodedUnit, Promise, encode_within
 from reinforce.store.reader import Store
 from reinforce.store.schema import MANIFEST, PLAN, PROBES, STATE_OK, STATE_PADDING, STATE_SKIPPED, Schema
+from reinforce.store.targets import TargetReader
 from reinforce.store.unfinished import UnfinishedStore
 from reinforce.store.verify import Report, verify
 from reinforce.store.writer import (
@@ -52,6 +53,7 @@ __all__ = [
     "SkippedRow",
     "Store",
     "TargetCodec",
+    "TargetReader",
     "UnfinishedStore",
     "UnitMarker",
     "bytes_per_view",

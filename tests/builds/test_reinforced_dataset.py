@@ -53,6 +53,17 @@ class TestOrder:
         assert dataset.epoch_order(2, seed=5).tolist() != dataset.epoch_order(3, seed=5).tolist()
         assert dataset.epoch_order(2, seed=5).tolist() != dataset.epoch_order(2, seed=6).tolist()
 
+    @pytest.mark.parametrize("batch_size", [1, 7, 1000])
+    def test_batches_are_the_order_cut_up(self, dataset: ReinforcedDataset, batch_size: int) -> None:
+        batches = list(dataset.batches(epoch=2, batch_size=batch_size, seed=3))
+        order = dataset.epoch_order(2, seed=3)
+        assert np.concatenate([batch.rows for batch in batches]).tolist() == order.tolist()
+        assert {len(batch.rows) for batch in batches[:-1]} <= {batch_size}
+        some = batches[len(batches) // 2]
+        again = dataset.load(some.rows, epoch=2)
+        np.testing.assert_array_equal(some.images, again.images)
+        np.testing.assert_array_equal(some.logits, again.logits)
+
     def test_few_units_hold_out_every_twentieth_row(self, dataset: ReinforcedDataset) -> None:
         assert len(dataset.held_out()) == dataset.num_samples // HELD_OUT_SHARE
 
