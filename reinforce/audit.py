@@ -15,6 +15,7 @@ from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import ReinforceError, UsageError
 from reinforce.store import STATE_OK, row_kl
 from reinforce.store import verify as verify_store
+from reinforce.units import unit_pairs
 
 if TYPE_CHECKING:
     from reinforce.teacher import Teacher
@@ -135,11 +136,11 @@ def _recomputed_kl(dataset: ReinforcedDataset, teacher: Teacher, unit: int) -> N
     """KL of the stored targets of the unit's first teacher batch to what the teacher says now."""
     store, replayer = dataset.store, dataset.replayer(unit)
     num_rows = len(replayer.keys)
-    view, row = np.divmod(np.arange(min(teacher.batch_size, num_rows * store.num_views)), num_rows)
+    pairs = unit_pairs(num_rows, store.num_views, store.plan.get("block_rows", num_rows))
+    view, row = (numbers[: teacher.batch_size] for numbers in pairs)
     is_ok = dataset.states[unit * store.unit_rows + row] == STATE_OK
     images = np.zeros((len(row), dataset.size_px, dataset.size_px, 3), np.uint8)
     for i in np.flatnonzero(is_ok):
         images[i] = replayer.view(int(row[i]), int(view[i]))
-    planes = [store.read_targets(unit, v) for v in range(int(view[-1]) + 1)]
-    stored = np.stack([planes[v][r] for v, r in zip(view, row, strict=True)])
+    stored = dataset.targets.read(unit * store.unit_rows + row, view)
     return row_kl(teacher.logits(images)[is_ok], stored[is_ok], store.temperature)

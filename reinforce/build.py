@@ -176,6 +176,7 @@ def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[
         schema.units,
         schema.num_views,
         plan["batch_size"],
+        plan["block_rows"],
         config.unit_budget_mb << 20,
     )
     keys = [listing.keys[start:stop] for _, start, stop in schema.units]

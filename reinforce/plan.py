@@ -31,7 +31,7 @@ from reinforce.store import (
     named_codec,
     plan_objects,
 )
-from reinforce.units import choose_unit_rows, cut_units
+from reinforce.units import choose_block_rows, choose_unit_rows, cut_units
 from reinforce.views import Fingerprint, UnitReplayer, make_fingerprint, named_policy
 
 PROBES = 256
@@ -76,7 +76,7 @@ class TargetOptions(CommonOptions):
     limit: int | None = None
     """Only the first N images, for tries."""
     unit_budget_mb: int = 256
-    """Decoded images that one unit may hold in memory, in MB."""
+    """Memory for the decoded images of a unit, and for its targets, in MB."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -199,7 +199,7 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     options, policy = inputs.options, inputs.policy
     budget = options.unit_budget_mb << 20
     num_classes = len(inputs.teacher.info.class_names)
-    unit_rows = choose_unit_rows(listing, options.views, policy.size_px, num_classes, budget)
+    unit_rows = choose_unit_rows(listing, options.views, num_classes, budget)
     units = cut_units(listing.shard_sizes, unit_rows)
     images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
     rows = [(unit.index, own.keys, own.read) for unit, own in zip(units, images, strict=True)]
@@ -215,6 +215,7 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
         "classes": len(inputs.teacher.info.class_names),
         "transfer": {"name": inputs.transfer_name, "digest": listing.digest, "shards": _shard_records(listing)},
         "unit_rows": unit_rows,
+        "block_rows": choose_block_rows(listing, policy.size_px, unit_rows, budget),
         "units": [[unit.shard, unit.start, unit.stop] for unit in units],
         "codec": codec_record(codec, request.zstd_level),
         "calibration": {"views": calibration.num_views, "curve": [point.to_json() for point in choice.measured]},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reinforce.data import Listing
 
@@ -17,6 +18,10 @@ MIN_UNIT_ROWS = 32
 UNIT_VIEWS = 16384
 """Views a unit, at which a kill costs a minute or so of a teacher; large N: no fewer rows than the next constant."""
 MIN_ROWS_OF_MANY_VIEWS = 512
+MOST_UNITS = 8192
+"""A unit is an object in the folder of every array: folders of over 10,000 are slow in many places."""
+LEAST_PLANES = 24
+"""Views of as many units that one unit's memory must have room for: a reader goes through 16 and reads 8 ahead."""
 BYTES_PER_TARGET = 4
 BYTES_PER_PIXEL = 4
 """Pillow keeps RGB in four bytes."""
@@ -32,13 +37,36 @@ class Unit:
     stop: int
 
 
-def choose_unit_rows(listing: Listing, views: int, size_px: int, num_classes: int, budget_bytes: int) -> int:
-    """Rows a unit: as many as `budget_bytes` of decoded images hold, and as many of their targets in float32."""
-    by_targets = budget_bytes // (BYTES_PER_TARGET * views * num_classes)
-    by_memory = budget_bytes // max(1, round(mean_decoded_bytes(listing, size_px)))
+def choose_unit_rows(listing: Listing, views: int, num_classes: int, budget_bytes: int) -> int:
+    """Rows a unit: as a kill costs, as `budget_bytes` hold of their targets in float32, as there are samples."""
+    num_samples = len(listing.keys)
+    by_targets = budget_bytes // (BYTES_PER_TARGET * max(views, LEAST_PLANES) * num_classes)
     by_kill = max(UNIT_VIEWS // views, MIN_ROWS_OF_MANY_VIEWS)
-    by_count = max(MIN_UNIT_ROWS, math.ceil(len(listing.keys) / MIN_UNITS))
-    return max(1, min(by_memory, by_targets, by_kill, by_count, max(listing.shard_sizes)))
+    by_count = max(MIN_UNIT_ROWS, math.ceil(num_samples / MIN_UNITS))
+    wanted = max(min(by_targets, by_kill, by_count), math.ceil(num_samples / MOST_UNITS))
+    return max(1, min(wanted, max(listing.shard_sizes)))
+
+
+def choose_block_rows(listing: Listing, size_px: int, unit_rows: int, budget_bytes: int) -> int:
+    """Rows of a unit whose decoded images `budget_bytes` hold together."""
+    return max(1, min(unit_rows, budget_bytes // max(1, round(mean_decoded_bytes(listing, size_px)))))
+
+
+def unit_pairs(num_rows: int, views: int, block_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(num_rows * views,) view and row of a unit's pairs in the order in which they are rendered.
+
+    Block by block, so that a block's images are decoded once, and within it view by view, so that a mixing partner's
+    view is at hand.
+    """
+    parts = [np.divmod(np.arange(views * (stop - start)), stop - start) + np.array([[0], [start]])
+             for start, stop in _blocks(num_rows, block_rows)]  # fmt: skip
+    view, row = np.concatenate(parts, axis=1)
+    return view, row
+
+
+def _blocks(num_rows: int, block_rows: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, num_rows, block_rows):
+        yield start, min(start + block_rows, num_rows)
 
 
 def mean_decoded_bytes(listing: Listing, size_px: int) -> float:

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reinforce.data import Listing
-from reinforce.units import Unit, choose_unit_rows, cut_units, mean_decoded_bytes
+from reinforce.units import (
+    MOST_UNITS,
+    Unit,
+    choose_block_rows,
+    choose_unit_rows,
+    cut_units,
+    mean_decoded_bytes,
+    unit_pairs,
+)
 
 
 def listing(num: int, width: int = 100, height: int = 80, shard_size: int | None = None) -> Listing:
@@ -38,19 +46,42 @@ def test_units_cover_the_listing_in_order(sizes: list[int], unit_rows: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("num", "width", "height", "views", "expected"),
+    ("num", "views", "expected"),
     [
-        (1_000_000, 100, 80, 10, 1638),  # by the cost of a kill: 16384 views
-        (1_000_000, 100, 80, 100, 512),  # ... but not fewer rows than this
-        (1_000_000, 800, 800, 10, 104),  # by memory: 256 MB of 800 x 800 px in four bytes
-        (4000, 28, 28, 4, 500),  # small sets: 8 units
-        (60, 28, 28, 4, 32),  # ... of 32 rows or more
-        (10, 28, 28, 4, 10),  # ... but not more than there are
+        (1_000_000, 10, 1638),  # by the cost of a kill: 16384 views
+        (1_000_000, 100, 512),  # ... but not fewer rows than this
+        (1_000_000, 1, (256 << 20) // (4 * 24 * 1000)),  # by memory: as many targets as a reader keeps
+        (10_000_000, 100, 1221),  # by the number of objects in a folder
+        (4000, 4, 500),  # small sets: 8 units
+        (60, 4, 32),  # ... of 32 rows or more
+        (10, 4, 10),  # ... but not more than there are
     ],
-    ids=["kill", "many views", "memory", "small", "tiny", "ten"],
+    ids=["kill", "many views", "targets", "folder", "small", "tiny", "ten"],
 )
-def test_rows_of_a_unit(num: int, width: int, height: int, views: int, expected: int) -> None:
-    assert choose_unit_rows(listing(num, width, height), views, 224, 1000, 256 << 20) == expected
+def test_rows_of_a_unit(num: int, views: int, expected: int) -> None:
+    assert choose_unit_rows(listing(num), views, 1000, 256 << 20) == expected
+    assert len(cut_units([num], expected)) <= MOST_UNITS
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [(100, 80, 1638), (800, 800, 104), (4000, 4000, 67), (0, 0, 1638)],
+    ids=["small images", "by memory", "reduced when decoded", "unreadable"],
+)
+def test_rows_of_a_block(width: int, height: int, expected: int) -> None:
+    assert choose_block_rows(listing(3, width, height), 224, 1638, 256 << 20) == expected
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 50))
+def test_pairs_go_block_by_block_and_view_by_view(num_rows: int, views: int, block_rows: int) -> None:
+    order = [
+        (view, row)
+        for start in range(0, num_rows, block_rows)
+        for view in range(views)
+        for row in range(start, min(start + block_rows, num_rows))
+    ]
+    view, row = unit_pairs(num_rows, views, block_rows)
+    assert list(zip(view.tolist(), row.tolist(), strict=True)) == order
 
 
 @pytest.mark.parametrize(
@@ -63,4 +94,4 @@ def test_decoded_bytes_follow_the_decode_rule(width: int, height: int, expected:
 
 
 def test_targets_of_many_classes_and_views_bound_a_unit() -> None:
-    assert choose_unit_rows(listing(1_000_000, 28, 28), 100, 32, 21_841, 256 << 20) == (256 << 20) // (4 * 100 * 21_841)
+    assert choose_unit_rows(listing(100_000, 28, 28), 100, 21_841, 256 << 20) == (256 << 20) // (4 * 100 * 21_841)

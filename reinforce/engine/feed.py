@@ -2,8 +2,8 @@
 
     B = views a batch, S = size_px, V = views an image
 
-A unit's (view, row) pairs are numbered view by view and cut into batches that never cross the unit: a mixing partner's
-view is then at hand. An undecodable image keeps its places, as zeros, so that nothing shifts.
+A unit's (view, row) pairs are rendered in the order of `unit_pairs` and cut into batches that never cross the unit. An
+undecodable image keeps its places, as zeros, so that nothing shifts.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from reinforce.data import ImageSource, Listing, UnitImages
 from reinforce.errors import ReinforceError, UndecodableImageError
 from reinforce.job import Ledger
+from reinforce.units import unit_pairs
 from reinforce.views import UnitReplayer, ViewPolicy
 from reinforce.worker_process import as_it_is, enter_worker, raise_errors
 
@@ -25,8 +27,10 @@ from reinforce.worker_process import as_it_is, enter_worker, raise_errors
 @dataclass(frozen=True)
 class ViewBatch:
     unit: int
-    start: int
-    """Number of the first pair within the unit: view * rows + row."""
+    views: NDArray[np.int64]
+    """(B,)"""
+    rows: NDArray[np.int64]
+    """(B,), within the unit."""
     images: torch.Tensor
     """(B, S, S, 3) uint8."""
     is_last: bool
@@ -46,6 +50,7 @@ class UnitRenderer:
     views: int
     batch_size: int
     """Views a batch."""
+    block_rows: int
     budget_bytes: int
 
     def replayer(self, unit: int) -> UnitReplayer:
@@ -55,18 +60,21 @@ class UnitRenderer:
 
     def batches(self, unit: int) -> Iterator[ViewBatch]:
         replayer, size = self.replayer(unit), self.policy.size_px
-        num_rows = len(replayer.keys)
-        total = num_rows * self.views
-        for start in range(0, total, self.batch_size):
-            stop = min(start + self.batch_size, total)
-            images, skipped = np.zeros((stop - start, size, size, 3), np.uint8), {}
-            for pair in range(start, stop):
-                view, row = divmod(pair, num_rows)
+        block = -1
+        views, rows = unit_pairs(len(replayer.keys), self.views, self.block_rows)
+        for start in range(0, len(rows), self.batch_size):
+            own = slice(start, start + self.batch_size)
+            images, skipped = np.zeros((len(rows[own]), size, size, 3), np.uint8), {}
+            for i, (view, row) in enumerate(zip(views[own].tolist(), rows[own].tolist(), strict=True)):
+                if row // self.block_rows != block:
+                    block = row // self.block_rows
+                    replayer.hold(range(block * self.block_rows, (block + 1) * self.block_rows))
                 try:
-                    images[pair - start] = replayer.view(row, view)
+                    images[i] = replayer.view(row, view)
                 except UndecodableImageError as error:
                     skipped[row] = str(error)
-            yield ViewBatch(unit, start, torch.from_numpy(images), stop == total, skipped)
+            is_last = own.stop >= len(rows)
+            yield ViewBatch(unit, views[own], rows[own], torch.from_numpy(images), is_last, skipped)
 
 
 class ViewFeed(IterableDataset[ViewBatch | ReinforceError]):

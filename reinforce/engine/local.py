@@ -74,7 +74,7 @@ class UnitRunner:
         empty = np.zeros((schema.num_views, schema.unit_rows, schema.num_classes), np.float32)
         unit = self.open_units.setdefault(batch.unit, UnitTargets(empty))
         unit.skipped |= batch.skipped
-        view, row = np.divmod(batch.start + np.arange(len(batch.images)), schema.unit_size(batch.unit))
+        view, row = batch.views, batch.rows
         logits = self.teacher.logits(batch.images.numpy())
         is_ok = ~np.isin(row, list(unit.skipped))
         self._check_finite(logits, is_ok, batch.unit, row, view)

@@ -91,6 +91,7 @@ class UnitReplayer:
         self._budget_bytes = budget_bytes
         self._images: dict[int, Image.Image] = {}
         self._images_bytes = 0
+        self._held = range(len(self.keys))
         self._passing: OrderedDict[int, Image.Image] = OrderedDict()
         self._reasons: dict[int, str] = {}
         self._finished: dict[int, Pixels] = {}
@@ -117,6 +118,12 @@ class UnitReplayer:
         partner = list(self._single_stages(partner_row, replace(self._drawn(partner_row, view), mix=None)))
         finished = _mixed(own[-1][1], params, partner[-1][1])
         return [*own, *((f"partner:{stage}", pixels) for stage, pixels in partner), (params.mix[0], finished)]
+
+    def hold(self, rows: range) -> None:
+        """From now on keep the decoded images of these rows alone: their views are what will be asked for."""
+        self._held = rows
+        self._images.clear()
+        self._images_bytes = 0
 
     def params(self, row: int, view: int) -> ViewParams:
         """What is really done: `view_params`, without mixing where the partner cannot be decoded."""
@@ -174,7 +181,7 @@ class UnitReplayer:
     def _keep(self, row: int, image: Image.Image) -> None:
         """Going through the rows again and again, the first that fit are worth more than the latest."""
         limit = self._budget_bytes - self._budget_bytes // FINISHED_SHARE
-        if self._images_bytes + _memory_bytes(image) <= limit:
+        if row in self._held and self._images_bytes + _memory_bytes(image) <= limit:
             self._images[row] = image
             self._images_bytes += _memory_bytes(image)
             return

@@ -86,6 +86,22 @@ class TestEqualBytes:
         run(teacher, images, workers=2)
         assert digest_of(Path("out.zarr")) == digest_of(reference)
 
+    @pytest.mark.parametrize("policy", ["crops", "classification"])
+    def test_targets_do_not_depend_on_how_many_images_are_held(
+        self, policy: str, teacher: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A block of few rows decodes and batches in another order: the views, and so the targets, are the same."""
+        run(teacher, images, policy=policy, codec="fp16", out="whole.zarr")
+        monkeypatch.setattr("reinforce.plan.choose_block_rows", lambda *_: 5)
+        run(teacher, images, policy=policy, codec="fp16", out="blocks.zarr")
+        whole, blocks = (Store.open(f"{name}.zarr") for name in ("whole", "blocks"))
+        assert (blocks.plan["block_rows"], whole.plan["block_rows"]) == (5, whole.unit_rows)
+        for unit in range(whole.num_units):
+            num_rows = whole.schema.unit_size(unit)
+            for view in range(VIEWS):
+                a, b = (store.read_targets(unit, view)[:num_rows] for store in (whole, blocks))
+                np.testing.assert_allclose(a, b, atol=0.02)
+
     def test_in_parts(self, reference: Path, teacher: Path, images: Path) -> None:
         assert run(teacher, images, shard="2/2").status == "unfinished"
         assert run(teacher, images, shard="1/2").status == "complete"
