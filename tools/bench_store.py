@@ -1,0 +1,250 @@
+"""How fast a store is read, beside what this machine's memory and disk can do, and beside zarr.
+
+    python tools/bench_store.py                  # a table
+    python tools/bench_store.py --json           # {"figures": [{"name", "value", "limit", "peer", "goal", ...}]}
+    python tools/bench_store.py --samples 3000000 --views 100
+
+Targets are synthetic. `limit` is what the machine does with the same bytes and nothing to decode (a copy in memory, a
+sequential read), `peer` the same rows through zarr-python. Values are medians of several runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.store import (
+    FidelityStats,
+    LocalObjects,
+    SampleColumns,
+    Store,
+    TargetCodec,
+    TargetReader,
+    calibrate,
+    codec_record,
+    commit_unit,
+    create_store,
+    encode_unit,
+    finalize,
+)
+from reinforce.store.codecs import CodecRequest, Fp16Codec
+from reinforce.units import MIN_ROWS_OF_MANY_VIEWS, UNIT_VIEWS
+
+WINDOW_PLANES = 64
+BATCH_ROWS = 4096
+REPEATS = 5
+BUDGET_BYTES = 64 << 20
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    name: str
+    value: float
+    limit: float | None = None
+    """What the machine itself does."""
+    peer: float | None = None
+    """The same through zarr-python."""
+    goal: float | None = None
+    lower_is_better: bool = False
+
+
+def synthetic_logits(views: int, rows: int, classes: int, seed: int = 0) -> NDArray[np.float32]:
+    """(V, R, C): correlated classes, and views of one row alike, as a teacher's are."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    mixing = rng.standard_normal((classes, classes)) / np.sqrt(np.arange(1, classes + 1))[:, None]
+    image, view = rng.standard_normal((1, rows, classes)), rng.standard_normal((views, rows, classes))
+    return np.asarray((image + 0.7 * view) @ mixing, np.float32)
+
+
+def write_store(root: Path, codec: TargetCodec, unit_VUC: NDArray[np.float32], num_samples: int) -> Store:
+    """A finished store all of whose units have the same targets: their files are links to one unit's."""
+    objects, (views, unit_rows, classes) = LocalObjects(root), unit_VUC.shape
+    starts = range(0, num_samples, unit_rows)
+    plan = {
+        "format": 1, "target": "logits", "views": views, "unit_rows": unit_rows, "num_samples": num_samples,
+        "units": [[0, start, min(start + unit_rows, num_samples)] for start in starts],
+        "classes": classes, "class_names": [f"class {i}" for i in range(classes)], "policy": {},
+        "promise": {"max_kl": 1e-3, "max_bytes": None, "temperature": 1.0}, "codec": codec_record(codec),
+        "transfer": {"name": "synthetic", "digest": "0" * 64, "shards": [{"name": "s", "samples": num_samples}]},
+    }  # fmt: skip
+    numbers = np.arange(num_samples)
+    samples = SampleColumns(keys=[f"{n // 10_000:05d}/{n:09d}" for n in range(num_samples)],
+                            sha64=numbers.astype(np.uint64), width=np.full(num_samples, 500, np.int32),
+                            height=np.full(num_samples, 400, np.int32))  # fmt: skip
+    schema = create_store(objects, plan, codec, samples)
+    first = encode_unit(schema, codec, 0, unit_VUC)
+    arrays = schema.target_arrays(codec)
+    for unit in range(schema.num_units):
+        contents = {array.object_path(unit): first[array.object_path(0)] for array in arrays.values()}
+        _link(root, first, contents, arrays, unit)
+        count = views * schema.unit_size(unit)
+        fidelity = FidelityStats(temperature=1.0, count=count, top1_count=count, histogram={0: count})
+        commit_unit(objects, schema, unit, contents, fidelity, [])
+    finalize(objects, plan)
+    return Store.open(root)
+
+
+def _link(root: Path, first: dict[str, bytes], contents: dict[str, bytes], arrays: dict[str, Any], unit: int) -> None:
+    if unit == 0:
+        return
+    for array in arrays.values():
+        target = root / array.object_path(unit)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(root / array.object_path(0), target)
+
+
+def seconds(action: Callable[[], object], repeats: int = REPEATS) -> float:
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def from_memory(folder: Path) -> list[Figure]:
+    """Rows of 16 bytes (four classes) that a window of planes holds decoded, in batches of a block shuffle."""
+    unit_rows = 1024
+    logits = synthetic_logits(1, unit_rows, 4)
+    store = write_store(folder / "memory.zarr", Fp16Codec(), logits, WINDOW_PLANES * unit_rows)
+    reader = TargetReader(store)
+    rows = np.random.Generator(np.random.Philox(1)).permutation(store.num_rows)
+    views = np.zeros_like(rows)
+    batches = [(rows[i : i + BATCH_ROWS], views[i : i + BATCH_ROWS]) for i in range(0, len(rows), BATCH_ROWS)]
+    reader.read(rows, views)
+    plane = np.concatenate([store.read_targets(unit, 0) for unit in range(store.num_units)])
+    ours = seconds(lambda: [reader.read(*batch) for batch in batches])
+    limit = seconds(lambda: [np.take(plane, batch[0], axis=0) for batch in batches])
+    return [
+        Figure(name="16-byte rows from memory, rows/s", value=len(rows) / ours, limit=len(rows) / limit,
+               peer=_zarr_rows_per_second(folder / "memory.zarr", rows[:BATCH_ROWS]), goal=5e6),
+    ]  # fmt: skip
+
+
+def _zarr_rows_per_second(root: Path, rows: Rows) -> float:
+    import zarr
+
+    array: Any = zarr.open_array(root / "targets/values", mode="r")
+    return len(rows) / seconds(lambda: array.oindex[0, rows], repeats=1)
+
+
+def from_disk(folder: Path, classes: int, codec_name: str, goal: float) -> list[Figure]:
+    """One plane after the other from files, decoded, in one thread. The page cache is warm: decoding is measured."""
+    unit_rows = 2048
+    logits = synthetic_logits(4, unit_rows, classes)
+    request = CodecRequest(max_kl=1e-2 if classes > 100 else 1e-3, temperature=1, num_samples=10**6, num_views=4,
+                           unit_rows=unit_rows)  # fmt: skip
+    codec = calibrate(synthetic_logits(4, 4096, classes), request, codec_name).codec
+    store = write_store(folder / f"{codec_name}-{classes}.zarr", codec, logits, 4 * unit_rows)
+    places = [(unit, view) for unit in range(store.num_units) for view in range(store.num_views)]
+    ours = seconds(lambda: [store.read_targets(*place) for place in places])
+    files = sorted((folder / f"{codec_name}-{classes}.zarr/targets").rglob("c/**/*"))
+    data = [path for path in files if path.is_file()]
+    limit = seconds(lambda: [path.read_bytes() for path in data])
+    rows = len(places) * unit_rows
+    size = sum(path.stat().st_size for path in data) / rows
+    name = f"{classes} classes ({codec.name}, {size:.0f} B/view) read and decoded, rows/s"
+    return [Figure(name=name, value=rows / ours, limit=rows / limit, goal=goal)]
+
+
+OPENING = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from reinforce.store import Store, TargetReader
+
+def mb(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+
+before = mb("VmRSS")
+started = time.perf_counter()
+store = Store.open(sys.argv[1])
+opened = time.perf_counter() - started
+after = mb("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+reader = TargetReader(store, budget_bytes=int(sys.argv[2]))
+rng = np.random.Generator(np.random.Philox(0))
+for _ in range(int(sys.argv[3])):
+    unit, view = rng.integers(store.num_units), rng.integers(store.num_views)
+    reader.read(np.array([unit * store.unit_rows]), np.array([view]))
+print(opened, after - before, mb("VmHWM") - after)
+"""
+"""Prints seconds, MB that an open store takes, and MB that reading planes at random took above them (Linux)."""
+
+
+def large(folder: Path, num_samples: int, views: int) -> list[Figure]:
+    """A store of millions of samples: opening it, its memory, its objects."""
+    unit_rows = max(UNIT_VIEWS // views, MIN_ROWS_OF_MANY_VIEWS)
+    logits = synthetic_logits(views, unit_rows, 10)
+    request = CodecRequest(max_kl=1e-3, temperature=1, num_samples=num_samples, num_views=views, unit_rows=unit_rows)
+    root = folder / "large.zarr"
+    write_store(root, calibrate(logits[:4], request).codec, logits, num_samples)
+    listed = [path for path, _ in LocalObjects(root).list()]
+    largest = max(Counter(path.rpartition("/")[0] for path in listed).values())
+    runs = [_open_elsewhere(root, unit_rows) for _ in range(3)]
+    opened, memory, reading = (statistics.median(column) for column in zip(*runs, strict=True))
+    limit = seconds(lambda: (list(LocalObjects(root).list()), (root / "manifest.json").read_bytes()), repeats=3)
+    title = f"{num_samples:,} samples x {views} views"
+    return [
+        Figure(name=f"{title}: open, s", value=opened, limit=limit, goal=1.0, lower_is_better=True),
+        Figure(name=f"{title}: memory of an open store, MB", value=memory, lower_is_better=True),
+        Figure(name=f"{title}: memory of a reader of {BUDGET_BYTES >> 20} MB, MB", value=reading,
+               goal=1.5 * (BUDGET_BYTES >> 20), lower_is_better=True),
+        Figure(name=f"{title}: objects", value=len(listed), goal=1e5, lower_is_better=True),
+        Figure(name=f"{title}: most objects in a folder", value=largest, goal=1e4, lower_is_better=True),
+    ]  # fmt: skip
+
+
+def _open_elsewhere(root: Path, unit_rows: int) -> tuple[float, ...]:
+    planes = 4 * BUDGET_BYTES // (4 * unit_rows * 10)
+    command = [sys.executable, "-c", OPENING, str(root), str(BUDGET_BYTES), str(planes)]
+    return tuple(map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()))
+
+
+def table(figures: list[Figure]) -> str:
+    lines = ["| figure | value | machine's limit | zarr-python | goal |", "|---|---|---|---|---|"]
+    for figure in figures:
+        values = (figure.value, figure.limit, figure.peer, figure.goal)
+        value, limit, peer, goal = ("" if value is None else _short(value) for value in values)
+        sign = "<=" if figure.lower_is_better else ">="
+        lines.append(f"| {figure.name} | {value} | {limit} | {peer} | {goal and f'{sign} {goal}'} |")
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=3_000_000)
+    parser.add_argument("--views", type=int, default=100)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    os.fsync = lambda descriptor: None  # what is measured is reading
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        figures = [*from_memory(folder), *from_disk(folder, 10, "sqrt-p", 1e6),
+                   *from_disk(folder, 1000, "klt", 1e5), *from_disk(folder, 1000, "sqrt-p", 1e5),
+                   *large(folder, args.samples, args.views)]  # fmt: skip
+    print(json.dumps({"figures": [asdict(figure) for figure in figures]}) if args.json else table(figures))
+
+
+if __name__ == "__main__":
+    main()
