@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,12 @@ SKIPPED_SHOWN = 5
 class InspectConfig(TalkOptions):
     store: str = field(metadata=POSITIONAL)
     """The store."""
+    html: str | None = None
+    """Also write an offline page about a finished store to this file: views, targets, fidelity, provenance."""
+    transfer: str | None = None
+    """Where the transfer set lies, for --html; by default as registered."""
+    overwrite: bool = False
+    """Replace an existing page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,10 @@ class StoreSummary:
     teacher: dict[str, Any]
     transfer: dict[str, Any]
     policy: str
+    page: str | None = None
+    """The page that was written, or None."""
+    page_without_pictures: str | None = None
+    """Why it has no pictures, or None."""
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -61,6 +71,9 @@ class StoreSummary:
             lines += [f"    {item['key']}: {item['reason']}" for item in self.skipped_samples[:SKIPPED_SHOWN]]
             if self.skipped > SKIPPED_SHOWN:
                 lines.append(f"    ... and {self.skipped - SKIPPED_SHOWN} more (--json lists all)")
+        if self.page is not None:
+            without = self.page_without_pictures
+            lines.append(f"  page      {self.page}{f' without pictures: {without}' if without else ''}")
         return "\n".join([*lines, self._next_line()])
 
     def _next_line(self) -> str:
@@ -71,7 +84,13 @@ class StoreSummary:
 
 def inspect(config: InspectConfig) -> StoreSummary:
     """Print what a store holds: samples, views, teacher, fidelity, size, skipped images."""
-    return summarize(Path(config.store))
+    path = Path(config.store)
+    if config.html is None:
+        return summarize(path)
+    from reinforce.store_page import write_store_page
+
+    page = write_store_page(path, Path(config.html), transfer=config.transfer, overwrite=config.overwrite)
+    return replace(summarize(path), page=str(page.path), page_without_pictures=page.without_pictures)
 
 
 def summarize(path: Path) -> StoreSummary:

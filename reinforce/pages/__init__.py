@@ -1,0 +1,16 @@
+"""Offline HTML pages: templates, plots and pictures in one file that loads nothing and runs nothing.
+
+rendering   templates -> one page's bytes; everything that a store says is escaped
+writing     the page's file, written whole or not at all
+plots       histograms and curves as inline SVG in the page's own colours
+pictures    pixels -> data URIs of a bounded size
+
+Knows nothing of stores: what is shown is gathered by the modules that make a page.
+"""
+
+from reinforce.pages.pictures import data_uri
+from reinforce.pages.plots import Curve, Mark, Plotter
+from reinforce.pages.rendering import render
+from reinforce.pages.writing import check_writable, write_page
+
+__all__ = ["Curve", "Mark", "Plotter", "check_writable", "data_uri", "render", "write_page"]

@@ -1,0 +1,176 @@
+"""From a finished store to its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from reinforce.dataset import ReinforcedDataset, open_dataset
+from reinforce.errors import DataError, MissingDataError, MissingExtraError, UsageError
+from reinforce.pages import Mark, Plotter, check_writable, render, write_page
+from reinforce.progress import human_bytes
+from reinforce.store import Store
+from reinforce.store_page.certificate import kl_plot, rate_distortion_plot, read_calibration, row_fidelity
+from reinforce.store_page.gallery import Gallery, look, replay_line
+from reinforce.store_page.provenance import policy_rows, provenance_tables
+from reinforce.store_page.targets import Choice, TargetSums, class_shares, max_entropy
+
+CLASSES_SHOWN, LEAST_SHOWN, SKIPPED_SHOWN, POINTS_SHOWN = 30, 8, 200, 60
+NUM_BARS = 40
+PIXELATED_PX = 96
+"""Views under this size are shown as the squares that they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenPage:
+    path: Path
+    without_pictures: str | None
+    """Why the page has no pictures, or None."""
+
+
+def write_store_page(
+    store_path: Path, html: Path, *, transfer: str | None = None, overwrite: bool = False
+) -> WrittenPage:
+    """Write the page of the store at `store_path` to the file `html`.
+
+    Where the transfer set is not here, or is another one, the page has no pictures and says so.
+
+    Args:
+        transfer: where the transfer set lies; by default what the catalog knows for the store's digest or name.
+
+    Raises:
+        StoreError: the store is missing, unfinished or damaged.
+        OutputExistsError: `html` exists and is not to be overwritten.
+        UsageError: `html` is a folder or lies inside the store, whose every file is listed.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if store_path.resolve() in html.resolve().parents:
+        raise UsageError(f"{html} lies inside the store: type --html with a file beside it")
+    check_writable(html, overwrite=overwrite)
+    plotter = Plotter("inspect --html")
+    store = Store.open(store_path)
+    dataset, reason = _try_open(store_path, transfer)
+    content = page_content(store, dataset, plotter, store_path.resolve().name, _told(store, reason))
+    write_page(html, render("store.html", **content), overwrite=overwrite)
+    return WrittenPage(path=html, without_pictures=None if reason is None else str(reason))
+
+
+def page_content(
+    store: Store, dataset: ReinforcedDataset | None, plotter: Plotter, name: str, without_pictures: str | None
+) -> dict[str, Any]:
+    """What the template `store.html` shows. `dataset` has the store's pixels, where they are here."""
+    choice = Choice.of(store)
+    gallery = look(store, dataset, choice)
+    return {
+        "name": name,
+        "teacher_name": store.plan["teacher"].get("name", "the teacher"),
+        "architecture": store.plan["teacher"].get("architecture"),
+        "transfer_name": store.plan["transfer"]["name"],
+        "plan": store.plan,
+        "tiles": _tiles(store),
+        "gallery": gallery,
+        "num_views_shown": len(choice.views),
+        "without_pictures": without_pictures,
+        "replay": None if dataset is None else replay_line(dataset),
+        "is_pixelated": store.plan["policy"]["size_px"] < PIXELATED_PX,
+        "tables": provenance_tables(store),
+        "policy": policy_rows(store.policy_json),
+        "skipped": store.manifest.skipped[:SKIPPED_SHOWN],
+        "num_skipped": len(store.manifest.skipped),
+        **_class_content(gallery.sums, store.class_names),
+        **_sureness_content(plotter, gallery, store.num_classes),
+        **_certificate_content(plotter, store),
+    }
+
+
+def _try_open(path: Path, transfer: str | None) -> tuple[ReinforcedDataset | None, Exception | None]:
+    try:
+        return open_dataset(path, transfer), None
+    except (DataError, MissingExtraError) as error:
+        return None, error
+
+
+def _told(store: Store, reason: Exception | None) -> str | None:
+    """The reason in words of the page's own: the error's may hold paths of this machine."""
+    if reason is None:
+        return None
+    name = store.plan["transfer"]["name"]
+    if isinstance(reason, (MissingDataError, MissingExtraError)):
+        return f"The transfer set '{name}' was not at hand when this page was made."
+    return f"The images that were at hand as '{name}' are not those that the store was built from."
+
+
+def _tiles(store: Store) -> list[tuple[str, str]]:
+    certificate = store.manifest.certificate
+    num_bytes = store.manifest.num_bytes + len(store.manifest.to_bytes())
+    return [
+        ("samples", f"{store.num_samples:,}"),
+        ("views each", f"{store.num_views:,}"),
+        ("classes", f"{store.num_classes:,}"),
+        ("on disk", human_bytes(num_bytes)),
+        ("bytes per view", f"{certificate['bytes_per_view']:.1f}"),
+        ("top-1 kept", f"{100 * certificate['top1_agreement']:.2f} %"),
+    ]
+
+
+def _class_content(sums: TargetSums, names: tuple[str, ...]) -> dict[str, Any]:
+    shares = class_shares(sums, names)
+    shown, others = shares[:CLASSES_SHOWN], shares[CLASSES_SHOWN:]
+    return {
+        "num_rows": sums.num_rows,
+        "class_shares": shown,
+        "largest_share": max((max(share.expected, share.most_likely) for share in shown), default=0.0) or 1.0,
+        "num_other_classes": len(others),
+        "other_expected": sum(share.expected for share in others),
+        "least_likely": [share.name for share in others[::-1][:LEAST_SHOWN]],
+        "num_never": sum(share.most_likely == 0 for share in shares),
+    }
+
+
+def _sureness_content(plotter: Plotter, gallery: Gallery, num_classes: int) -> dict[str, Any]:
+    sums, limit = gallery.sums, max_entropy(num_classes)
+    know_nothing = Mark(at=limit, label=f"log C = {limit:.2f}", is_alert=True)
+    entropy_N, confidence_N = sums.entropy, sums.confidence
+    return {
+        "mean_entropy": _mean(entropy_N),
+        "max_entropy": limit,
+        "mean_confidence": _mean(confidence_N),
+        "entropy_plot": _bars(plotter, entropy_N, limit, "Entropy", "entropy, nats", [know_nothing]),
+        "confidence_plot": _bars(plotter, confidence_N, 1.0, "Confidence", "probability of the most likely class"),
+    }
+
+
+def _bars(
+    plotter: Plotter, values_N: NDArray[np.float64], limit: float, what: str, x_label: str, marks: Iterable[Mark] = ()
+) -> Markup | None:
+    """A histogram from 0 to `limit`; None where there is nothing to count."""
+    if not len(values_N) or limit == 0:
+        return None
+    counts, edges = np.histogram(np.clip(values_N, 0, limit), NUM_BARS, (0.0, limit))
+    all_marks = [Mark(at=_mean(values_N), label=f"mean = {_mean(values_N):.2f}"), *marks]
+    title = f"{what} of {len(values_N)} rows"
+    return plotter.histogram(edges.tolist(), counts.tolist(), title=title, x_label=x_label, marks=all_marks)
+
+
+def _mean(values_N: NDArray[np.float64]) -> float:
+    return float(values_N.mean()) if len(values_N) else 0.0
+
+
+def _certificate_content(plotter: Plotter, store: Store) -> dict[str, Any]:
+    calibration, stats = read_calibration(store.plan), row_fidelity(store)
+    max_kl = store.plan["promise"].get("max_kl")
+    return {
+        "certificate": dict(store.manifest.certificate),
+        "promise": {"max_kl": max_kl, "max_bytes": store.plan["promise"].get("max_bytes")},
+        "num_certified_rows": stats.count,
+        "calibration": calibration,
+        "max_points": POINTS_SHOWN,
+        "curve_plot": None if calibration is None else rate_distortion_plot(plotter, store, calibration),
+        "kl_plot": kl_plot(plotter, stats, max_kl),
+    }

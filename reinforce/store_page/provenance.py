@@ -1,0 +1,125 @@
+"""Where a store comes from, as tables: everything that its plan says, in words where they are better than integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reinforce.command import field_docs
+from reinforce.pages.rendering import number
+from reinforce.store import Store
+from reinforce.views import ViewPolicy
+
+MAX_LISTED = 10
+SHARDS_SHOWN = 20
+Row = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    title: str
+    rows: list[Row]
+    note: str = ""
+
+
+def provenance_tables(store: Store) -> list[Table]:
+    """The store with its promise, teacher, transfer set, environment."""
+    plan = store.plan
+    return [
+        Table(title="Store", rows=_store_rows(store)),
+        Table(title="Teacher", rows=[*described(plan["teacher"]), *_missing_licence(plan["teacher"])]),
+        _transfer(plan),
+        Table(title="Environment of the build", rows=described(plan["environment"]) or [("", "not recorded")]),
+    ]
+
+
+def described(document: Mapping[str, Any], prefix: str = "") -> list[Row]:
+    """(name, value) of every leaf of a JSON object, inner names after outer ones."""
+    rows: list[Row] = []
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            rows += described(value, f"{prefix}{name} ")
+        else:
+            rows.append((f"{prefix}{name}", in_words(value)))
+    return rows
+
+
+def in_words(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        if len(value) <= MAX_LISTED:
+            return ", ".join(in_words(item) for item in value) or "none"
+        return f"{len(value)} values from {in_words(value[0])} to {in_words(value[-1])}"
+    return number(value)
+
+
+def policy_rows(policy_json: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(field, value, meaning) of every field of the view policy. Raises StoreError for a policy that is none."""
+    ViewPolicy.from_json(policy_json)
+    docs = field_docs(ViewPolicy)
+    ordered = [name for name in docs if name in policy_json]
+    return [(name, _policy_value(name, policy_json[name]), docs[name].replace("`", "")) for name in ordered]
+
+
+def _policy_value(name: str, value: Any) -> str:
+    if name == "ops":
+        return ", ".join(_operation(*op) for op in value) or "none"
+    if name.endswith("_q32"):
+        return _scaled(value, 1 << 32)
+    if name.endswith("_q16"):
+        return _scaled(value, 1 << 16)
+    if name.endswith("_lambdas"):
+        return _scaled(value, 256)
+    return in_words(value)
+
+
+def _scaled(value: int | list[int], one: int) -> str:
+    """The real number that an integer stands for; of a table its ends."""
+    if isinstance(value, int):
+        return number(value / one)
+    if len(value) <= MAX_LISTED:
+        return " to ".join(number(item / one) for item in value) or "none"
+    return f"{number(value[0] / one)} to {number(value[-1] / one)}, {len(value)} entries"
+
+
+def _operation(name: str, plus: Sequence[int], minus: Sequence[int]) -> str:
+    if not plus:
+        return name
+    signs = [plus] if list(plus) == list(minus) else [plus, minus]
+    return f"{name} ({' | '.join(', '.join(map(str, arguments)) for arguments in signs)})"
+
+
+def _missing_licence(teacher: Mapping[str, Any]) -> list[Row]:
+    return [] if teacher.get("license") else [("license", "not recorded")]
+
+
+def _transfer(plan: Mapping[str, Any]) -> Table:
+    transfer, shards = plan["transfer"], plan["transfer"]["shards"]
+    rows = described({name: value for name, value in transfer.items() if name != "shards"})
+    rows.append(("samples", f"{plan['num_samples']:,}"))
+    rows += [("limit", f"the first {plan['limit']:,}")] if plan.get("limit") else []
+    rows.append(("shards", f"{len(shards):,}"))
+    for shard in shards[:SHARDS_SHOWN]:
+        rows.append((str(shard["name"]), f"{shard['samples']:,} samples, {shard['digest']}"))
+    more = len(shards) - SHARDS_SHOWN
+    return Table(title="Transfer set", rows=rows, note=f"and {more:,} more shards" if more > 0 else "")
+
+
+def _store_rows(store: Store) -> list[Row]:
+    plan = store.plan
+    rows = [
+        ("manifest digest", store.manifest.digest),
+        ("plan digest", store.manifest.plan_digest),
+        ("format", str(plan["format"])),
+        ("target", str(plan["target"])),
+        ("units", f"{store.num_units:,} of {store.unit_rows:,} rows"),
+    ]
+    rows += [(f"promise {name}", value) for name, value in described(plan["promise"])]
+    known = ("batch_size", "batch_rows", "threads", "effort", "forced_codec")
+    rows += [(name.replace("_", " "), in_words(plan[name])) for name in known if name in plan]
+    codec = {name: value for name, value in plan["codec"].items() if name != "arrays"}
+    return rows + [(f"codec {name}", value) for name, value in described(codec)]

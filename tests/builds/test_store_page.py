@@ -1,0 +1,324 @@
+"""`reinforce inspect --html`: an offline page, inert whatever the store holds, true to its targets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_builds import run
+
+from reinforce.cli import command
+from reinforce.command import run_group
+from reinforce.models import create_model, save_model
+from reinforce.pages.rendering import percent
+from reinforce.store import FidelityStats, Store
+from reinforce.store_page import write_store_page
+from reinforce.store_page.certificate import kl_bars
+from reinforce.store_page.gallery import in_words
+from reinforce.store_page.targets import Choice, TargetSums, class_shares, spread
+from reinforce.views import ViewParams
+
+HOSTILE_CLASSES = (
+    "<script>alert(1)</script>",
+    '"><img src=http://x.example/a onerror=alert(2)>',
+    "</style><style>*{display:none}",
+    "{{ 7 * 7 }}",
+    "plain",
+    "\u202egnp.\x00 名",
+)
+HOSTILE_NAMES = ("<svg onload=alert(3)>.png", "' onclick='alert(4).png", "\u202egnp.png", "javascript:alert(5).png")
+BAD_NAME = "<script>alert(6).png"
+SECTIONS = {"gallery", "classes", "sureness", "certificate", "provenance", "skipped"}
+
+
+class Page(HTMLParser):
+    """A parsed page: its elements, their attributes, its text, and the class shares of every shown view."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.shares: list[str] = []
+        self._inside = ""
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self._inside = dict(attrs).get("class") or tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._inside == "share":
+            self.shares.append(data)
+            self._inside = ""
+
+    def attributes(self, *names: str) -> list[str]:
+        return [value for _, attributes in self.elements for name, value in attributes.items() if name in names]
+
+    def count(self, tag: str) -> int:
+        return sum(found == tag for found, _ in self.elements)
+
+
+def make_hostile_images(folder: Path) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    for name in (*HOSTILE_NAMES, *(f"{index:03d}.png" for index in range(30))):
+        Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(folder / name)
+    (folder / BAD_NAME).write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """(store, transfer set), all of whose names are hostile; registered nowhere."""
+    root = tmp_path_factory.mktemp("hostile")
+    torch.manual_seed(3)
+    model, info = create_model("test_vit", class_names=HOSTILE_CLASSES, image_size=32)
+    with torch.no_grad():
+        model.head.weight.normal_(0, 1.5)
+    save_model(root / "teacher", model, info)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REINFORCE_HOME", str(root / "home"))
+        images = make_hostile_images(root / "images")
+        run(root / "teacher", images, out=str(root / "hostile.zarr"), policy="classification")
+        yield root / "hostile.zarr", images
+
+
+def inspect(store: Path, html: str, *argv: str) -> int:
+    return run_group(command, ["inspect", str(store), "--html", html, *argv])
+
+
+@pytest.fixture(scope="module")
+def page(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Page:
+    store, images = built
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    assert inspect(store, str(path), "--transfer", str(images)) == 0
+    return Page(path)
+
+
+def test_nothing_on_the_page_runs_or_is_loaded(page: Page) -> None:
+    assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    addresses = page.attributes("src", "href", "xlink:href", "srcset", "action")
+    assert all(address.startswith(("data:image/", "#")) for address in addresses)
+    assert "url(http" not in "".join(page.attributes("style"))
+    (policy,) = [a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert page.count("style") == 1
+
+
+@pytest.mark.parametrize("name", HOSTILE_CLASSES)
+def test_a_hostile_class_name_is_text(name: str, page: Page) -> None:
+    assert name in page.text
+
+
+def test_hostile_keys_are_text(page: Page) -> None:
+    assert BAD_NAME in page.text
+    assert sum(name in page.text for name in HOSTILE_NAMES) >= 2  # of 34 samples 24 are shown
+
+
+def test_a_key_that_is_not_unicode_is_written_in_escapes(
+    built: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "keys", lambda self, start, stop: ["\udcff.png"] * (stop - start))
+    assert inspect(built[0], "page.html", "--transfer", "./gone") == 0
+    assert "\\udcff.png" in Page(Path("page.html")).text
+
+
+def test_all_sections_are_there(page: Page) -> None:
+    assert set(page.attributes("id")) >= SECTIONS
+    assert page.count("svg") == 4  # entropy, confidence, KL, rate-distortion
+    for words in ("weights_sha256", "manifest digest", "crop_scale_q32", "torch", "1 of 35 images", "star", "log C"):
+        assert words in page.text
+
+
+def test_a_gallery_of_replayed_views(page: Page, built: tuple[Path, Path]) -> None:
+    assert page.count("article") == 24
+    assert page.count("img") == 24 * 3
+    assert "Replay check: 16 of 16 probe views replay identically" in page.text
+    assert "crop " in page.text
+
+
+def test_the_best_five_are_the_softmax_of_the_stored_logits(page: Page, built: tuple[Path, Path]) -> None:
+    store = Store.open(built[0])
+    choice = Choice.of(store)
+    expected = []
+    for unit, rows in choice.shown.items():
+        planes = [store.read_targets(unit, view).astype(np.float64) for view in choice.views]
+        for row in rows.tolist():
+            for plane in planes:
+                p = np.exp(plane[row]) / np.exp(plane[row]).sum()
+                expected += [percent(share) for share in sorted(p, reverse=True)[:5]]
+    assert page.shares == expected
+
+
+def test_the_same_store_gives_the_same_bytes_wherever_it_lies(built: tuple[Path, Path], tmp_path: Path) -> None:
+    store, images = built
+    elsewhere = shutil.copytree(store, tmp_path / "deep" / store.name)
+    pages = []
+    for number, place in enumerate((store, store, elsewhere)):
+        assert inspect(place, f"{number}.html", "--transfer", str(images)) == 0
+        pages.append(Path(f"{number}.html").read_bytes())
+    assert pages[0] == pages[1] == pages[2]
+    for private in (str(tmp_path), str(store.parent)):
+        assert private.encode() not in pages[0]
+
+
+def test_what_is_printed(built: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    store, images = built
+    assert inspect(store, "page.html", "--transfer", str(images)) == 0
+    assert "\n  page      page.html\n" in capsys.readouterr().out
+    assert inspect(store, "page.html", "--transfer", str(images), "--overwrite", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["page"], found["page_without_pictures"], found["status"]) == ("page.html", None, "complete")
+
+
+def test_a_page_is_replaced_only_when_told(built: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("page.html").write_text("mine")
+    assert inspect(built[0], "page.html") == 2
+    assert capsys.readouterr().err == (
+        "reinforce: page.html exists: type --overwrite to replace it or --html to write elsewhere\n"
+    )
+    assert Path("page.html").read_text() == "mine"
+    assert inspect(built[0], "page.html", "--overwrite", "--transfer", str(built[1])) == 0
+    assert Path("page.html").read_text().startswith("<!doctype html>")
+
+
+def test_no_page_is_put_into_the_store(built: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert inspect(built[0], str(built[0] / "page.html")) == 2
+    assert "lies inside the store" in capsys.readouterr().err
+    assert run_group(command, ["verify", str(built[0]), "--level", "quick"]) == 0
+
+
+def test_without_the_transfer_set_a_page_without_pictures(
+    built: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    assert inspect(built[0], "page.html", "--transfer", str(gone)) == 0
+    assert f"page.html without pictures: {gone} is not there" in capsys.readouterr().out
+    page = Page(Path("page.html"))
+    assert (page.count("img"), page.count("article"), len(page.shares)) == (0, 24, 24 * 3 * 5)
+    assert "Without pictures: The transfer set 'images' was not at hand" in page.text
+    assert str(gone) not in page.text
+
+
+def test_with_another_transfer_set_a_page_without_pictures(built: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "others" / "a.png")
+    assert inspect(built[0], "page.html", "--transfer", str(tmp_path / "others")) == 0
+    assert "are not those that the store was built from" in Page(Path("page.html")).text
+
+
+def test_a_replaced_image_has_no_picture(built: tuple[Path, Path], tmp_path: Path) -> None:
+    store, images = built
+    mine = shutil.copytree(images, tmp_path / "images")
+    shutil.copy(mine / "000.png", mine / "001.png")
+    for path in sorted(mine.glob("01*.png")):
+        shutil.copy(mine / "000.png", path)
+    assert inspect(store, "page.html", "--transfer", str(mine)) == 0
+    page = Page(Path("page.html"))
+    assert 0 < page.count("img") < 24 * 3
+    assert "views have no picture" in page.text
+
+
+def test_without_matplotlib_one_line(
+    built: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert inspect(built[0], "page.html") == 2
+    assert capsys.readouterr().err == (
+        "reinforce: inspect --html needs matplotlib: pip install 'reinforce-vision[report]'\n"
+    )
+    assert run_group(command, ["inspect", str(built[0])]) == 0
+
+
+def test_an_unfinished_store_is_to_be_finished(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(teacher, images, shard="1/2")
+    capsys.readouterr()
+    assert inspect(Path("out.zarr"), "page.html") == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--resume" in err
+    assert not Path("page.html").exists()
+
+
+def test_an_older_store_has_no_curve(tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+    try:
+        import tiny_reinforced as tiny
+    finally:
+        sys.path.pop(0)
+    images = tiny.write_images(tmp_path / "coloured", count=20)
+    tiny.build_store(tmp_path / "coloured.zarr", images)
+    write_store_page(tmp_path / "coloured.zarr", Path("page.html"), transfer=str(images))
+    page = Page(Path("page.html"))
+    assert "No rate-distortion curve" in page.text
+    assert "None: every image has its targets." in page.text
+    assert page.count("svg") == 3
+
+
+def test_the_console_script(built: tuple[Path, Path], tmp_path: Path) -> None:
+    store, images = built
+    script = Path(sys.executable).parent / "reinforce"
+    argv = [script, "inspect", store, "--html", "page.html", "--transfer", images]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "page.html" in done.stdout
+    assert not done.stderr
+    assert inspect(store, "mine.html", "--transfer", str(images)) == 0
+    assert (tmp_path / "page.html").read_bytes() == Path("mine.html").read_bytes()
+
+
+def test_the_rows_looked_at_are_real_spread_and_bounded(built: tuple[Path, Path]) -> None:
+    store = Store.open(built[0])
+    choice = Choice.of(store)
+    states = store.states().reshape(store.num_units, -1)
+    for rows in (choice.shown, choice.counted):
+        assert all((states[unit][local] == 0).all() for unit, local in rows.items())
+    assert (choice.num_shown, choice.views) == (24, [0, 1, 2])
+    assert spread(3, 9).tolist() == [1, 4, 7]
+    assert spread(4, 2).tolist() == [0, 1]
+
+
+def test_shares_entropy_and_confidence_against_a_plain_reference() -> None:
+    logits_BC = np.random.default_rng(0).normal(0, 3, (500, 7)).astype(np.float32)
+    sums = TargetSums.empty(7)
+    sums.add(logits_BC[:200])
+    sums.add(logits_BC[200:])
+    p_BC = np.exp(logits_BC.astype(np.float64))
+    p_BC /= p_BC.sum(axis=1, keepdims=True)
+    assert sums.num_rows == 500
+    np.testing.assert_allclose(sums.entropy, -(p_BC * np.log(p_BC)).sum(axis=1), rtol=1e-10)
+    np.testing.assert_allclose(sums.confidence, p_BC.max(axis=1))
+    shares = class_shares(sums, tuple("abcdefg"))
+    assert [s.name for s in shares] == ["abcdefg"[c] for c in np.argsort(-p_BC.mean(axis=0))]
+    np.testing.assert_allclose([s.expected for s in shares], np.sort(p_BC.mean(axis=0))[::-1])
+    assert sum(s.most_likely for s in shares) == pytest.approx(1)
+
+
+def test_the_bars_of_kl_hold_every_row_between_their_edges() -> None:
+    rng = np.random.default_rng(0)
+    logits_BC = rng.normal(0, 2, (400, 5))
+    stats = FidelityStats.measure(logits_BC, logits_BC + rng.normal(0, 0.01, (400, 5)), 1.0)
+    edges, counts = kl_bars(stats.histogram)
+    assert sum(counts) == 400
+    assert len(edges) == len(counts) + 1 <= 50
+    assert edges == sorted(edges)
+    assert edges[0] <= stats.percentile(0) <= edges[-1]
+    assert edges[-2] <= stats.kl_max <= edges[-1]
+
+
+def test_a_view_in_words() -> None:
+    params = ViewParams(
+        crop=(0, 0, 20, 10), flip=True, ops=(("shear_x", 1), ("identity",)), erase=(0, 0, 4, 4), mix=("mixup", 1, 192)
+    )
+    words = in_words(params, (40, 10), 8).replace("\u00a0", " ")
+    assert words == "crop 50 %, flip, shear x, erase 25 %, MixUp 25 %"
