@@ -41,7 +41,8 @@ from reinforce.store import (
     encode_unit,
     finalize,
 )
-from reinforce.store.codecs import CodecRequest, Fp16Codec
+from reinforce.store.codecs.choose import CodecRequest
+from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.units import MIN_ROWS_OF_MANY_VIEWS, UNIT_VIEWS
 
 WINDOW_PLANES = 64
@@ -237,7 +238,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=100)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    os.fsync = lambda descriptor: None  # what is measured is reading
+    os.fsync = lambda fd: None  # what is measured is reading
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         figures = [*from_memory(folder), *from_disk(folder, 10, "sqrt-p", 1e6),
