@@ -19,6 +19,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from reinforce.errors import MissingExtraError
+from reinforce.pages.rendering import power_of_ten
 
 WIDTH_IN, HEIGHT_IN = 4.6, 2.9
 INK, FAINT, ACCENT, ALERT = "#010101", "#020202", "#030303", "#040404"
@@ -49,7 +50,6 @@ _SETTINGS = {
     "axes.unicode_minus": True,
     "legend.frameon": False,
 }
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,16 +164,22 @@ def _logarithmic(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
-    axis.set_major_locator(LogLocator(numticks=8))
-    axis.set_major_formatter(FuncFormatter(_power))
+    low, high = axis.get_view_interval()
+    steps = (1, 1.5, 2, 3, 5, 7) if high < 8 * low else (1, 2, 5) if high < 30 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=8))
+    axis.set_major_formatter(FuncFormatter(_logarithmic_label))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _power(value: float, position: int | None = None) -> str:
-    exponent = round(math.log10(value)) if value > 0 else 0
+def _logarithmic_label(value: float, position: int | None = None) -> str:
+    """ "200", "10⁻³" or "2·10⁻³"."""
+    if value <= 0:
+        return ""
+    exponent = math.floor(math.log10(value) + 1e-9)
     if 0 <= exponent <= 4:
-        return f"{10**exponent:,}"
-    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+        return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+    mantissa = f"{value / 10.0**exponent:.3g}"
+    return power_of_ten(exponent) if mantissa == "1" else f"{mantissa}·{power_of_ten(exponent)}"
 
 
 def _plain(label: str) -> str:

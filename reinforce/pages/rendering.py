@@ -45,8 +45,13 @@ def number(value: object) -> str:
         return str(value)
     if value and not 1e-3 <= abs(value) < 1e5:
         digits, exponent = f"{value:.2e}".split("e")
-        return f"{digits} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+        return f"{digits} × {power_of_ten(int(exponent))}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """-5 -> "10⁻⁵"."""
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
 def count(value: int) -> str:

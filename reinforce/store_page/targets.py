@@ -47,17 +47,16 @@ class Choice:
 
     @classmethod
     def of(cls, store: Store) -> Choice:
-        states = store.states()
-        ok_rows = np.flatnonzero(states == STATE_OK)
-        chosen = ok_rows[spread(NUM_SAMPLES, len(ok_rows))]
-        units = np.unique(chosen // store.unit_rows).tolist()
+        is_ok = (store.states() == STATE_OK).reshape(store.num_units, store.unit_rows)
+        ends = np.cumsum(is_ok.sum(axis=1))
+        chosen = spread(NUM_SAMPLES, int(ends[-1]))
+        units = np.searchsorted(ends, chosen, side="right")
         views = spread(NUM_VIEWS, store.num_views).tolist()
-        rows_each = max(1, MAX_ROWS // max(1, len(units) * len(views)))
+        rows_each = max(1, MAX_ROWS // max(1, len(np.unique(units)) * len(views)))
         shown, counted = {}, {}
-        for unit in units:
-            start = unit * store.unit_rows
-            local = np.flatnonzero(states[start : start + store.unit_rows] == STATE_OK)
-            shown[unit] = chosen[chosen // store.unit_rows == unit] - start
+        for unit in np.unique(units).tolist():
+            local = np.flatnonzero(is_ok[unit])
+            shown[unit] = local[chosen[units == unit] - (int(ends[unit]) - len(local))]
             counted[unit] = local[spread(rows_each, len(local))]
         return cls(shown=shown, counted=counted, views=views)
 

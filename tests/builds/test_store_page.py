@@ -284,6 +284,9 @@ def test_the_rows_looked_at_are_real_spread_and_bounded(built: tuple[Path, Path]
     for rows in (choice.shown, choice.counted):
         assert all((states[unit][local] == 0).all() for unit, local in rows.items())
     assert (choice.num_shown, choice.views) == (24, [0, 1, 2])
+    ok_rows = np.flatnonzero(store.states() == 0)
+    shown = [unit * store.unit_rows + row for unit, rows in choice.shown.items() for row in rows.tolist()]
+    assert shown == ok_rows[spread(24, len(ok_rows))].tolist()
     assert spread(3, 9).tolist() == [1, 4, 7]
     assert spread(4, 2).tolist() == [0, 1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,6 +34,13 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def plotter() -> Plotter:
     return Plotter("a test")
+
+
+def test_pages_know_nothing_of_stores() -> None:
+    code = "import sys, reinforce.pages; print(*sorted(name for name in sys.modules if name.startswith('reinforce.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    others = {name for name in done.stdout.split() if not name.startswith("reinforce.pages")}
+    assert others == {"reinforce.errors"}
 
 
 @pytest.mark.parametrize(
