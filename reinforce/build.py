@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import time
@@ -20,10 +21,12 @@ from reinforce.errors import (
     EnvironmentMismatchError,
     OutputExistsError,
     StoppedError,
+    StoreAccessError,
+    StoreError,
     UsageError,
 )
 from reinforce.inspect_store import StoreSummary, summarize
-from reinforce.job import Ledger, Owner, Share
+from reinforce.job import Ledger, Owner, Share, living_builders
 from reinforce.plan import Inputs, PlanEstimate, TargetOptions, check_request, draft_plan, estimate
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
@@ -68,6 +71,16 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
 
     Killed at any moment it continues with --resume, and the store has the same bytes as if it had not been.
     """
+    how = "type the same command with --resume" + (" instead of --overwrite" if config.overwrite else "")
+    try:
+        return _build(config)
+    except StoreAccessError as error:
+        raise BuildError(f"{error}; what is done stays: mend that, then {how}") from error
+    except KeyboardInterrupt:
+        raise StoppedError(f"stopped{_progress_of(config.path)}: {how} to continue") from None
+
+
+def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     objects = LocalObjects(config.path)
     _check_way(config, objects)
     inputs = Inputs(config)
@@ -75,7 +88,7 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
         return estimate(inputs, draft_plan(inputs, inputs.freeze()))
     if config.overwrite or not (objects.exists(PLAN) and objects.exists(PROBES)):
         _create(config, inputs, objects)
-    plan = json.loads(objects.get(PLAN))
+    plan = UnfinishedStore(objects).plan
     check_request(plan, inputs)
     if not objects.exists(MANIFEST):
         _check_environment(config, plan, inputs.environment())
@@ -84,6 +97,16 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
         finalize(objects, plan)
     _remember(plan["transfer"]["digest"], inputs.location)
     return summarize(config.path)
+
+
+def _progress_of(path: Path) -> str:
+    """ " with 3 of 8 units done", where a plan says of how many."""
+    objects = LocalObjects(path)
+    try:
+        num_units = UnfinishedStore(objects).schema.num_units
+        return f" with {len(Ledger(objects, num_units, Owner.here()).done())} of {num_units} units done"
+    except StoreError:
+        return ""
 
 
 def _remember(digest: str, location: str) -> None:
@@ -137,10 +160,22 @@ def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
             "free some, or type fewer --views or a larger --max-kl"
         )
     if config.overwrite and config.path.exists():
-        shutil.rmtree(config.path)
+        _remove(objects)
         objects = LocalObjects(config.path)
     create_store(objects, draft.plan, draft.codec, draft.samples)
     write_probes(objects, draft.fingerprint.kept, draft.fingerprint.to_json())
+
+
+def _remove(objects: LocalObjects) -> None:
+    """A builder that went on below would put its units into the new store."""
+    others = [] if objects.exists(MANIFEST) else living_builders(objects)
+    if others:
+        who = f"process {others[0].pid} on {others[0].host}"
+        raise BuildError(f"{objects.name} is being built by {who}: stop that first, or type another --out")
+    try:
+        shutil.rmtree(objects.root)
+    except OSError as error:
+        raise BuildError(f"cannot remove {objects.name}: {error.strerror}; type another --out") from error
 
 
 def _existing_parent(path: Path) -> Path:
@@ -187,14 +222,9 @@ def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[
     try:
         with Progress("build", total, unit="views", initial=total - left, quiet=config.quiet) as progress:
             runner.run(ViewFeed(renderer, ledger, todo), workers, progress)
-    except KeyboardInterrupt:
-        raise StoppedError(
-            f"stopped with {len(ledger.done())} of {schema.num_units} units done: type the same command "
-            "with --resume to continue"
-        ) from None
     finally:
+        _book(config.path, inputs, started, runner.units_written)
         ledger.release()
-        _book(config.path, inputs, started, len(ledger.done()) - len(done))
 
 
 def _stored_listing(store: UnfinishedStore) -> Listing:
@@ -223,5 +253,18 @@ def _book(store: Path, inputs: Inputs, started: float, num_units: int) -> None:
         "units": num_units,
         "device": str(inputs.teacher.device),
     }
-    with Path(f"{store}.runs.jsonl").open("a") as log:
-        log.write(json.dumps(record) + "\n")
+    path = Path(f"{store}.runs.jsonl")
+    try:
+        _append_line(path, json.dumps(record))
+    except OSError as error:
+        click.echo(f"reinforce: {path} misses this run ({error.strerror}): the store is good without it", err=True)
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Whole, or not at all. Raises OSError."""
+    data = f"{line}\n".encode()
+    with path.open("ab", buffering=0) as log:
+        before = log.tell()
+        if log.write(data) < len(data):
+            log.truncate(before)
+            raise OSError(errno.ENOSPC, "no space left on device")

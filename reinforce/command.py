@@ -144,6 +144,8 @@ def _explain(error: Exception) -> tuple[int, str]:
         return error.exit_code, " ".join(error.format_message().split())
     if isinstance(error, ReinforceError):
         return error.exit_code, str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return 1, f"{error.filename}: {error.strerror}"
     line = " ".join(str(error).split())[:300]
     return 1, f"{type(error).__name__}: {line} (--debug shows the traceback)"
 

@@ -13,10 +13,12 @@
     ├── StoreError                a store cannot be used
     │   ├── MissingStoreError     FileNotFoundError: it is not there
     │   ├── UnfinishedStoreError  its build has not ended
-    │   └── CorruptStoreError     bytes differ from the manifest
+    │   ├── CorruptStoreError     bytes differ from the manifest
+    │   └── StoreAccessError      the disk is full, permission is denied: what is there stays as it is
     ├── BuildError                a build had to stop; what is committed stays
     │   ├── NonFiniteTargetError  the teacher gave NaN or infinity for a named sample
     │   └── EnvironmentMismatchError  resuming here would not give the plan's bytes
+    ├── WorkerDiedError           a decoding process was killed; says how to go on
     ├── StoppedError              exit 130: Ctrl-C or SIGTERM; says how to go on
     └── ReplayDriftError          this machine replays other pixels than those the teacher saw
 
@@ -94,6 +96,10 @@ class CorruptStoreError(StoreError):
     pass
 
 
+class StoreAccessError(StoreError):
+    pass
+
+
 class BuildError(ReinforceError):
     pass
 
@@ -107,6 +113,10 @@ class NonFiniteTargetError(BuildError):
 
 
 class EnvironmentMismatchError(BuildError):
+    pass
+
+
+class WorkerDiedError(ReinforceError):
     pass
 
 

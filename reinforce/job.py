@@ -7,14 +7,21 @@ objects.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from reinforce.errors import CorruptStoreError
 from reinforce.store import MANIFEST, ObjectExistsError, Objects, claim_path, marker_path
+from reinforce.store.canonical import Fields, parse_object
+from reinforce.store.marker import CLAIMS
+from reinforce.store.objects import is_hidden
 
 STALE_SECONDS = 1800.0
 """A claim of another host is taken over after this time. On this host a claim is stale when its process is gone."""
@@ -28,6 +35,13 @@ class Owner:
     pid: int
     process_start: str
     claimed: float
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Owner:
+        """Raises CorruptStoreError."""
+        fields = Fields(document, "claim")
+        pid, claimed = fields.integer("pid", 0, 1 << 31), fields.number("claimed")
+        return cls(fields.text("host"), pid, fields.text("process_start"), claimed)
 
     @classmethod
     def here(cls) -> Owner:
@@ -66,39 +80,58 @@ class Ledger:
     def claim(self, unit: int) -> bool:
         """Whether the unit is now ours. A marked unit, or one that a living process has, is not; of a finished store
         (whose markers are gone) none is."""
-        if self.objects.exists(marker_path(unit)) or self.objects.exists(MANIFEST):
+        if self._is_over(unit):
             return False
-        path = claim_path(unit)
         record = json.dumps(asdict(self.owner) | {"claimed": time.time()}, sort_keys=True).encode()
-        try:
-            self.objects.put_new(path, record)
-        except ObjectExistsError:
-            holder = self._holder(path)
-            if holder is not None and (holder.is_alive() or holder.is_same(self.owner)):
-                return False
-            return self._take_over(path, record)
-        return True
+        generation = 0
+        while True:
+            path = claim_path(unit, generation)
+            try:
+                self.objects.put_new(path, record)
+            except ObjectExistsError:
+                try:
+                    holder = _read_owner(self.objects, path)
+                except FileNotFoundError:
+                    continue  # given up just now
+                if holder is not None and (holder.is_alive() or holder.is_same(self.owner)):
+                    return False
+                # Nothing is deleted: of two that take over from the same dead process, one wins the next generation.
+                generation += 1
+            else:
+                return not self._is_over(unit)  # its last holder may have marked it just before it ended
 
     def release(self) -> None:
         """Give up the claims of units that we did not finish."""
         for unit in set(range(self.num_units)) - set(self.done()):
-            holder = self._holder(claim_path(unit))
-            if holder is not None and holder.is_same(self.owner):
-                self.objects.delete(claim_path(unit))
+            generation = 0
+            while self.objects.exists(claim_path(unit, generation + 1)):
+                generation += 1
+            with contextlib.suppress(FileNotFoundError):
+                holder = _read_owner(self.objects, claim_path(unit, generation))
+                if holder is not None and holder.is_same(self.owner):
+                    self.objects.delete(claim_path(unit, generation))
 
-    def _holder(self, path: str) -> Owner | None:
-        try:
-            return Owner(**json.loads(self.objects.get(path)))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+    def _is_over(self, unit: int) -> bool:
+        return self.objects.exists(marker_path(unit)) or self.objects.exists(MANIFEST)
 
-    def _take_over(self, path: str, record: bytes) -> bool:
-        self.objects.delete(path)
-        try:
-            self.objects.put_new(path, record)
-        except ObjectExistsError:
-            return False
-        return True
+
+def living_builders(objects: Objects) -> list[Owner]:
+    """Other processes that hold units of a store right now."""
+    here, found = Owner.here(), []
+    for path, _ in objects.list():
+        if path.startswith(CLAIMS) and not is_hidden(path):
+            with contextlib.suppress(FileNotFoundError):
+                holder = _read_owner(objects, path)
+                found += [holder] if holder is not None and holder.is_alive() and not holder.is_same(here) else []
+    return found
+
+
+def _read_owner(objects: Objects, path: str) -> Owner | None:
+    """None where the claim is not one that a build writes. Raises FileNotFoundError."""
+    try:
+        return Owner.from_json(parse_object(objects.get(path), path, canonical=False))
+    except CorruptStoreError:
+        return None
 
 
 def _process_start(pid: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from multiprocessing import connection
 from typing import TypeVar
 
-from reinforce.errors import ReinforceError
+from reinforce.errors import ReinforceError, WorkerDiedError
 
 T = TypeVar("T")
 
@@ -33,10 +34,32 @@ def as_it_is(item: T) -> T:
 
 def raise_errors(items: Iterable[T | ReinforceError]) -> Iterator[T]:
     """Workers yield their errors: one that is raised there arrives as another, of many lines."""
-    for item in items:
-        if isinstance(item, ReinforceError):
-            raise item
-        yield item
+    with naming_dead_workers():
+        for item in items:
+            if isinstance(item, ReinforceError):
+                raise item
+            yield item
+
+
+@contextlib.contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """Raises WorkerDiedError where torch's handler of SIGCHLD, which runs wherever the parent just is, misses one."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        _stop_watching()
+        raise WorkerDiedError(
+            "a decoding process was killed, perhaps for want of memory: type the same command with --resume, "
+            "and with fewer --workers if that happens again"
+        ) from error
+
+
+def _stop_watching() -> None:
+    """torch's handler would raise once more for every other worker that ends now, in the middle of cleaning up."""
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _end_with_parent() -> None:

@@ -19,6 +19,7 @@ from reinforce.errors import NonFiniteTargetError
 from reinforce.job import Ledger
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import Promise, Schema, SkippedRow, TargetCodec, commit_unit, encode_within
+from reinforce.worker_process import naming_dead_workers
 
 if TYPE_CHECKING:
     from reinforce.teacher import Teacher
@@ -53,9 +54,14 @@ class UnitRunner:
         self.teacher, self.schema, self.codec, self.ledger = teacher, schema, codec, ledger
         self.unit_keys, self.promise = unit_keys, promise
         self.open_units: dict[int, UnitTargets] = {}
-        self.bytes_written = 0
+        self.units_written = self.bytes_written = 0
 
     def run(self, feed: ViewFeed, workers: int, progress: Progress) -> None:
+        """Raises WorkerDiedError where a decoding process is killed; what is committed stays."""
+        with naming_dead_workers():
+            self._run(feed, workers, progress)
+
+    def _run(self, feed: ViewFeed, workers: int, progress: Progress) -> None:
         started, waited = time.monotonic(), 0.0
         batches = open_feed(feed, workers)
         while True:
@@ -102,6 +108,7 @@ class UnitRunner:
         encoded = encode_within(schema, self.codec, index, unit.logits, is_ok, self.promise)
         skipped = [SkippedRow(row, keys[row], reason) for row, reason in sorted(unit.skipped.items())]
         commit_unit(self.ledger.objects, schema, index, encoded.contents, encoded.fidelity, skipped)
+        self.units_written += 1
         self.bytes_written += sum(len(data) for data in encoded.contents.values())
 
 

@@ -74,7 +74,10 @@ class Fields:
         value = self.members.get(key)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise CorruptStoreError(f"{self.name}: '{key}' is not a number: {one_line(repr(value))}")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise CorruptStoreError(f"{self.name}: '{key}' is too large a number") from error
 
     def text(self, key: str) -> str:
         value = self.members.get(key)

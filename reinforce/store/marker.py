@@ -84,8 +84,9 @@ def marker_path(unit: int) -> str:
     return f"{MARKERS}{unit:08d}.json"
 
 
-def claim_path(unit: int) -> str:
-    return f"{CLAIMS}{unit:08d}.json"
+def claim_path(unit: int, generation: int = 0) -> str:
+    """Whose claim has the highest generation holds the unit; each took over from a dead one before it."""
+    return f"{CLAIMS}{unit:08d}{f'.{generation}' if generation else ''}.json"
 
 
 def commit_unit(

@@ -6,6 +6,7 @@ process may be killed at any moment, and two that do the same work cannot leave 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -16,12 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from reinforce.errors import CorruptStoreError, StoreError
+from reinforce.errors import CorruptStoreError, StoreAccessError
 from reinforce.store.canonical import one_line
 
 TEMPORARY_PREFIX = ".tmp-"
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _SAFE_PATH = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
+_ATTEMPTS = 4
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
 
@@ -33,7 +35,7 @@ class Objects(Protocol):
     """A flat name space of immutable byte strings; names are relative POSIX paths (`check_path`).
 
     `name` is what messages call the place. Reads of what is not there raise FileNotFoundError; an operation that the
-    medium refuses (disk full, permission) raises StoreError and leaves no partial object.
+    medium refuses (disk full, permission) raises StoreAccessError and leaves no partial object.
     """
 
     @property
@@ -106,34 +108,32 @@ class LocalObjects:
         return (LocalObjects, (str(self.root),))
 
     def put_new(self, path: str, data: bytes) -> None:
-        target = self._locate(path)
-        try:
-            temporary = self._write_temporary(target.parent, data)
-            try:
-                _link_new(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
-        except ObjectExistsError:
-            raise
-        except OSError as error:
-            raise StoreError(f"cannot write {path} in {self.root}: {error.strerror or one_line(error)}") from error
+        with self._medium("write", path, passes=ObjectExistsError):
+            target = self._locate(path)
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    _put_once(target, data)
+                except FileNotFoundError:
+                    continue  # another process pruned the folder that we made, or swept our temporary out
+                return
+            _put_once(target, data)
 
     def get(self, path: str) -> bytes:
-        with _open_plain(self._locate(path)) as file:
+        with self._medium("read", path), _open_plain(self._locate(path)) as file:
             return file.readall()
 
     def get_range(self, path: str, start: int, length: int) -> bytes:
-        with _open_plain(self._locate(path)) as file:
+        with self._medium("read", path), _open_plain(self._locate(path)) as file:
             file.seek(start)
             return _read_fully(file, length)
 
     def size(self, path: str) -> int:
-        try:
-            status = self._locate(path).lstat()
-        except NotADirectoryError as error:
-            raise FileNotFoundError(errno.ENOENT, "no such object", path) from error
-        return status.st_size if stat.S_ISREG(status.st_mode) else -1
+        with self._medium("read", path):
+            try:
+                status = self._locate(path).lstat()
+            except NotADirectoryError as error:
+                raise FileNotFoundError(errno.ENOENT, "no such object", path) from error
+            return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
     def exists(self, path: str) -> bool:
         try:
@@ -146,33 +146,44 @@ class LocalObjects:
         pending = [""]
         while pending:
             prefix = pending.pop()
-            try:
-                entries = os.scandir(self.root / prefix)
-            except FileNotFoundError:
-                continue  # another process has just emptied it
-            with entries:
-                for entry in entries:
-                    path = prefix + entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(path + "/")
-                    else:
-                        yield path, _plain_bytes(entry)
+            with self._medium("list", prefix or "the objects"):
+                try:
+                    entries = os.scandir(self.root / prefix)
+                except FileNotFoundError:
+                    continue  # another process has just emptied it
+                with entries:
+                    for entry in entries:
+                        path = prefix + entry.name
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(path + "/")
+                        else:
+                            yield path, _plain_bytes(entry)
 
     def delete(self, path: str) -> None:
         """Also removes folders that became empty, so that a finished store has none."""
         parts = path.split("/")
         if "" in parts or "." in parts or ".." in parts:
             raise CorruptStoreError(f"not a name of an object inside a store: {one_line(repr(path))}")
-        self._refuse_links(parts[:-1])
-        target = self.root / path
+        with self._medium("delete", path):
+            self._refuse_links(parts[:-1])
+            target = self.root / path
+            try:
+                target.unlink(missing_ok=True)
+            except NotADirectoryError:
+                return
+            _sync_folder(target.parent)
+            self._prune(target.parent)
+
+    @contextlib.contextmanager
+    def _medium(self, action: str, path: str, passes: type[OSError] = FileNotFoundError) -> Iterator[None]:
+        """What the operating system refuses, as one line; `passes` is for the caller."""
         try:
-            target.unlink(missing_ok=True)
-        except NotADirectoryError:
-            return
+            yield
+        except passes:
+            raise
         except OSError as error:
-            raise StoreError(f"cannot delete {path} in {self.root}: {error.strerror}") from error
-        _sync_folder(target.parent)
-        self._prune(target.parent)
+            reason = error.strerror or one_line(error)
+            raise StoreAccessError(f"cannot {action} {one_line(path)} in {self.root}: {reason}") from error
 
     def _prune(self, folder: Path) -> None:
         while folder != self.root:
@@ -197,26 +208,29 @@ class LocalObjects:
                 raise CorruptStoreError(f"{self.root}: {one_line(folder)} is a link: a store holds plain folders only")
             self._real_folders.add(folder)
 
-    def _write_temporary(self, folder: Path, data: bytes) -> Path:
-        for attempt in range(4):
-            _make_folder(folder)
-            temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-            try:
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            except FileNotFoundError:
-                if attempt == 3:  # a concurrent delete may prune the folder that we just made, but not for ever
-                    raise
-                continue
-            break
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        return temporary
+
+def _put_once(target: Path, data: bytes) -> None:
+    temporary = _write_temporary(target.parent, data)
+    try:
+        _link_new(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def _write_temporary(folder: Path, data: bytes) -> Path:
+    _make_folder(folder)
+    temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
 
 
 def _open_plain(path: Path) -> io.FileIO:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ FORMAT = 1
 PLAN, MANIFEST, UNITS, PROBES = "plan.json", "manifest.json", "units.json", "probes.json"
 STATE_OK, STATE_PADDING, STATE_SKIPPED = 0, 1, 2
 MAX_SAMPLES, MAX_VIEWS, MAX_UNIT_ROWS, MAX_CLASSES, MAX_UNITS = 1 << 27, 1 << 16, 1 << 20, 1 << 20, 1 << 20
+MAX_ROWS = 2 * MAX_SAMPLES
+"""With padding: a plan of few samples in huge units would unpack to states without end."""
+MAX_KEY_BYTES = 4096
 MAX_CALIBRATION_ARRAYS, MAX_CALIBRATION_VALUES = 16, 1 << 25
 
 
@@ -56,6 +60,8 @@ class Schema:
         unit_rows = fields.integer("unit_rows", 1, MAX_UNIT_ROWS)
         num_classes = fields.integer("classes", 1, MAX_CLASSES)
         fields.inner("policy")
+        units = _units(fields.items("units"), num_samples, unit_rows)
+        _check_shards(fields.inner("transfer").items("shards"), units)
         return cls(
             target="logits",
             num_views=fields.integer("views", 1, MAX_VIEWS),
@@ -64,7 +70,7 @@ class Schema:
             class_names=_class_names(fields.items("class_names"), num_classes),
             temperature=_temperature(fields.inner("promise")),
             num_samples=num_samples,
-            units=_units(fields.items("units"), num_samples, unit_rows),
+            units=units,
             codec_name=codec.text("name"),
             codec_parameters=codec.inner("parameters").members,
             calibration=_calibration(codec.inner("arrays")),
@@ -94,7 +100,12 @@ class Schema:
         return states_UR.reshape(-1)
 
     def sample_layouts(self, num_key_bytes: int) -> dict[str, ArrayLayout]:
-        """Columns under `samples/` in listing order, by name; `state` alone is by rows and written at the end."""
+        """Columns under `samples/` in listing order, by name; `state` alone is by rows and written at the end.
+
+        Raises CorruptStoreError where keys would be longer than any is.
+        """
+        if num_key_bytes > MAX_KEY_BYTES * self.num_samples:
+            raise CorruptStoreError(f"samples/key_bytes: {self.num_samples} keys of {num_key_bytes} bytes")
         columns = {
             "key_bytes": ("uint8", num_key_bytes),
             "key_offsets": ("uint64", self.num_samples + 1),
@@ -212,7 +223,21 @@ def _units(items: list[Any], num_samples: int, unit_rows: int) -> tuple[tuple[in
         shard_before, position = shard, stop
     if position != num_samples:
         raise CorruptStoreError(f"{PLAN}: units hold {position} samples, not {num_samples}")
+    if len(units) * unit_rows > MAX_ROWS:
+        raise CorruptStoreError(f"{PLAN}: {len(units)} units of {unit_rows} rows are over {MAX_ROWS} rows")
     return tuple(units)
+
+
+def _check_shards(shards: list[Any], units: Sequence[tuple[int, int, int]]) -> None:
+    """Every unit lies in its shard, and the shards have as many samples as the units; where any are listed."""
+    ends = list(accumulate(Fields(item, f"{PLAN}: shard").integer("samples", 0, MAX_SAMPLES) for item in shards))
+    if not ends:
+        return
+    for number, (shard, start, stop) in enumerate(units):
+        if not (0 <= shard < len(ends) and (ends[shard - 1] if shard else 0) <= start and stop <= ends[shard]):
+            raise CorruptStoreError(f"{PLAN}: unit {number} does not lie in its shard")
+    if ends[-1] != units[-1][2]:
+        raise CorruptStoreError(f"{PLAN}: shards hold {ends[-1]} samples, not {units[-1][2]}")
 
 
 def _class_names(names: list[Any], num_classes: int) -> tuple[str, ...]:

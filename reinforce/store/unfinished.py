@@ -46,6 +46,8 @@ class UnfinishedStore:
         layouts = self.schema.sample_layouts(num_key_bytes)
         text = self._column(layouts["key_bytes"]).tobytes()
         ends = self._column(layouts["key_offsets"]).tolist()
+        if any(first > second for first, second in pairwise(ends)):
+            raise CorruptStoreError("samples/key_offsets: offsets go back: type --overwrite to build the store again")
         return SampleColumns(
             keys=[text[a:b].decode("utf-8", "surrogateescape") for a, b in pairwise(ends)],
             sha64=self._column(layouts["sha64"]),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import MAX_JSON_BYTES, parse_object
-from reinforce.store.codecs import array_sha256
+from reinforce.store.codecs import array_sha256, check_calibration
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest
 from reinforce.store.objects import Objects
@@ -138,8 +138,11 @@ class VerifiedObjects:
 def read_calibration(objects: Objects, schema: Schema) -> dict[str, NDArray[Any]]:
     """A codec's calibration arrays, checked against the hashes in the plan; there may be no manifest yet.
 
-    Raises CorruptStoreError, FileNotFoundError where `create_store` has not ended.
+    Raises CorruptStoreError, FileNotFoundError where `create_store` has not ended; none is read that its codec does
+    not have.
     """
+    shapes = {name: shape for name, (_, shape, _) in schema.calibration.items()}
+    check_calibration(schema.codec_name, schema.codec_parameters, shapes, schema.num_classes)
     arrays = {}
     for name, layout in schema.calibration_layouts().items():
         path = layout.object_path(*[0] * len(layout.shape))

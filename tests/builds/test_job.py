@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from reinforce.job import STALE_SECONDS, Ledger, Owner, Share
+from reinforce.job import STALE_SECONDS, Ledger, Owner, Share, living_builders
 from reinforce.store import MANIFEST, LocalObjects, claim_path, marker_path
 
 
@@ -80,9 +81,65 @@ def test_a_killed_process_that_nobody_waited_for_is_dead(objects: LocalObjects) 
     process.wait()
 
 
-def test_a_broken_claim_is_taken_over(objects: LocalObjects) -> None:
-    objects.put_new(claim_path(0), b"{ half a cla")
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{ half a cla",
+        b"[]",
+        b'{"host":1,"pid":"x","process_start":"","claimed":null}',
+        b'{"host":"h","pid":1e999,"process_start":"","claimed":1}',
+        b"[" * 100_000,
+    ],
+    ids=lambda data: data[:20].decode(),
+)
+def test_a_broken_claim_is_taken_over(data: bytes, objects: LocalObjects) -> None:
+    objects.put_new(claim_path(0), data)
     assert Ledger(objects, 1, Owner.here()).claim(0)
+    assert not Ledger(objects, 1, Owner.here()).claim(0)
+
+
+def test_of_many_that_take_over_a_dead_claim_one_wins(objects: LocalObjects) -> None:
+    """A claim that was deleted before it was made anew could be deleted twice, and won twice."""
+    here = Owner.here()
+    dead = replace(here, pid=finished_process())
+    for unit in range(20):
+        assert Ledger(objects, 20, dead).claim(unit)
+        ledgers = [Ledger(objects, 20, replace(here, process_start=here.process_start)) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(lambda ledger, unit=unit: ledger.claim(unit), ledgers)) == 1
+
+
+def test_a_unit_that_was_marked_while_its_claim_was_won_is_not_ours(objects: LocalObjects) -> None:
+    class MarkedMeanwhile(LocalObjects):
+        def put_new(self, path: str, data: bytes) -> None:
+            super().put_new(path, data)
+            LocalObjects(self.root).put_new(marker_path(0), b"{}")
+
+    assert not Ledger(MarkedMeanwhile(objects.root), 1, Owner.here()).claim(0)
+
+
+def test_a_claim_that_was_taken_over_and_given_up_leaves_no_gap(objects: LocalObjects) -> None:
+    here = Owner.here()
+    assert Ledger(objects, 1, replace(here, pid=finished_process())).claim(0)
+    ours = Ledger(objects, 1, here)
+    assert ours.claim(0)
+    ours.release()
+    assert Ledger(objects, 1, here).claim(0)
+    assert not ours.claim(0)
+
+
+def test_living_builders_are_others_that_live(objects: LocalObjects) -> None:
+    here = Owner.here()
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    stat = Path(f"/proc/{other.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    living = replace(here, pid=other.pid, process_start=stat[19])
+    for unit, owner in enumerate([here, replace(here, pid=finished_process()), living]):
+        Ledger(objects, 3, owner).claim(unit)
+    objects.put_new(claim_path(7), b"no claim")
+    assert [owner.pid for owner in living_builders(objects)] == [other.pid]
+    other.kill()
+    other.wait()
+    assert living_builders(objects) == []
 
 
 def test_release_gives_up_only_what_is_ours_and_unfinished(objects: LocalObjects) -> None:

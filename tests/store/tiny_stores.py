@@ -46,6 +46,10 @@ class EveryAxisCodec:
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Mapping[str, np.ndarray]) -> EveryAxisCodec:
         return cls(calibration["prior"], parameters["bits"])
 
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {"prior": (num_classes,)}
+
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {
             "codes": ArraySpec(dtype=f"int{self.bits}", shape=(num_classes,), items_last=True),

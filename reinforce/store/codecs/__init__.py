@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "TargetCodec",
     "bytes_per_view",
     "calibrate",
+    "check_calibration",
     "codec_record",
     "decode_finite",
     "load_codec",
@@ -58,14 +60,34 @@ def load_codec(name: str, parameters: Mapping[str, Any], calibration: Arrays, nu
 
     Raises StoreError for a codec of a newer version, CorruptStoreError for parameters that its kind never has.
     """
+    with _blaming(name):
+        codec = _kind(name).from_parameters(parameters, calibration)
+        codec.arrays(num_classes)
+    return codec
+
+
+def check_calibration(
+    name: str, parameters: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], num_classes: int
+) -> None:
+    """Whether a plan's calibration arrays are those of its codec, before they are read. Raises as `load_codec`."""
+    with _blaming(name):
+        if dict(shapes) != _kind(name).calibration_shapes(parameters, num_classes):
+            raise ValueError("the calibration arrays are not those of its parameters")
+
+
+def _kind(name: str) -> type[TargetCodec]:
     if name not in CODECS:
         raise StoreError(f"codec {one_line(repr(name))} is unknown to this version: upgrade reinforce-vision")
+    return CODECS[name]
+
+
+@contextlib.contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """Whatever parameters from outside make of a codec's checks is the store's fault."""
     try:
-        codec = CODECS[name].from_parameters(parameters, calibration)
-        codec.arrays(num_classes)
+        yield
     except (ValueError, TypeError, KeyError, ArithmeticError) as error:
         raise CorruptStoreError(f"codec {name}: {one_line(error)}") from error
-    return codec
 
 
 def array_sha256(values: NDArray[Any]) -> str:

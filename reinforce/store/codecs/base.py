@@ -76,6 +76,10 @@ class TargetCodec(Protocol):
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Self:
         """Inverse of the two above. Raises ValueError for what they never give."""
 
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        """Which calibration arrays these parameters go with, known before one is read. Raises as `from_parameters`."""
+
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]: ...
 
     def encode(

@@ -37,6 +37,10 @@ class Fp16Codec:
             raise ValueError("fp16 has no parameters")
         return cls()
 
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {}
+
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {"values": ArraySpec(dtype="float16", shape=(num_classes,))}
 

@@ -38,6 +38,10 @@ class Int8Codec:
             raise ValueError("int8 has no parameters")
         return cls()
 
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {}
+
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {"codes": ArraySpec(dtype="int8", shape=(num_classes,)), "steps": ArraySpec(dtype="float16")}
 

@@ -94,6 +94,15 @@ class KltCodec:
             raise ValueError("the calibration's shapes do not fit each other")
         return codec
 
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        count = _packing(parameters["digits"]).num_digits
+        if count > num_classes:
+            raise ValueError(f"{count} digits are more than {num_classes} classes")
+        shapes = {"mean": (num_classes,), "basis": (count, num_classes), "scales": (count,), "weights": (num_classes,)}
+        rates = {} if parameters["rounding"] is None else {"rate_zero": (count,), "rate_decay": (count,)}
+        return shapes | rates
+
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         if num_classes != len(self.mean):
             raise ValueError(f"made for {len(self.mean)} classes, not {num_classes}")

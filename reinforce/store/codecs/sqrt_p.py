@@ -51,6 +51,10 @@ class SqrtPCodec:
             raise ValueError("sqrt-p has no calibration arrays")
         return cls(number(parameters, "step", _FINEST, 1.0), number(parameters, "temperature", *TEMPERATURES))
 
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {}
+
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {
             "codes": ArraySpec(dtype="uint8", shape=(num_classes,), items_last=True),

@@ -58,6 +58,10 @@ class TopKCodec:
         k = count(parameters, "k", 1, num_classes)
         return cls(k, num_classes, number(parameters, "temperature", *TEMPERATURES))
 
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {}
+
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         if num_classes != self.num_classes:
             raise ValueError(f"made for {self.num_classes} classes, not {num_classes}")
@@ -90,6 +94,9 @@ class TopKCodec:
         log_p_RK, classes_RK, num_classes = arrays["log_p"].astype(np.float32), arrays["classes"], self.num_classes
         if not (log_p_RK <= 0).all() or int(classes_RK.max(initial=0)) >= num_classes:
             raise ValueError("log_p holds NaN or values above 0, or a class is beyond the last")
+        ordered = np.sort(classes_RK, axis=1)
+        if (ordered[:, 1:] == ordered[:, :-1]).any():
+            raise ValueError("a row has a class twice: readers would not agree on its logit")
         rest_R = np.log(decode_tails(arrays["tails"]) / max(1, num_classes - self.k))
         logits_RC = np.repeat(rest_R[:, None], num_classes, axis=1)
         np.put_along_axis(logits_RC, classes_RK.astype(np.int64), log_p_RK, axis=1)
