@@ -40,6 +40,7 @@ from reinforce.store import (
     finalize,
     write_probes,
 )
+from reinforce.worker_process import naming_dead_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,8 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     """
     how = "type the same command with --resume" + (" instead of --overwrite" if config.overwrite else "")
     try:
-        return _build(config)
+        with naming_dead_workers():
+            return _build(config)
     except StoreAccessError as error:
         raise BuildError(f"{error}; what is done stays: mend that, then {how}") from error
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -240,12 +241,28 @@ def _codec_request(options: TargetOptions, num_samples: int, unit_rows: int) -> 
 def check_request(plan: dict[str, Any], inputs: Inputs) -> None:
     """Raises BuildError naming the options that differ from those a store was begun with."""
     asked = inputs.request()
-    differing = [name for name in asked if plan.get(name) != asked[name]]
+    differing = [_difference(name, plan.get(name), asked[name]) for name in asked if plan.get(name) != asked[name]]
     if differing:
         raise BuildError(
             f"the store was begun with another {', '.join(differing)}: type the options that it was begun "
             "with, or --overwrite"
         )
+
+
+def _difference(name: str, planned: Any, asked: Any) -> str:
+    """The member's name, and which of its own members differ."""
+    inner = list(_differing_members(planned, asked))
+    return f"{name} ({', '.join(inner)})" if inner else name
+
+
+def _differing_members(planned: Any, asked: Any, prefix: str = "") -> Iterator[str]:
+    """Names such as preprocess.mean; none where either is no object."""
+    if not (isinstance(planned, dict) and isinstance(asked, dict)):
+        return
+    for key, value in asked.items():
+        if planned.get(key) != value:
+            below = list(_differing_members(planned.get(key), value, f"{prefix}{key}."))
+            yield from below or [prefix + key]
 
 
 @dataclass(frozen=True, kw_only=True)

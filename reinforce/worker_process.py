@@ -6,9 +6,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from multiprocessing import connection
+from types import TracebackType
 from typing import TypeVar
 
 from reinforce.errors import ReinforceError, WorkerDiedError
@@ -24,6 +26,7 @@ def enter_worker(worker: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _report
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -60,6 +63,12 @@ def _stop_watching() -> None:
     """torch's handler would raise once more for every other worker that ends now, in the middle of cleaning up."""
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """multiprocessing's thread that hands tensors over reports here; that the parent stopped taking them is no news."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def _end_with_parent() -> None:

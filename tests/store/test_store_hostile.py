@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 
 import google_crc32c
 import numpy as np
 import pytest
+from hostile_stores import assert_one_line, forge, refused, shard_of, sign
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numcodecs.zstd import Zstd
@@ -22,54 +22,6 @@ from reinforce.store.reader import Store
 from reinforce.store.schema import Schema
 from reinforce.store.shard import decode_chunk, parse_index
 from reinforce.store.verify import verify
-
-
-def forge(root, changes):
-    """Replace objects (None deletes) and sign the store again, as its own author could."""
-    document = json.loads((root / "manifest.json").read_bytes())
-    for path, data in changes.items():
-        if data is None:
-            (root / path).unlink()
-            del document["objects"][path]
-            continue
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
-        document["objects"][path] = {"bytes": len(data), "sha256": sha256_hex(data)}
-    sign(root, document)
-
-
-def sign(root, document):
-    document["plan_digest"] = document["objects"].get("plan.json", {}).get("sha256", document["plan_digest"])
-    document.pop("digest", None)
-    document["digest"] = sha256_hex(canonical_json(document))
-    (root / "manifest.json").write_bytes(canonical_json(document))
-
-
-def read_everything(root):
-    store = Store.open(root)
-    for unit in range(store.num_units):
-        for view in range(store.num_views):
-            store.read_targets(unit, view)
-    store.keys(0, store.num_samples), store.states(), store.sha64(), store.image_sizes(), store.probes()
-
-
-def assert_one_line(error):
-    assert "\n" not in str(error)
-
-
-def refused(root):
-    """The error of opening and reading everything; also that `verify` finds it and that memory stays bounded."""
-    tracemalloc.start()
-    with pytest.raises(StoreError) as caught:
-        read_everything(root)
-    assert not verify(root, "full").ok
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    message = str(caught.value)
-    assert_one_line(caught.value)
-    assert len(message) < 600
-    assert peak_bytes < 100 << 20
-    return message
 
 
 @pytest.mark.parametrize(
@@ -243,13 +195,6 @@ def test_a_formula_in_other_words_is_no_contradiction(store_copy):
     document["attributes"]["formula"] = "take the values as they are"
     forge(store_copy, {"targets/zarr.json": json.dumps(document).encode()})
     Store.open(store_copy).read_targets(0, 0)
-
-
-def shard_of(frame, *, chunks=3, claim=None):
-    """A shard whose chunks are all this frame, with right checksums."""
-    body = frame + google_crc32c.value(frame).to_bytes(4, "little")
-    index = b"".join((0).to_bytes(8, "little") + (claim or len(body)).to_bytes(8, "little") for _ in range(chunks))
-    return body + index + google_crc32c.value(index).to_bytes(4, "little")
 
 
 RLE_BOMB = b"\x28\xb5\x2f\xfd\x00\x58" + (((128 << 10) << 3) | 3).to_bytes(3, "little") + b"\0"
