@@ -86,6 +86,7 @@ def _schema(codec: TargetCodec, shape: Sequence[int], zstd_level: int) -> Schema
         "format": 1, "target": "logits", "views": views, "unit_rows": rows, "units": [[0, 0, rows]],
         "num_samples": rows, "classes": classes, "class_names": [f"c{i}" for i in range(classes)],
         "codec": codec_record(codec, zstd_level), "promise": {"max_kl": 1.0, "temperature": 1.0}, "policy": {},
+        "transfer": {"shards": [{"samples": rows}]},
     })  # fmt: skip
 
 

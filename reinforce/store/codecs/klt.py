@@ -26,13 +26,14 @@ DEAD_ZONE = 0.4
 """A coefficient of size x is rounded to floor(x + 0.4): small ones are zero a little oftener, which packs better."""
 WEIGHT_POWER = 0.75
 """Of a class's mean probability."""
-KEPT_STD = 0.2
-"""Coefficients that vary less, in steps, are left out: they would round to zero nearly always."""
+KEPT_STD, KEPT_STD_ROUNDED = 0.2, 0.36
+"""Coefficients that vary less, in steps, are left out: they would round to zero nearly always, and a zero is not free.
+Rate-distortion rounding makes up for some of them with the others, so that it can do with fewer."""
 CUT_TOLERANCE = 0.01
 """Mean square, in steps, that the limits of a digit may cut off."""
 MAX_CLASSES = 4096
 """Above, the covariance is too large to be worth it."""
-PRICE = 1.75e-5
+PRICE = 4.5e-5
 """Nats of KL a bit may save, at a step of 1; it grows with the square of the step, as KL does."""
 ROWS_FOR_RATES = 768
 """Rounding takes milliseconds a row: rates are measured on so many."""
@@ -204,7 +205,8 @@ class KltFamily:
         self.vectors = vectors[:, ::-1].T / np.sqrt(self.weights)
 
     def codec(self, knob: float) -> KltCodec:
-        count = max(1, int((self.stds / knob > KEPT_STD).sum()))
+        least = KEPT_STD_ROUNDED if self.effort > 1 else KEPT_STD
+        count = max(1, int((self.stds / knob > least).sum()))
         decoder = self.vectors[:count] * knob
         dtype = np.int16 if decoder.size <= SMALL_BASIS else np.int8
         scales = (np.abs(decoder).max(axis=1) / np.iinfo(dtype).max).astype(np.float32)
