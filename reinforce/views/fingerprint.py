@@ -13,6 +13,7 @@ The checksum of pixels (H, W, 3) is hash64 of the ASCII text "HxWx3:" and the by
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,18 +69,26 @@ class Fingerprint:
         try:
             if document["format"] != 1:
                 raise StoreError(f"the fingerprint is of format {document['format']}: this reinforce reads format 1")
-            probes = tuple(
-                Probe(
-                    unit=p["unit"], row=p["row"], key=p["key"], view=p["view"],
-                    stages=tuple((stage, checksum) for stage, checksum in p["stages"]),
-                )
-                for p in document["probes"]
-            )  # fmt: skip
+            probes = tuple(map(_probe_from_json, document["probes"]))
             return cls(
                 policy_digest=document["policy"], libraries=dict(document["libraries"]), probes=probes, kept=kept
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"the fingerprint is not valid: {error!r}") from error
+
+
+def _probe_from_json(document: Mapping[str, Any]) -> Probe:
+    """Raises KeyError, TypeError, ValueError for what `to_json` never gives."""
+    places = [document[name] for name in ("unit", "row", "view")]
+    stages = tuple((stage, checksum) for stage, checksum in document["stages"])
+    words = [document["key"], *(word for pair in stages for word in pair)]
+    are_counts = all(type(place) is int and 0 <= place < 1 << 31 for place in places)
+    if not are_counts or not all(isinstance(word, str) for word in words):
+        raise ValueError("a probe's places are no counts, or its names no text")
+    if [stage for stage, _ in stages[:2]] != ["decode", "params"]:
+        raise ValueError("a probe's stages do not begin with decode and params")
+    unit, row, view = places
+    return Probe(unit=unit, row=row, key=document["key"], view=view, stages=stages)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +196,15 @@ def compare(fingerprint: Fingerprint, replayer_for_unit: Callable[[int], UnitRep
     probes = fingerprint.probes[:num]
     for index in sorted(range(len(probes)), key=lambda i: (probes[i].unit, i)):
         kept = fingerprint.kept[index] if index < len(fingerprint.kept) else None
-        replayer = replayer_for_unit(probes[index].unit)
+        try:
+            replayer = replayer_for_unit(probes[index].unit)
+        except IndexError as error:
+            raise StoreError(f"the fingerprint has a probe in unit {probes[index].unit}, which is not there") from error
         if replayer.policy.digest() != fingerprint.policy_digest:
             raise StoreError("the fingerprint belongs to another view policy: type reinforce verify STORE")
+        size = replayer.policy.size_px
+        if kept is not None and (kept.shape, kept.dtype) != ((size, size, 3), np.uint8):
+            raise StoreError("the fingerprint's kept pixels are not views of its policy")
         difference = _difference(probes[index], replayer, kept)
         differences += [] if difference is None else [difference]
     return DriftReport(
@@ -294,7 +309,8 @@ def _difference(probe: Probe, replayer: UnitReplayer, kept: Pixels | None) -> Di
         return Difference(probe=probe, stage="decode", levels=None, reason=str(error))
     if stages == probe.stages:
         return None
-    first = next(then for now, then in zip(stages, probe.stages, strict=False) if now != then)
+    pairs = itertools.zip_longest(stages, probe.stages)
+    first = next(then or now for now, then in pairs if now != then)
     levels = None if kept is None else int(np.abs(pixels.astype(np.int16) - kept).max())
     same_params = dict(stages)["params"] == dict(probe.stages)["params"]
     return Difference(probe=probe, stage=first[0], levels=levels, same_params=same_params)

@@ -196,3 +196,53 @@ class TestChecked:
     def test_another_policy_is_refused(self, recorded: Fingerprint) -> None:
         with pytest.raises(StoreError, match="another view policy"):
             check(recorded, replayers(*PICTURES, policy=CROPS))
+
+
+class TestHostile:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"unit": -1},
+            {"unit": "0"},
+            {"unit": 0.0},
+            {"unit": 1 << 62},
+            {"unit": 2},
+            {"row": -1},
+            {"row": None},
+            {"view": 1 << 64},
+            {"view": True},
+            {"key": 3},
+            {"stages": []},
+            {"stages": "decode"},
+            {"stages": [["decode", "0"]]},
+            {"stages": [["decode", "0"], ["crop", "0"]]},
+            {"stages": [["decode", 0], ["params", []]]},
+            {"stages": [["decode"], ["params"]]},
+        ],
+        ids=str,
+    )
+    def test_probes_that_no_store_has(self, change: dict[str, Any], recorded: Fingerprint) -> None:
+        document = recorded.to_json()
+        document["probes"][0] |= change
+        made = [UnitReplayer(POLICY, keys, load) for _, keys, load in units(*PICTURES)]
+        with pytest.raises(StoreError) as caught:
+            compare(Fingerprint.from_json(document, recorded.kept), made.__getitem__, 48)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("num", [2, 3, 99])
+    def test_stages_cut_off_or_added_are_a_difference(self, num: int, recorded: Fingerprint) -> None:
+        document = recorded.to_json()
+        stages = document["probes"][0]["stages"]
+        document["probes"][0]["stages"] = [*stages, ["more", "0"]] if num == 99 else stages[:num]
+        report = compare(Fingerprint.from_json(document, recorded.kept), replayers(*PICTURES), 48)
+        assert [difference.stage for difference in report.differences] == ["more" if num == 99 else stages[num][0]]
+
+    @pytest.mark.parametrize(
+        "kept",
+        [np.zeros((16, 24, 24), np.uint8), np.zeros((16, 24, 25, 3), np.uint8), np.zeros((16, 24, 24, 3), np.float64)],
+        ids=lambda kept: f"{kept.shape} {kept.dtype}",
+    )
+    def test_kept_pixels_that_are_no_views(self, kept: Any, recorded: Fingerprint) -> None:
+        fingerprint_of_others = Fingerprint.from_json(recorded.to_json(), kept)
+        with pytest.raises(StoreError, match="not views of its policy"):
+            compare(fingerprint_of_others, replayers(*PICTURES))
