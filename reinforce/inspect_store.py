@@ -8,7 +8,8 @@ from typing import Any
 
 from reinforce.command import POSITIONAL, TalkOptions
 from reinforce.progress import human_bytes
-from reinforce.store import MANIFEST, LocalObjects, Store, UnfinishedStore
+from reinforce.store import MANIFEST, PLAN, LocalObjects, Store, UnfinishedStore
+from reinforce.store.canonical import Fields
 
 SKIPPED_SHOWN = 5
 
@@ -124,6 +125,10 @@ def _summary(
     certificate: dict[str, Any] | None = None,
     manifest_digest: str | None = None,
 ) -> StoreSummary:
+    described = Fields(plan, PLAN)
+    for member, name in (("teacher", "name"), ("teacher", "architecture"), ("teacher", "weights_sha256"),
+                         ("transfer", "name"), ("transfer", "digest"), ("policy", "name")):  # fmt: skip
+        described.inner(member).text(name)
     return StoreSummary(
         path=str(path),
         status=status,

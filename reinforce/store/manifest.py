@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from reinforce.store.marker import ObjectDigest
 from reinforce.store.objects import Objects, check_path
 from reinforce.store.schema import FORMAT, MANIFEST, PLAN
 
+_CERTIFIED = ("kl_mean", "kl_p50", "kl_p99", "kl_max", "top1_agreement", "bytes_per_view", "temperature")
 _MEMBERS = {"format", "status", "digest", "plan_digest", "objects", "summary", "skipped", "certificate"}
 
 
@@ -69,8 +70,9 @@ class Manifest:
             raise CorruptStoreError(f"{MANIFEST} differs from its own digest: it was edited after it was written")
         listed = fields.inner("objects")
         rows = fields.items("skipped")
-        if fields.text("status") != "complete" or not all(isinstance(row, dict) for row in rows):
+        if fields.text("status") != "complete":
             raise CorruptStoreError(f"{MANIFEST} is not that of a complete store")
+        _check_words(fields.inner("certificate"), rows)
         manifest = cls(
             plan_digest=fields.digest("plan_digest"),
             objects={
@@ -85,6 +87,17 @@ class Manifest:
         if manifest.objects.get(PLAN, ObjectDigest(0, "")).sha256 != manifest.plan_digest:
             raise CorruptStoreError(f"{MANIFEST} belongs to another plan")
         return manifest
+
+
+def _check_words(certificate: Fields, skipped: Sequence[object]) -> None:
+    """What people are shown must be there. Raises CorruptStoreError."""
+    for name in _CERTIFIED:
+        certificate.number(name)
+    certificate.text("codec")
+    for row in skipped:
+        fields = Fields(row, f"{MANIFEST}: 'skipped'")
+        fields.text("key")
+        fields.text("reason")
 
 
 def read_manifest(objects: Objects) -> Manifest:

@@ -21,7 +21,7 @@ from reinforce.store.inventory import differences
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.objects import LocalObjects, Objects
-from reinforce.store.schema import PLAN, PROBES, UNITS, Schema, TargetArray
+from reinforce.store.schema import MAX_KEY_BYTES, PLAN, PROBES, UNITS, Schema, TargetArray
 from reinforce.store.verified import VerifiedObjects, read_calibration
 
 
@@ -119,9 +119,9 @@ class Store:
             return []
         offsets = self._column("key_offsets", start, stop + 1).tolist()
         (num_key_bytes,) = self._samples["key_bytes"].shape
-        ordered = all(first <= second for first, second in pairwise(offsets))
+        ordered = all(0 <= second - first <= MAX_KEY_BYTES for first, second in pairwise(offsets))
         if not ordered or offsets[-1] > num_key_bytes:
-            raise self.objects.error("samples/key_offsets", "offsets go back or past the keys' end")
+            raise self.objects.error("samples/key_offsets", "offsets go back, too far, or past the keys' end")
         text = self._column("key_bytes", offsets[0], offsets[-1]).tobytes()
         ends = [offset - offsets[0] for offset in offsets]
         return [text[first:second].decode("utf-8", "surrogateescape") for first, second in pairwise(ends)]

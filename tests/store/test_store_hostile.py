@@ -63,6 +63,26 @@ def test_manifest_with_wrong_members(store_copy, change):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"certificate": {}},
+        {"certificate": {"kl_mean": "0"}},
+        {"skipped": [1]},
+        {"skipped": [{"key": "a.jpg"}]},
+        {"skipped": [{"key": "a.jpg", "reason": None, "row": 1}]},
+    ],
+    ids=str,
+)
+def test_manifest_that_leaves_out_what_people_are_shown(store_copy, change):
+    document = json.loads((store_copy / "manifest.json").read_bytes())
+    del document["digest"]
+    document |= change
+    document["digest"] = sha256_hex(canonical_json(document))
+    (store_copy / "manifest.json").write_bytes(canonical_json(document))
+    assert next(iter(change)) in refused(store_copy)
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"",
