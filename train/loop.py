@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from reinforce.errors import DataError, ModelError, ReinforceError
 from reinforce.progress import Progress
+from reinforce.worker_process import naming_dead_workers
 from torch import Tensor, nn
 
 from train.batches import Batch, SkippedImages, TrainingData, make_loader, steps_in_epoch
@@ -123,10 +124,14 @@ class TrainingLoop:
         return self.average.module if self.average is not None else self.model
 
     def run(self, *, resume: bool = False) -> Outcome:
-        """Train to the end. Raises TrainingStoppedError on a signal and TrainingDivergedError on a loss of nan."""
+        """Train to the end.
+
+        Raises TrainingStoppedError on a signal, TrainingDivergedError on a loss of nan, WorkerDiedError where a
+        decoding process was killed.
+        """
         if resume:
             self._restore()
-        with _StopSignals() as stop, self._progress() as progress:
+        with _StopSignals() as stop, naming_dead_workers(), self._progress() as progress:
             self._train(stop, progress)
         return self._finish()
 
