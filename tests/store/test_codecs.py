@@ -392,6 +392,14 @@ class TestCalibration:
             assert forced.name == name
             assert best <= 1.02 * bytes_per_view(forced, TEACHER_VRC, request())
 
+    @pytest.mark.parametrize("name", ["klt", "sqrt-p", "top-k", "int8", "fp16"])
+    def test_few_rows_tell_what_a_unit_of_many_will_take(self, name):
+        codec = calibrate(TEACHER_VRC, request(max_kl=1e-2), name).codec
+        many = TEACHER_VRC.shape[1]
+        whole = bytes_per_view(codec, TEACHER_VRC, request(unit_rows=many))
+        guessed = bytes_per_view(codec, TEACHER_VRC[:, : many // 8], request(unit_rows=many))
+        assert guessed == pytest.approx(whole, rel=0.12)
+
     def test_says_what_was_measured_on_the_way(self):
         choice = calibrate(TEACHER_VRC, request(max_kl=1e-2))
         for kind in {point.kind for point in choice.measured}:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ BYTES_MARGIN = 0.97
 MARGIN, MARGIN_WITHOUT_SPILL = 0.85, 0.6
 """Share of the promise that calibration aims at: units differ, and a unit that breaks it is encoded again, finer; or,
 with a codec that cannot spill, ends the build."""
+FEWEST_ROWS = 16
+"""From so many rows on it can be told what frames cost."""
 FEWEST_IMAGES = 8
 """Below, nothing is held out, and a transform would be judged by the rows that it fits."""
 
@@ -172,22 +174,39 @@ def mean_kl(codec: TargetCodec, logits_VRC: NDArray[np.float32], temperature: fl
 
 
 def bytes_per_view(codec: TargetCodec, logits_VRC: NDArray[np.float32], request: CodecRequest) -> float:
-    """What a view would take in the store, without the calibration arrays, which all views share."""
-    num_views, num_rows, num_classes = logits_VRC.shape
+    """What a view would take in the store, without the calibration arrays, which all views share.
+
+    Every frame of zstd costs some bytes whatever it holds. Where there are fewer rows here than a unit has, half of
+    them shows how much that is.
+    """
+    num_rows = int(logits_VRC.shape[1])
+    try:
+        units = [codec.encode(logits_VRC[:, start : start + request.unit_rows])
+                 for start in range(0, num_rows, request.unit_rows)]  # fmt: skip
+    except ValueError:
+        return math.inf
+    whole = sum(_unit_bytes(codec, unit, logits_VRC.shape, num_rows, request) for unit in units) / num_rows
+    if not FEWEST_ROWS <= num_rows < request.unit_rows:
+        return whole
+    half_rows = num_rows // 2
+    half = _unit_bytes(codec, units[0], logits_VRC.shape, half_rows, request) / half_rows
+    per_frame = max(0.0, half - whole) / (1 / half_rows - 1 / num_rows)
+    return whole - per_frame * (1 / num_rows - 1 / request.unit_rows)
+
+
+def _unit_bytes(codec: TargetCodec, arrays: Mapping[str, NDArray[Any]], shape: Sequence[int], num_rows: int,
+                request: CodecRequest) -> float:  # fmt: skip
+    """Bytes of the first `num_rows` rows (or fewer) of a unit's arrays, for one view."""
+    num_views, _, num_classes = shape
     total = 0.0
-    for start in range(0, num_rows, request.unit_rows):
-        rows = logits_VRC[:, start : start + request.unit_rows]
-        try:
-            arrays = codec.encode(rows)
-        except ValueError:
-            return math.inf
-        for name, spec in codec.arrays(num_classes).items():
-            parts = arrays[name] if spec.per_view else arrays[name][None]
-            width = spec.chunk_columns(request.num_views, rows.shape[1])
-            packed = sum(_packed_bytes(chunk, spec.items_last, request.zstd_level)
-                         for part in parts for chunk in _chunks(part, width))  # fmt: skip
-            total += packed / (num_views if spec.per_view else request.num_views)
-    return float(total / num_rows)
+    for name, spec in codec.arrays(num_classes).items():
+        parts = arrays[name] if spec.per_view else arrays[name][None]
+        kept = parts[:, :num_rows] if spec.per_row else parts
+        width = spec.chunk_columns(request.num_views, kept.shape[1])
+        packed = sum(_packed_bytes(chunk, spec.items_last, request.zstd_level)
+                     for part in kept for chunk in _chunks(part, width))  # fmt: skip
+        total += packed / (num_views if spec.per_view else request.num_views)
+    return float(total)
 
 
 def _shared_bytes(codec: TargetCodec, request: CodecRequest) -> float:
