@@ -98,6 +98,32 @@ class TargetCodec(Protocol):
         """
 
 
+class Uncalibrated:
+    """For codecs that their parameters alone describe."""
+
+    def calibration(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {}
+
+
+class Unparametrized(Uncalibrated):
+    """For codecs that need no description but their name."""
+
+    name: ClassVar[str]
+
+    def parameters(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Self:
+        if parameters or calibration:
+            raise ValueError(f"{cls.name} has no parameters")
+        return cls()
+
+
 class CodecFamily(Protocol):
     """The codecs of one kind for one teacher, from exact to coarse."""
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
+from reinforce.store.codecs.base import Arrays, ArraySpec, Unparametrized, require_finite
 
 _LARGEST = 65504.0
 
 
-class Fp16Codec:
+class Fp16Codec(Unparametrized):
     """Logits less their row's maximum, in float16.
 
     The relative error is 2^-11 of the distance to the maximum, so the likeliest classes are the most exact, and no
@@ -24,22 +23,6 @@ class Fp16Codec:
     formula: ClassVar[str] = "logits = float32(values)"
     num_levels: ClassVar[int] = 1
     can_spill: ClassVar[bool] = False
-
-    def parameters(self) -> dict[str, Any]:
-        return {}
-
-    def calibration(self) -> dict[str, NDArray[Any]]:
-        return {}
-
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Fp16Codec:
-        if parameters or calibration:
-            raise ValueError("fp16 has no parameters")
-        return cls()
-
-    @classmethod
-    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
-        return {}
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {"values": ArraySpec(dtype="float16", shape=(num_classes,))}

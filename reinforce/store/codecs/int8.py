@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
+from reinforce.store.codecs.base import Arrays, ArraySpec, Unparametrized, require_finite
 
 _LEVELS = 127
 _WIDEST = 2.0 * _LEVELS * 65504.0
 
 
-class Int8Codec:
+class Int8Codec(Unparametrized):
     """Logits less their row's mid-range, in 255 even steps over the row's range.
 
     The step is float16, rounded up, and the codes are made for the rounded step: its 11 bits cost no accuracy worth
@@ -25,22 +24,6 @@ class Int8Codec:
     formula: ClassVar[str] = "logits = float32(codes) * float32(steps), steps broadcast over classes"
     num_levels: ClassVar[int] = 1
     can_spill: ClassVar[bool] = False
-
-    def parameters(self) -> dict[str, Any]:
-        return {}
-
-    def calibration(self) -> dict[str, NDArray[Any]]:
-        return {}
-
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Int8Codec:
-        if parameters or calibration:
-            raise ValueError("int8 has no parameters")
-        return cls()
-
-    @classmethod
-    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
-        return {}
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {"codes": ArraySpec(dtype="int8", shape=(num_classes,)), "steps": ArraySpec(dtype="float16")}

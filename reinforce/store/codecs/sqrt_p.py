@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import TEMPERATURES, Arrays, ArraySpec, number, require_finite
+from reinforce.store.codecs.base import TEMPERATURES, Arrays, ArraySpec, Uncalibrated, number, require_finite
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
 from reinforce.store.codecs.tail import FORMULA as TAIL
 from reinforce.store.codecs.tail import decode_tails, encode_tails
@@ -24,7 +24,7 @@ _FINEST = 1 / 255
 
 
 @dataclass(frozen=True)
-class SqrtPCodec:
+class SqrtPCodec(Uncalibrated):
     """See the module. `level` n of `encode` divides the step by 2^(n/2), down to 1/255."""
 
     step: float
@@ -42,18 +42,11 @@ class SqrtPCodec:
     def parameters(self) -> dict[str, Any]:
         return {"step": self.step, "temperature": self.temperature}
 
-    def calibration(self) -> dict[str, NDArray[Any]]:
-        return {}
-
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> SqrtPCodec:
         if calibration:
             raise ValueError("sqrt-p has no calibration arrays")
         return cls(number(parameters, "step", _FINEST, 1.0), number(parameters, "temperature", *TEMPERATURES))
-
-    @classmethod
-    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
-        return {}
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {

@@ -17,6 +17,7 @@ from reinforce.store.codecs.base import (
     TEMPERATURES,
     Arrays,
     ArraySpec,
+    Uncalibrated,
     count,
     number,
     require_finite,
@@ -29,7 +30,7 @@ _LEAST_LOG_P = -60.0
 
 
 @dataclass(frozen=True)
-class TopKCodec:
+class TopKCodec(Uncalibrated):
     """Log-probabilities at T in float16, likeliest first; all other classes share a stored tail evenly."""
 
     k: int
@@ -47,9 +48,6 @@ class TopKCodec:
     def parameters(self) -> dict[str, Any]:
         return {"k": self.k, "num_classes": self.num_classes, "temperature": self.temperature}
 
-    def calibration(self) -> dict[str, NDArray[Any]]:
-        return {}
-
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> TopKCodec:
         if calibration:
@@ -57,10 +55,6 @@ class TopKCodec:
         num_classes = count(parameters, "num_classes", 1, MAX_CLASSES)
         k = count(parameters, "k", 1, num_classes)
         return cls(k, num_classes, number(parameters, "temperature", *TEMPERATURES))
-
-    @classmethod
-    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
-        return {}
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         if num_classes != self.num_classes:
