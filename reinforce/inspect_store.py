@@ -150,8 +150,10 @@ def _summary(
 
 
 def _certificate_line(certificate: dict[str, Any]) -> str:
+    mean, p50, p99, worst = (f"{certificate[f'kl_{name}']:.2g}" for name in ("mean", "p50", "p99", "max"))
     return (
-        f"  fidelity  mean KL {certificate['kl_mean']:.2g}, p99 {certificate['kl_p99']:.2g} at temperature "
-        f"{certificate['temperature']:g}; top-1 agreement {100 * certificate['top1_agreement']:.2f} %; "
-        f"{certificate['bytes_per_view']:.1f} bytes per view ({certificate['codec']})"
+        f"  fidelity  {certificate['codec']}, {certificate['bytes_per_view']:.1f} bytes per view, top-1 agreement "
+        f"{100 * certificate['top1_agreement']:.2f} %\n"
+        f"            KL mean {mean}, p50 {p50}, p99 {p99}, worst {worst} nats at temperature "
+        f"{certificate['temperature']:g}"
     )
