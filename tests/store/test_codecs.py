@@ -157,6 +157,13 @@ class TestFp16(CodecContract):
             Fp16Codec().decode({"values": np.full((2, 2), np.inf, np.float16)})
 
 
+class TestCoarseInt8(CodecContract):
+    max_kl = 2e-2
+
+    def make(self, logits_VRC):
+        return Int8Codec(20)
+
+
 class TestInt8(CodecContract):
     def make(self, logits_VRC):
         return Int8Codec()
@@ -191,6 +198,12 @@ class TestInt8(CodecContract):
     def test_refuses_a_range_beyond_its_steps(self):
         with pytest.raises(ValueError, match="span more than"):
             Int8Codec().encode(np.array([[[-3e38, 3e38]]], np.float32))
+
+    @pytest.mark.parametrize("largest", [127, 40, 8])
+    def test_finer_levels_have_more_steps_and_coarser_ones_fewer(self, largest):
+        codes = {level: Int8Codec(largest).encode(FLAT_VRC, level=level)["codes"] for level in range(-2, 4)}
+        found = {level: int(np.abs(values.astype(int)).max()) for level, values in codes.items()}
+        assert found == {level: min(127, round(largest * 2 ** (level / 2))) for level in codes}
 
     @pytest.mark.parametrize("step", [np.nan, np.inf, -1.0])
     def test_refuses_to_decode_a_hostile_step(self, step):

@@ -109,21 +109,6 @@ class Uncalibrated:
         return {}
 
 
-class Unparametrized(Uncalibrated):
-    """For codecs that need no description but their name."""
-
-    name: ClassVar[str]
-
-    def parameters(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Self:
-        if parameters or calibration:
-            raise ValueError(f"{cls.name} has no parameters")
-        return cls()
-
-
 class CodecFamily(Protocol):
     """The codecs of one kind for one teacher, from exact to coarse."""
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from reinforce.errors import UsageError
 from reinforce.store.codecs.base import CodecFamily, TargetCodec, view_arrays
 from reinforce.store.codecs.fp16 import Fp16Codec
-from reinforce.store.codecs.int8 import Int8Codec
+from reinforce.store.codecs.int8 import Int8Family
 from reinforce.store.codecs.klt import MAX_CLASSES, KltFamily
 from reinforce.store.codecs.sqrt_p import SqrtPFamily
 from reinforce.store.codecs.top_k import TopKFamily
@@ -77,7 +77,7 @@ def families(logits_VRC: NDArray[np.float32], request: CodecRequest) -> dict[str
         ),
         "sqrt-p": lambda: SqrtPFamily(temperature=request.temperature),
         "top-k": lambda: TopKFamily(num_classes, temperature=request.temperature),
-        "int8": lambda: FixedFamily(Int8Codec),
+        "int8": Int8Family,
         "fp16": lambda: FixedFamily(Fp16Codec),
     }
     if num_classes > MAX_CLASSES:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, Unparametrized, require_finite
+from reinforce.store.codecs.base import Arrays, ArraySpec, Uncalibrated, require_finite
 
 _LARGEST = 65504.0
 
 
-class Fp16Codec(Unparametrized):
+class Fp16Codec(Uncalibrated):
     """Logits less their row's maximum, in float16.
 
     The relative error is 2^-11 of the distance to the maximum, so the likeliest classes are the most exact, and no
@@ -23,6 +24,15 @@ class Fp16Codec(Unparametrized):
     formula: ClassVar[str] = "logits = float32(values)"
     num_levels: ClassVar[int] = 1
     can_spill: ClassVar[bool] = False
+
+    def parameters(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Fp16Codec:
+        if parameters or calibration:
+            raise ValueError("fp16 has no parameters")
+        return cls()
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {"values": ArraySpec(dtype="float16", shape=(num_classes,))}

@@ -1,29 +1,44 @@
-"""Eight bits with a step per row: C + 2 bytes a view before zstd."""
+"""Up to eight bits with a step per row: C + 2 bytes a view before zstd, fewer after it where steps are coarse."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, Unparametrized, require_finite
+from reinforce.store.codecs.base import Arrays, ArraySpec, Uncalibrated, count, require_finite
 
-_LEVELS = 127
-_WIDEST = 2.0 * _LEVELS * 65504.0
+LARGEST = 127
+_WIDEST = 2.0 * LARGEST * 65504.0
 
 
-class Int8Codec(Unparametrized):
-    """Logits less their row's mid-range, in 255 even steps over the row's range.
+@dataclass(frozen=True)
+class Int8Codec(Uncalibrated):
+    """Logits less their row's mid-range, in 2 * `largest` even steps over the row's range.
 
     The step is float16, rounded up, and the codes are made for the rounded step: its 11 bits cost no accuracy worth
     two more bytes a row (float32), which at 10 classes are a seventh of the store.
     """
 
+    largest: int = LARGEST
+    """Of the codes, 1..127; at finer levels of `encode` more, at coarser ones fewer."""
+
     name: ClassVar[str] = "int8"
     formula: ClassVar[str] = "logits = float32(codes) * float32(steps), steps broadcast over classes"
-    num_levels: ClassVar[int] = 1
+    num_levels: ClassVar[int] = 4
     can_spill: ClassVar[bool] = False
+
+    def parameters(self) -> dict[str, Any]:
+        return {} if self.largest == LARGEST else {"largest": self.largest}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Int8Codec:
+        if calibration or set(parameters) - {"largest"}:
+            raise ValueError("int8 has no parameters but 'largest'")
+        return cls(count({"largest": LARGEST, **parameters}, "largest", 1, LARGEST))
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {"codes": ArraySpec(dtype="int8", shape=(num_classes,)), "steps": ArraySpec(dtype="float16")}
@@ -36,13 +51,14 @@ class Int8Codec(Unparametrized):
         low = targets_VRC.min(axis=-1).astype(np.float64)
         if high.size and float((high - low).max()) > _WIDEST:
             raise ValueError(f"logits of one row span more than {_WIDEST:.0f}")
-        steps = _round_up((high - low) / (2 * _LEVELS))
+        largest = min(LARGEST, max(1, round(self.largest * 2 ** (level / 2))))
+        steps = _round_up((high - low) / (2 * largest))
         middle = ((high + low) / 2).astype(np.float32)
         divisor = np.where(steps > 0, steps, 1).astype(np.float32)
         codes = targets_VRC - middle[..., None]
         codes /= divisor[..., None]
         np.rint(codes, out=codes)
-        np.clip(codes, -_LEVELS, _LEVELS, out=codes)  # the middle is rounded to float32, so 127.5 can occur
+        np.clip(codes, -largest, largest, out=codes)  # the middle is rounded to float32, so 127.5 can occur
         return {"codes": codes.astype(np.int8), "steps": steps}
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
@@ -55,3 +71,11 @@ class Int8Codec(Unparametrized):
 def _round_up(values: NDArray[np.float64]) -> NDArray[np.float16]:
     rounded = values.astype(np.float16)
     return np.where(rounded < values, np.nextafter(rounded, np.float16(np.inf)), rounded)
+
+
+class Int8Family:
+    knobs: ClassVar[tuple[int, ...]] = tuple(round(LARGEST * 2 ** (-i / 4)) for i in range(17))
+    """Largest codes, from 127 to 8."""
+
+    def codec(self, knob: int) -> Int8Codec:
+        return Int8Codec(knob)
