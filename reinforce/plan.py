@@ -200,7 +200,7 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     options, policy = inputs.options, inputs.policy
     budget = options.unit_budget_mb << 20
     num_classes = len(inputs.teacher.info.class_names)
-    unit_rows = choose_unit_rows(listing, options.views, num_classes, budget)
+    unit_rows = choose_unit_rows(listing.shard_sizes, options.views, num_classes, budget)
     units = cut_units(listing.shard_sizes, unit_rows)
     images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
     rows = [(unit.index, own.keys, own.read) for unit, own in zip(units, images, strict=True)]

@@ -59,7 +59,7 @@ def test_units_cover_the_listing_in_order(sizes: list[int], unit_rows: int) -> N
     ids=["kill", "many views", "targets", "folder", "small", "tiny", "ten"],
 )
 def test_rows_of_a_unit(num: int, views: int, expected: int) -> None:
-    assert choose_unit_rows(listing(num), views, 1000, 256 << 20) == expected
+    assert choose_unit_rows([num], views, 1000, 256 << 20) == expected
     assert len(cut_units([num], expected)) <= MOST_UNITS
 
 
@@ -94,4 +94,4 @@ def test_decoded_bytes_follow_the_decode_rule(width: int, height: int, expected:
 
 
 def test_targets_of_many_classes_and_views_bound_a_unit() -> None:
-    assert choose_unit_rows(listing(100_000, 28, 28), 100, 21_841, 256 << 20) == (256 << 20) // (4 * 100 * 21_841)
+    assert choose_unit_rows([100_000], 100, 21_841, 256 << 20) == (256 << 20) // (4 * 100 * 21_841)

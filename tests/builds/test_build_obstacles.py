@@ -43,7 +43,9 @@ def build_argv(teacher: Path, images: Path, *more: str, workers: int = 0) -> lis
 
 
 def command_line(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-c", "from reinforce.cli import main; main()", *arguments]
+    """As a terminal starts it: a background job of a shell would inherit that Ctrl-C is ignored."""
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    return [sys.executable, "-c", f"{heeded}from reinforce.cli import main; main()", *arguments]
 
 
 def call(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
