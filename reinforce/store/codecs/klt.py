@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
 from reinforce.store.codecs.packing import Packing
+from reinforce.store.codecs.product import int8_product
 from reinforce.store.codecs.rounding import DigitRates, Rounding
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
 
@@ -152,10 +153,34 @@ class KltCodec:
         digits_RK = self.digits.unpack(arrays["codes"])
         if self.image_digits is not None:
             digits_RK += self.image_digits.unpack(arrays["image_codes"])
-        digits_RK *= step
-        logits_RC = digits_RK @ self.decoder
+        logits_RC = self._product(digits_RK, step)
         logits_RC += self.mean
         return put_spilled(logits_RC, arrays)
+
+    def _product(self, digits_RK: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(R, C) step * digits @ decoder; as integers where digits and basis are 8-bit ones of one scale."""
+        wide = self._num_wide
+        whole = int8_product(digits_RK[:, wide:], self._narrow_basis) if self._is_even else None
+        if whole is None:
+            digits_RK *= step
+            return digits_RK @ self.decoder
+        logits_RC: NDArray[np.float32] = np.multiply(whole, step * self.scales[0], dtype=np.float32)
+        if wide:
+            logits_RC += digits_RK[:, :wide] * step @ self.decoder[:wide]
+        return logits_RC
+
+    @functools.cached_property
+    def _is_even(self) -> bool:
+        return self.basis.dtype == np.int8 and bool((self.scales == self.scales[0]).all())
+
+    @functools.cached_property
+    def _narrow_basis(self) -> NDArray[np.int8]:
+        return np.array(self.basis[self._num_wide :], np.int8)
+
+    @property
+    def _num_wide(self) -> int:
+        """Leading digits of two bytes."""
+        return max(packing.counts[0] for packing in (self.digits, self.image_digits or self.digits))
 
     def coefficients(self, targets_VRC: NDArray[np.float32]) -> NDArray[np.float64]:
         """(V, R, K) in steps, those that give the least weighted error with the basis as it is stored."""
@@ -209,7 +234,10 @@ class KltFamily:
         count = max(1, int((self.stds / knob > least).sum()))
         decoder = self.vectors[:count] * knob
         dtype = np.int16 if decoder.size <= SMALL_BASIS else np.int8
-        scales = (np.abs(decoder).max(axis=1) / np.iinfo(dtype).max).astype(np.float32)
+        peaks = np.abs(decoder).max(axis=1)
+        if dtype == np.int8:
+            peaks[:] = peaks.max()  # one scale, for the sake of fast integer products
+        scales = (peaks / np.iinfo(dtype).max).astype(np.float32)
         basis = np.clip(np.rint(decoder / scales[:, None]), -np.iinfo(dtype).max, np.iinfo(dtype).max).astype(dtype)
         every = Packing((count, 0, 0, 0, 0))
         draft = KltCodec(every, None, self.mean.astype(np.float32), basis, scales, self.weights.astype(np.float32))
