@@ -46,17 +46,31 @@ def raise_errors(items: Iterable[T | ReinforceError]) -> Iterator[T]:
 
 @contextlib.contextmanager
 def naming_dead_workers() -> Iterator[None]:
-    """Raises WorkerDiedError where torch's handler of SIGCHLD, which runs wherever the parent just is, misses one."""
+    """Raises WorkerDiedError where torch's handler of SIGCHLD, which runs wherever the parent just is, misses one.
+
+    Where it just was may have taken the handler's error for one of its own, and raised another.
+    """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except Exception as error:
+        if not any(_tells_of_a_death(link) for link in _chain(error)):
             raise
         _stop_watching()
         raise WorkerDiedError(
             "a decoding process was killed, perhaps for want of memory: type the same command with --resume, "
             "and with fewer --workers if that happens again"
         ) from error
+
+
+def _tells_of_a_death(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _stop_watching() -> None:
