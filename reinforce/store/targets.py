@@ -54,11 +54,15 @@ class TargetReader:
     def prefetch(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> None:
         """Begin to read what `read` will need for these rows, the first ones first, as far as the budget goes.
 
-        What is damaged is an error only when it is read.
+        What an earlier call asked for, and these rows don't need, is given up. What is damaged is an error only when
+        it is read.
         """
         planes, _ = self._places(rows, views)
         self._leave_parent()
-        for plane in dict.fromkeys(planes.tolist()):
+        wanted = dict.fromkeys(planes.tolist())
+        for plane in self._ahead.keys() - wanted.keys():
+            self._ahead.pop(plane).cancel()
+        for plane in wanted:
             if plane not in self._kept and plane not in self._ahead and len(self._ahead) < self.max_ahead:
                 self._thread = self._thread or ThreadPoolExecutor(1, "reinforce-prefetch")
                 self._ahead[plane] = self._thread.submit(self._read_plane, plane)

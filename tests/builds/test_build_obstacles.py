@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import session_members
 from tiny_builds import VIEWS, digest_of, run
 
 from reinforce.cli import command
@@ -30,10 +31,14 @@ NOBODY = 65534
 @pytest.fixture(scope="module")
 def reference(teacher: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Digests of a store that met no obstacle."""
-    folder = tmp_path_factory.mktemp("reference")
+    return built_apart(tmp_path_factory.mktemp("reference"), teacher, images)
+
+
+def built_apart(folder: Path, teacher: Path, images: Path, **changes: int) -> dict[str, str]:
+    """Digests of a store that is built in a folder with a home of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REINFORCE_HOME", str(folder / "home"))
-        run(teacher, images, out=str(folder / "out.zarr"))
+        run(teacher, images, out=str(folder / "out.zarr"), **changes)
     return digest_of(folder / "out.zarr")
 
 
@@ -332,10 +337,7 @@ MANY_VIEWS = 60
 def longer(teacher: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Digests of a store whose build takes long enough to be met in the middle."""
     folder = tmp_path_factory.mktemp("longer")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REINFORCE_HOME", str(folder / "home"))
-        run(teacher, images, out=str(folder / "out.zarr"), views=MANY_VIEWS, unit_budget_mb=1)
-    return digest_of(folder / "out.zarr")
+    return built_apart(folder, teacher, images, views=MANY_VIEWS, unit_budget_mb=1)
 
 
 def longer_argv(teacher: Path, images: Path, workers: int) -> list[str]:
@@ -358,20 +360,6 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def members(session: int, words: str = "") -> list[int]:
-    """Living processes of a session whose command line has these words."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, member_of, *_ = stat.read_text().rsplit(")", 1)[1].split()
-            line = (stat.parent / "cmdline").read_text()
-        except OSError:
-            continue
-        if int(member_of) == session and state not in "ZX" and words in line:
-            found.append(int(stat.parent.name))
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 class TestKilledAndTerminated:
@@ -379,7 +367,7 @@ class TestKilledAndTerminated:
         _, err = process.communicate(timeout=60)
         assert process.returncode == status, err
         assert_one_line(err, "--resume", *words)
-        wait_for(lambda: not members(process.pid))
+        wait_for(lambda: not session_members(process.pid))
 
     def goes_on(self, teacher: Path, images: Path, longer: dict[str, str]) -> None:
         assert any(Path("out.zarr/units").glob("*.json"))
@@ -391,7 +379,7 @@ class TestKilledAndTerminated:
     ) -> None:
         for number in range(30 if request.config.getoption("--long") else 2):
             process = start(longer_argv(teacher, images, workers=2))
-            workers = members(process.pid, "spawn_main")
+            workers = session_members(process.pid, "spawn_main")
             assert len(workers) == 2
             time.sleep(0.02 * (number % 10))
             with contextlib.suppress(ProcessLookupError):

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hostile_stores import read_everything
 from make_golden import KLT
 from tiny_stores import KilledError, StoppedObjects, build, build_at, contents_of
 
@@ -15,14 +16,6 @@ from reinforce.store.codecs import Fp16Codec, Int8Codec
 from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
 from reinforce.store.verify import verify
-
-
-def read_everything(root):
-    store = Store.open(root)
-    for unit in range(store.num_units):
-        for view in range(store.num_views):
-            store.read_targets(unit, view)
-    store.keys(0, store.num_samples), store.sha64(), store.image_sizes(), store.states(), store.probes()
 
 
 def files(root):

@@ -92,6 +92,14 @@ class TestMemory:
         assert threading.main_thread() not in threads
 
 
+    def test_an_epoch_that_was_broken_off_does_not_stop_reading_ahead(self, store: Store) -> None:
+        reader = TargetReader(store, budget_bytes=3 * PLANE_BYTES)
+        assert reader.max_ahead == 1
+        for row in (0, UNIT_ROWS, 2 * UNIT_ROWS):
+            reader.prefetch(np.array([row]), np.array([0]))
+            assert list(reader._ahead) == [row // UNIT_ROWS * NUM_VIEWS]
+
+
 class TestProcesses:
     @pytest.mark.parametrize("method", ["spawn", "fork"])
     def test_a_reader_in_use_works_in_another_process(self, store: Store, method: str) -> None:

@@ -11,21 +11,13 @@ from pathlib import Path
 
 import pytest
 import tiny_reinforced as tiny
+from processes import session_members
 
 PROGRAM = "from train.cli import main; main()"
 
 
 def workers_of(session: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            _, _, _, member_of, *_ = stat.read_text().rsplit(")", 1)[1].split()
-            line = (stat.parent / "cmdline").read_text()
-        except OSError:
-            continue
-        if int(member_of) == session and "spawn_main" in line:
-            found.append(int(stat.parent.name))
-    return found
+    return session_members(session, "spawn_main")
 
 
 @pytest.mark.slow
