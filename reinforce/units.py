@@ -15,9 +15,11 @@ MIN_UNITS = 8
 """A small set is still cut into this many units, so that a killed build loses little of it ..."""
 MIN_UNIT_ROWS = 32
 """... but into none smaller than this."""
-UNIT_VIEWS = 16384
-"""Views a unit, at which a kill costs a minute or so of a teacher; large N: no fewer rows than the next constant."""
-MIN_ROWS_OF_MANY_VIEWS = 512
+UNIT_VIEWS = 16000
+"""Views a unit, at which a kill costs a minute or so of a teacher; large N: no fewer rows than the next constant.
+
+No power of two: planes of 2048 rows take four times as long to transpose as planes of 2000."""
+MIN_ROWS_OF_MANY_VIEWS = 500
 MOST_UNITS = 8192
 """A unit is an object in the folder of every array: folders of over 10,000 are slow in many places."""
 LEAST_PLANES = 24

@@ -48,8 +48,8 @@ def test_units_cover_the_listing_in_order(sizes: list[int], unit_rows: int) -> N
 @pytest.mark.parametrize(
     ("num", "views", "expected"),
     [
-        (1_000_000, 10, 1638),  # by the cost of a kill: 16384 views
-        (1_000_000, 100, 512),  # ... but not fewer rows than this
+        (1_000_000, 10, 1600),  # by the cost of a kill: 16000 views
+        (1_000_000, 100, 500),  # ... but not fewer rows than this
         (1_000_000, 1, (256 << 20) // (4 * 24 * 1000)),  # by memory: as many targets as a reader keeps
         (10_000_000, 100, 1221),  # by the number of objects in a folder
         (4000, 4, 500),  # small sets: 8 units

@@ -146,11 +146,11 @@ def _zarr_rows_per_second(root: Path, rows: Rows) -> float:
 
 def from_disk(folder: Path, classes: int, codec_name: str, goal: float) -> Iterator[Figure]:
     """One plane after the other from files, decoded, in one thread. The page cache is warm: decoding is measured."""
-    unit_rows = 2048
+    unit_rows = UNIT_VIEWS // 8
     logits = synthetic_logits(4, unit_rows, classes)
     request = CodecRequest(max_kl=1e-2 if classes > 100 else 1e-3, temperature=1, num_samples=10**6, num_views=4,
                            unit_rows=unit_rows)  # fmt: skip
-    codec = calibrate(synthetic_logits(4, 4096, classes), request, codec_name).codec
+    codec = calibrate(synthetic_logits(4, 2 * unit_rows, classes), request, codec_name).codec
     store = write_store(folder / f"{codec_name}-{classes}.zarr", codec, logits, 4 * unit_rows)
     places = [(unit, view) for unit in range(store.num_units) for view in range(store.num_views)]
     files = sorted((folder / f"{codec_name}-{classes}.zarr/targets").rglob("c/**/*"))

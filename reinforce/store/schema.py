@@ -200,12 +200,13 @@ class TargetArray:
         width = self.layout.shape[-1] - values.shape[-1]
         return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, width)])
 
-    def view_part(self, chunks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    def view_part(self, chunks: NDArray[Any]) -> NDArray[Any]:
         """The chunks of a view as `TargetCodec.decode` takes them: joined, without the view axis and the padding."""
+        values = chunks[:, 0] if self.spec.per_view else chunks
         if not self.spec.grouped:
-            return chunks[0][0] if self.spec.per_view else chunks[0]
-        joined = np.concatenate(chunks, axis=-1)[..., : self.spec.shape[-1]]
-        return joined[0] if self.spec.per_view else joined
+            return np.ascontiguousarray(values[0])
+        joined = np.moveaxis(values, 0, -2).reshape(*values.shape[1:-1], -1)
+        return np.ascontiguousarray(joined[..., : self.spec.shape[-1]])
 
 
 def _units(items: list[Any], num_samples: int, unit_rows: int) -> tuple[tuple[int, int, int], ...]:

@@ -6,11 +6,12 @@ fork may wait on for ever), takes a missing chunk for zeros, and lets a frame de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs.zstd import Zstd
+from numcodecs.zstd import decompress
 from numpy.typing import NDArray
 
 from reinforce.store.layout import ArrayLayout
@@ -54,24 +55,29 @@ def chunk_range(index: NDArray[np.uint64], chunk: int) -> tuple[int, int]:
 
 
 def decode_chunk(layout: ArrayLayout, data: bytes) -> NDArray[Any]:
-    """One chunk's values, shape `layout.chunk_shape`, C order.
+    """One chunk's values, shape `layout.chunk_shape`. Raises ValueError as `decode_chunks`."""
+    values: NDArray[Any] = decode_chunks(layout, [data])[0]
+    return values
 
-    Raises ValueError where the checksum is wrong or the frame does not hold exactly one chunk; never allocates more
-    than `layout.chunk_bytes` (twice that with an axis order).
+
+def decode_chunks(layout: ArrayLayout, pieces: Sequence[bytes]) -> NDArray[Any]:
+    """Values of some chunks, shape (chunks, *layout.chunk_shape); their memory is in the order that is stored.
+
+    Raises ValueError where a checksum is wrong or a frame does not hold exactly one chunk; never allocates more than
+    the chunks' own bytes.
     """
-    frame = _checked(data, "chunk")
-    if frame_content_bytes(frame) != layout.chunk_bytes:
+    frames = [_checked(piece, "chunk") for piece in pieces]
+    if any(frame_content_bytes(frame) != layout.chunk_bytes for frame in frames):
         raise ValueError("a zstd frame is not of the chunk's size")
-    flat = np.empty(layout.chunk_bytes, np.uint8)
+    flat = np.empty((len(frames), layout.chunk_bytes), np.uint8)
     try:
-        Zstd().decode(frame, flat)
+        for frame, values in zip(frames, flat, strict=True):
+            decompress(frame, values)
     except RuntimeError as error:
         raise ValueError(f"a zstd frame is damaged ({error})") from error
-    values = flat.view(layout.numpy_dtype)
-    if layout.order is None:
-        return values.reshape(layout.chunk_shape)
-    stored_shape = [layout.chunk_shape[axis] for axis in layout.order]
-    return np.ascontiguousarray(values.reshape(stored_shape).transpose(np.argsort(layout.order)))
+    order = layout.order or range(len(layout.chunk_shape))
+    stored = flat.view(layout.numpy_dtype).reshape(-1, *(layout.chunk_shape[axis] for axis in order))
+    return stored.transpose(0, *(1 + np.argsort(order)))
 
 
 def frame_content_bytes(frame: bytes) -> int | None:

@@ -16,7 +16,7 @@ from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest
 from reinforce.store.objects import Objects
 from reinforce.store.schema import Schema
-from reinforce.store.shard import chunk_range, decode_chunk, index_bytes, parse_index
+from reinforce.store.shard import chunk_range, decode_chunk, decode_chunks, index_bytes, parse_index
 
 _BLOCK_BYTES = 4 << 20
 
@@ -92,16 +92,17 @@ class VerifiedObjects:
         return self.chunk_of(layout, layout.object_path(*shard), chunk)
 
     def chunk_of(self, layout: ArrayLayout, path: str, chunk: int) -> NDArray[Any]:
-        return self.chunks_of(layout, path, [chunk])[0]
+        values: NDArray[Any] = self.chunks_of(layout, path, [chunk])[0]
+        return values
 
-    def chunks_of(self, layout: ArrayLayout, path: str, chunks: Sequence[int]) -> list[NDArray[Any]]:
-        """Some chunks of a shard, read in one piece: they lie near each other."""
+    def chunks_of(self, layout: ArrayLayout, path: str, chunks: Sequence[int]) -> NDArray[Any]:
+        """(chunks, *chunk_shape) of a shard, read in one piece: they lie near each other."""
         index = self.index(layout, path)
         try:
             ranges = [chunk_range(index, chunk) for chunk in chunks]
             first = min(start for start, _ in ranges)
             piece = self.objects.get_range(path, first, max(start + length for start, length in ranges) - first)
-            return [decode_chunk(layout, piece[start - first : start - first + length]) for start, length in ranges]
+            return decode_chunks(layout, [piece[start - first : start - first + length] for start, length in ranges])
         except (ValueError, FileNotFoundError) as error:
             raise self.error(path, error) from error
 

@@ -20,7 +20,7 @@ from reinforce.store.codecs import TargetCodec, array_sha256, decode_finite
 from reinforce.store.layout import ArrayLayout, group_metadata, whole_layout
 from reinforce.store.objects import ObjectExistsError, Objects, publish
 from reinforce.store.schema import PLAN, PROBES, Schema
-from reinforce.store.shard import chunk_range, decode_chunk, index_bytes, parse_index
+from reinforce.store.shard import chunk_range, decode_chunks, index_bytes, parse_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def decode_unit(schema: Schema, codec: TargetCodec, unit: int, contents: Mapping
             data = contents[array.object_path(unit)]
             index = parse_index(array.layout, data[-index_bytes(array.layout) :], len(data))
             ranges = [chunk_range(index, chunk) for chunk in array.chunk_indices(view)]
-            chunks = [decode_chunk(array.layout, data[start : start + length]) for start, length in ranges]
+            chunks = decode_chunks(array.layout, [data[start : start + length] for start, length in ranges])
             parts[name] = array.view_part(chunks)
         decoded_VUC[view] = decode_finite(codec, parts)
     return decoded_VUC

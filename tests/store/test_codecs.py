@@ -244,7 +244,7 @@ class TestPacking:
         digits = np.random.default_rng(seed).integers(low.astype(int), high.astype(int) + 1, (3, sum(counts)))
         packed = packing.pack(digits.astype(np.float64))
         assert packed.shape == (3, packing.num_bytes)
-        assert np.array_equal(packing.unpack(packed), digits)
+        assert np.array_equal(packing.unpack(packed).whole(), digits)
         assert [slow_digits(row, counts) for row in packed] == digits.tolist()
 
     def test_five_digits_of_three_levels_share_a_byte(self):

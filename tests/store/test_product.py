@@ -1,4 +1,4 @@
-"""Integer products: the same whole numbers as in 64 bits, or none; and klt decodes alike with and without them."""
+"""Integer products: the same numbers as in 64 bits, or none; and klt decodes alike with and without them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from reinforce.store.codecs import klt as klt_module
 from reinforce.store.codecs.base import view_arrays
 from reinforce.store.codecs.klt import KltFamily
+from reinforce.store.codecs.packing import Digits
 from reinforce.store.codecs.product import int8_product
 
 RNG = np.random.default_rng(11)
@@ -21,34 +22,59 @@ needs_kernel = pytest.mark.skipif(
 )
 
 
+def digits(shape, high, seed=11):
+    """Random digits, the first column of which have a high part up to `high`."""
+    rng = np.random.default_rng(seed)
+    return Digits(
+        rng.integers(-128, 128, shape).astype(np.int8), rng.integers(-high, high + 1, (shape[0], 1)).astype(np.int16)
+    )
+
+
 @needs_kernel
+@pytest.mark.parametrize("high", [0, 127], ids=["narrow", "wide"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 200, 33), (65, 7, 128), (2048, 500, 10)], ids=str)
-def test_equals_64_bit_integers(shape):
-    rows, digits, classes = shape
-    left = RNG.integers(-127, 128, (rows, digits)).astype(np.float32)
-    right = RNG.integers(-127, 128, (digits, classes)).astype(np.int8)
-    found = int8_product(left, right)
+def test_equals_64_bit_integers(shape, high):
+    rows, columns, classes = shape
+    left = digits((rows, columns), high)
+    right = RNG.integers(-127, 128, (columns, classes)).astype(np.int8)
+    found = int8_product(left, right, np.float32(0.25))
     assert found is not None
-    np.testing.assert_array_equal(found, left.astype(np.int64) @ right.astype(np.int64))
+    np.testing.assert_allclose(found, 0.25 * (left.whole().astype(np.int64) @ right.astype(np.int64)), rtol=3e-7)
 
 
 @needs_kernel
-def test_read_only_arrays_are_taken():
-    basis = np.ones((3, 4), np.int8)
-    basis.flags.writeable = False
-    assert int8_product(np.ones((2, 3), np.float32), basis).tolist() == [[3] * 4] * 2
+def test_transposed_digits_are_taken():
+    left = digits((33, 20), 1)
+    right = RNG.integers(-127, 128, (20, 8)).astype(np.int8)
+    found = int8_product(Digits(np.asfortranarray(left.low), left.high), right, np.float32(1))
+    np.testing.assert_array_equal(found, int8_product(left, right, np.float32(1)))
+
+
+NARROW = Digits(np.ones((2, 3), np.int8), np.zeros((2, 0), np.int16))
 
 
 @pytest.mark.parametrize(
-    "digits", [np.full((2, 3), 128.0), np.full((2, 3), -128.0), np.empty((0, 3)), np.empty((2, 0))], ids=str
+    "left",
+    [Digits(NARROW.low, np.full((2, 1), value, np.int16)) for value in (128, -129)]
+    + [Digits(np.empty(shape, np.int8), np.empty((shape[0], 0), np.int16)) for shape in ((0, 3), (2, 0))],
 )
-def test_there_is_none_for_digits_beyond_or_without_any(digits):
-    assert int8_product(digits.astype(np.float32), np.ones((digits.shape[1], 4), np.int8)) is None
+def test_there_is_none_for_digits_beyond_or_without_any(left):
+    assert int8_product(left, np.ones((left.low.shape[1], 4), np.int8), np.float32(1)) is None
 
 
 def test_there_is_none_where_nobody_loaded_torch(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch")
-    assert int8_product(np.ones((2, 3), np.float32), np.ones((3, 4), np.int8)) is None
+    assert int8_product(NARROW, np.ones((3, 4), np.int8), np.float32(1)) is None
+
+
+@pytest.mark.parametrize(("wide", "other_wide"), [(0, 0), (2, 0), (0, 3), (3, 1)])
+def test_digits_add_up(wide, other_wide):
+    rng = np.random.default_rng(1)
+    parts = [
+        Digits(rng.integers(-128, 128, (50, 6)).astype(np.int8), rng.integers(-128, 128, (50, n)).astype(np.int16))
+        for n in (wide, other_wide)
+    ]
+    np.testing.assert_array_equal((parts[0] + parts[1]).whole(), parts[0].whole() + parts[1].whole())
 
 
 @needs_kernel

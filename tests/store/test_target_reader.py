@@ -91,7 +91,6 @@ class TestMemory:
         assert len(threads) == len(UNITS) * NUM_VIEWS
         assert threading.main_thread() not in threads
 
-
     def test_an_epoch_that_was_broken_off_does_not_stop_reading_ahead(self, store: Store) -> None:
         reader = TargetReader(store, budget_bytes=3 * PLANE_BYTES)
         assert reader.max_ahead == 1

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
-from reinforce.store.codecs.packing import Packing
+from reinforce.store.codecs.packing import Digits, Packing
 from reinforce.store.codecs.product import int8_product
 from reinforce.store.codecs.rounding import DigitRates, Rounding
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
@@ -150,24 +150,22 @@ class KltCodec:
         step = arrays["steps"].astype(np.float32)
         if not (np.isfinite(step).all() and (step >= 0).all()):
             raise ValueError("steps hold NaN, infinity or negative values")
-        digits_RK = self.digits.unpack(arrays["codes"])
+        digits = self.digits.unpack(arrays["codes"])
         if self.image_digits is not None:
-            digits_RK += self.image_digits.unpack(arrays["image_codes"])
-        logits_RC = self._product(digits_RK, step)
+            digits += self.image_digits.unpack(arrays["image_codes"])
+        logits_RC = self._product(digits, step)
         logits_RC += self.mean
         return put_spilled(logits_RC, arrays)
 
-    def _product(self, digits_RK: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(R, C) step * digits @ decoder; as integers where digits and basis are 8-bit ones of one scale."""
-        wide = self._num_wide
-        whole = int8_product(digits_RK[:, wide:], self._narrow_basis) if self._is_even else None
-        if whole is None:
-            digits_RK *= step
-            return digits_RK @ self.decoder
-        logits_RC: NDArray[np.float32] = np.multiply(whole, step * self.scales[0], dtype=np.float32)
-        if wide:
-            logits_RC += digits_RK[:, :wide] * step @ self.decoder[:wide]
-        return logits_RC
+    def _product(self, digits: Digits, step: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(R, C) step * digits @ decoder; as integers where the basis is an 8-bit one of one scale."""
+        if self._is_even:
+            logits_RC = int8_product(digits, self._narrow_basis, step[0] * self.scales[0])
+            if logits_RC is not None:
+                return logits_RC
+        scaled_RK = digits.whole()
+        scaled_RK *= step
+        return scaled_RK @ self.decoder
 
     @functools.cached_property
     def _is_even(self) -> bool:
@@ -175,12 +173,8 @@ class KltCodec:
 
     @functools.cached_property
     def _narrow_basis(self) -> NDArray[np.int8]:
-        return np.array(self.basis[self._num_wide :], np.int8)
-
-    @property
-    def _num_wide(self) -> int:
-        """Leading digits of two bytes."""
-        return max(packing.counts[0] for packing in (self.digits, self.image_digits or self.digits))
+        """A copy that may be written to, as torch wants it."""
+        return np.array(self.basis, np.int8)
 
     def coefficients(self, targets_VRC: NDArray[np.float32]) -> NDArray[np.float64]:
         """(V, R, K) in steps, those that give the least weighted error with the basis as it is stored."""
@@ -260,7 +254,7 @@ class KltFamily:
         some_VRC = self.logits_VRC[:, :: max(1, self.logits_VRC.shape[1] * len(self.logits_VRC) // ROWS_FOR_RATES)]
         price = PRICE * step**2
         for _ in range(2):
-            digits = codec.digits.unpack(codec.encode(some_VRC)["codes"])
+            digits = codec.digits.unpack(codec.encode(some_VRC)["codes"]).whole()
             rounding = Rounding(DigitRates.of(digits), price, self.temperature)
             codec = replace(codec, digits=_fitting(digits), rounding=rounding)
         return codec

@@ -25,6 +25,30 @@ _WIDE_ZERO = 128 * 256 + 128
 
 
 @dataclass(frozen=True)
+class Digits:
+    """Whole numbers in two parts, low + 256 * high: 8-bit ones multiply several times as fast."""
+
+    low: NDArray[np.int8]
+    """(..., K)"""
+    high: NDArray[np.int16]
+    """(..., H), of the leading columns: zero in all others"""
+
+    def __add__(self, other: Digits) -> Digits:
+        total = self.low.astype(np.int16) + other.low
+        low = total.astype(np.int8)
+        high = (total - low) >> 8
+        for part in (self.high, other.high):
+            high[..., : part.shape[-1]] += part
+        return Digits(low, high)
+
+    def whole(self) -> NDArray[np.float32]:
+        """(..., K)"""
+        digits = self.low.astype(np.float32)
+        digits[..., : self.high.shape[-1]] += np.float32(256) * self.high
+        return digits
+
+
+@dataclass(frozen=True)
 class Packing:
     """How K digits become P bytes: the first `counts[0]` have radix 65536, the next `counts[1]` radix 256, and so on.
 
@@ -70,14 +94,15 @@ class Packing:
             packed[..., start:stop] = _pack_group(digits[..., columns].astype(np.int32), radix, stop - start)
         return packed
 
-    def unpack(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Inverse of `pack`, as float32 ready for a matrix product."""
+    def unpack(self, packed: NDArray[np.uint8]) -> Digits:
+        """Inverse of `pack`: (..., P) -> (..., K)."""
         if packed.shape[-1] != self.num_bytes:
             raise ValueError(f"{packed.shape[-1]} packed bytes a row, not {self.num_bytes}")
-        digits = np.empty((*packed.shape[:-1], self.num_digits), np.float32)
+        low = np.empty((*packed.shape[:-1], self.num_digits), np.int8)
         for radix, columns, start, stop in self._groups():
-            digits[..., columns] = _unpack_group(packed[..., start:stop], radix, columns.stop - columns.start)
-        return digits
+            low[..., columns] = _low_digits(packed[..., start:stop], radix, columns.stop - columns.start)
+        high = _signed(packed[..., self.counts[0] : 2 * self.counts[0]])
+        return Digits(low, high.astype(np.int16))
 
     def _groups(self) -> Iterator[tuple[int, slice, int, int]]:
         """(radix, its columns, first and last + 1 of its bytes) of every radix in use."""
@@ -108,13 +133,15 @@ def _pack_group(digits: NDArray[np.int32], radix: int, num_bytes: int) -> NDArra
     return np.asarray((shifted * _powers(radix)).sum(axis=-1), np.uint8)
 
 
-def _unpack_group(packed: NDArray[np.uint8], radix: int, count: int) -> NDArray[np.float32]:
-    if radix == WIDE:
-        low, high = packed[..., :count].astype(np.float32), packed[..., count:].astype(np.float32)
-        return low + 256 * high - _WIDE_ZERO
-    if radix == BYTE:
-        return packed.astype(np.float32) - 128
-    return _digits_of_bytes(radix)[packed].reshape(*packed.shape[:-1], -1)[..., :count]
+def _low_digits(packed: NDArray[np.uint8], radix: int, count: int) -> NDArray[np.int8]:
+    if radix in (WIDE, BYTE):
+        return _signed(packed[..., :count])
+    return _digits_of_bytes(radix).take(packed, axis=0).reshape(*packed.shape[:-1], -1)[..., :count]
+
+
+def _signed(packed: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Less 128."""
+    return (packed ^ np.uint8(128)).view(np.int8)
 
 
 def _powers(radix: int) -> NDArray[np.int32]:
@@ -122,7 +149,7 @@ def _powers(radix: int) -> NDArray[np.int32]:
 
 
 @functools.cache
-def _digits_of_bytes(radix: int) -> NDArray[np.float32]:
+def _digits_of_bytes(radix: int) -> NDArray[np.int8]:
     """(256, digits a byte): the digits of every byte, the least significant first."""
     values = np.arange(256)[:, None] // _powers(radix) % radix
-    return (values - radix // 2).astype(np.float32)
+    return (values - radix // 2).astype(np.int8)
