@@ -23,8 +23,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from reinforce.store import Schema, TargetCodec, codec_record, decode_unit, encode_unit, row_kl
-from reinforce.store.codecs import CodecRequest
-from reinforce.store.codecs.choose import families
+from reinforce.store.choose import CodecRequest, families
 
 Array = NDArray[Any]
 UNIT_ROWS = 2048

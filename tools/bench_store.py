@@ -41,7 +41,7 @@ from reinforce.store import (
     encode_unit,
     finalize,
 )
-from reinforce.store.codecs.choose import CodecRequest
+from reinforce.store.choose import CodecRequest
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.units import MIN_ROWS_OF_MANY_VIEWS, UNIT_VIEWS
 

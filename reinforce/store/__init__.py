@@ -1,12 +1,10 @@
 """Plain Zarr v3 stores of targets: written unit by unit, verified on reading. Needs neither torch nor a teacher."""
 
 from reinforce.store.canonical import canonical_json
+from reinforce.store.choose import Choice, CodecRequest, bytes_per_view, calibrate
 from reinforce.store.codecs import (
     CODECS,
-    CodecRequest,
     TargetCodec,
-    bytes_per_view,
-    calibrate,
     codec_record,
     load_codec,
     named_codec,
@@ -19,6 +17,7 @@ from reinforce.store.objects import LocalObjects, ObjectExistsError, Objects
 from reinforce.store.promise import EncodedUnit, Promise, encode_within
 from reinforce.store.reader import Store
 from reinforce.store.schema import MANIFEST, PLAN, PROBES, STATE_OK, STATE_PADDING, STATE_SKIPPED, Schema
+from reinforce.store.shapes import DENSE_LOGITS, LOGITS, MapShape, RowShape, TargetShape
 from reinforce.store.targets import TargetReader
 from reinforce.store.unfinished import UnfinishedStore
 from reinforce.store.verify import Report, verify
@@ -33,27 +32,33 @@ from reinforce.store.writer import (
 
 __all__ = [
     "CODECS",
+    "DENSE_LOGITS",
+    "LOGITS",
     "MANIFEST",
     "PLAN",
     "PROBES",
     "STATE_OK",
     "STATE_PADDING",
     "STATE_SKIPPED",
+    "Choice",
     "CodecRequest",
     "EncodedUnit",
     "FidelityStats",
     "LocalObjects",
     "Manifest",
+    "MapShape",
     "ObjectExistsError",
     "Objects",
     "Promise",
     "Report",
+    "RowShape",
     "SampleColumns",
     "Schema",
     "SkippedRow",
     "Store",
     "TargetCodec",
     "TargetReader",
+    "TargetShape",
     "UnfinishedStore",
     "UnitMarker",
     "bytes_per_view",

@@ -7,7 +7,6 @@ from typing import Any
 
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
 from reinforce.store.canonical import canonical_json
-from reinforce.store.codecs import load_codec
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
@@ -124,7 +123,7 @@ def _listed_objects(objects: Objects, schema: Schema, markers: Sequence[UnitMark
     """What the finished store holds: the plan's objects, hashed now, and the units', as their markers say."""
     sizes = dict(objects.list())
     calibration = read_calibration(objects, schema)
-    codec = load_codec(schema.codec_name, schema.codec_parameters, calibration, schema.num_classes)
+    codec = schema.codec(calibration)
     key_bytes = ArrayLayout.parse("samples/key_bytes", objects.get("samples/key_bytes/zarr.json"))
     fixed = [PLAN, UNITS, *schema.group_objects(codec)]
     if PROBES in sizes:

@@ -1,10 +1,11 @@
 """Encoding a unit so that it keeps the promise: as planned, else finer or with its worst rows spilled; else coarser.
 
-V = views, U = rows of a unit, C = classes.
+V = views, U = rows of a unit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from reinforce.errors import BuildError
 from reinforce.store.codecs import TargetCodec
 from reinforce.store.fidelity import FidelityStats, row_kl
 from reinforce.store.schema import Schema
-from reinforce.store.writer import decode_unit, encode_unit
+from reinforce.store.writer import decode_view, encode_unit
 
 FEW_ROWS = 0.02
 """Share of a unit's rows that are spilled sooner than the whole unit is made finer."""
@@ -62,72 +63,104 @@ class EncodedUnit:
         return sum(map(len, self.contents.values()))
 
 
-def encode_within(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32],
+def encode_within(schema: Schema, codec: TargetCodec, unit: int, targets: NDArray[np.float32],
                   ok_U: NDArray[np.bool_], promise: Promise) -> EncodedUnit:  # fmt: skip
-    """A unit, encoded as the promise wants it. Raises BuildError where the codec cannot keep a mean KL."""
+    """A unit, encoded as the promise wants it. Raises BuildError where the codec cannot keep a mean KL.
+
+    `targets` have shape `schema.unit_shape`.
+    """
+    encoder = _UnitEncoder(schema, codec, unit, targets, ok_U)
     if promise.max_bytes is not None:
-        return _within_bytes(schema, codec, unit, targets_VUC, ok_U, promise.max_bytes)
+        return _within_bytes(encoder, promise.max_bytes)
     assert promise.max_kl is not None
-    return _within_kl(schema, codec, unit, targets_VUC, ok_U, promise.max_kl)
+    return _within_kl(encoder, promise.max_kl)
 
 
-def _within_bytes(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32],
-                  ok_U: NDArray[np.bool_], max_bytes: float) -> EncodedUnit:  # fmt: skip
+def _within_bytes(encoder: _UnitEncoder, max_bytes: float) -> EncodedUnit:
     """The finest level that takes at most `max_bytes` a view of an ok row, or else the coarsest that there is.
 
     A unit with few ok rows stays as planned: its size is mostly that of padding and indices.
     """
-    budget = max_bytes * schema.num_views * int(ok_U.sum())
-    stays = codec.num_levels == 1 or ok_U.mean() < FULL_ENOUGH
+    budget = max_bytes * encoder.schema.num_views * int(encoder.ok_U.sum())
+    stays = encoder.codec.num_levels == 1 or encoder.ok_U.mean() < FULL_ENOUGH
     for level in range(0, -1 if stays else COARSEST_LEVEL - 1, -1):
-        encoded, _ = _attempt(schema, codec, unit, targets_VUC, ok_U, level, None)
+        encoded = encoder.encode(level)
         if encoded.num_bytes <= budget:
             break
     return encoded
 
 
-def _within_kl(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32],
-               ok_U: NDArray[np.bool_], max_kl: float) -> EncodedUnit:  # fmt: skip
-    """The coarsest encoding of a unit whose mean KL over its ok rows is at most `max_kl` nats."""
-    count = schema.num_views * int(ok_U.sum())
+def _within_kl(encoder: _UnitEncoder, max_kl: float) -> EncodedUnit:
+    """The coarsest encoding of a unit whose mean KL, as it is measured, is at most `max_kl` nats."""
+    codec = encoder.codec
     for level in range(codec.num_levels):
-        encoded, kl_VU = _attempt(schema, codec, unit, targets_VUC, ok_U, level, None)
+        encoded = encoder.encode(level)
         if encoded.fidelity.kl_mean <= max_kl:
             return encoded
-        spilled_VU = _worst_rows(kl_VU, SPILL_MARGIN * max_kl * count)
         is_last = level == codec.num_levels - 1
-        if codec.can_spill and (is_last or spilled_VU.sum() <= FEW_ROWS * count):
-            encoded, _ = _attempt(schema, codec, unit, targets_VUC, ok_U, level, spilled_VU)
+        if not codec.can_spill:
+            continue
+        kl = encoder.row_kl(encoded.contents)
+        spilled = _worst_rows(kl, SPILL_MARGIN * max_kl * encoder.num_ok)
+        if is_last or spilled.sum() <= FEW_ROWS * encoder.num_ok:
+            encoded = encoder.encode(level, spilled)
             if encoded.fidelity.kl_mean <= max_kl:
                 return encoded
     exact = "" if codec.name == "fp16" else "--codec fp16 --overwrite, or "
     raise BuildError(
-        f"unit {unit} has a mean KL of {encoded.fidelity.kl_mean:.2g} with {codec.name}, above --max-kl "
+        f"unit {encoder.unit} has a mean KL of {encoded.fidelity.kl_mean:.2g} with {codec.name}, above --max-kl "
         f"{max_kl:g}: type {exact}a larger --max-kl"
     )
 
 
-def _attempt(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32], ok_U: NDArray[np.bool_],
-             level: int, spilled_VU: NDArray[np.bool_] | None) -> tuple[EncodedUnit, NDArray[np.float64]]:  # fmt: skip
-    """An encoding, and the KL of every row; 0 where it is not ok."""
-    try:
-        contents = encode_unit(schema, codec, unit, targets_VUC, level=level, spilled_VU=spilled_VU)
-    except ValueError as error:
-        raise BuildError(f"unit {unit} cannot be kept as {codec.name}: {error}") from error
-    decoded_VUC = decode_unit(schema, codec, unit, contents)
-    shape = (-1, schema.num_classes)
-    targets, decoded = targets_VUC[:, ok_U].reshape(shape), decoded_VUC[:, ok_U].reshape(shape)
-    kl_VU = np.zeros(targets_VUC.shape[:2])
-    kl_VU[:, ok_U] = row_kl(targets, decoded, schema.temperature).reshape(schema.num_views, -1)
-    num_spilled = 0 if spilled_VU is None else int(spilled_VU.sum())
-    fidelity = FidelityStats.measure(targets, decoded, schema.temperature)
-    return EncodedUnit(contents, fidelity, level, num_spilled), kl_VU
+class _UnitEncoder:
+    """Encodes a unit as often as it takes. What codecs see as rows: those of the unit, or the cells of their maps."""
+
+    def __init__(self, schema: Schema, codec: TargetCodec, unit: int, targets: NDArray[np.float32],
+                 ok_U: NDArray[np.bool_]) -> None:  # fmt: skip
+        self.schema, self.codec, self.unit, self.targets, self.ok_U = schema, codec, unit, targets, ok_U
+        self.sample = schema.shape.sample(schema.num_views, ok_U)
+
+    @property
+    def num_ok(self) -> int:
+        """Rows of all views together, or cells, that are ok."""
+        return self.schema.num_views * int(self.ok_U.sum()) * math.prod(self.schema.shape.item_shape[:-1])
+
+    def encode(self, level: int, spilled: NDArray[np.bool_] | None = None) -> EncodedUnit:
+        """`spilled` has the shape of the targets without classes."""
+        try:
+            contents = encode_unit(self.schema, self.codec, self.unit, self.targets, level=level, spilled=spilled)
+        except ValueError as error:
+            raise BuildError(f"unit {self.unit} cannot be kept as {self.codec.name}: {error}") from error
+        num_spilled = 0 if spilled is None else int(spilled.sum())
+        return EncodedUnit(contents, self._fidelity(contents), level, num_spilled)
+
+    def row_kl(self, contents: dict[str, bytes]) -> NDArray[np.float64]:
+        """KL of every row of every view, or cell; 0 where it is not ok."""
+        kl = np.zeros(self.targets.shape[:-1])
+        for view in range(self.schema.num_views):
+            targets, decoded = self.targets[view, self.ok_U], self._decoded(contents, view)[self.ok_U]
+            flat = row_kl(self._rows(targets), self._rows(decoded), self.schema.temperature)
+            kl[view, self.ok_U] = flat.reshape(targets.shape[:-1])
+        return kl
+
+    def _rows(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return values.reshape(-1, self.schema.num_classes)
+
+    def _fidelity(self, contents: dict[str, bytes]) -> FidelityStats:
+        shape, temperature = self.schema.shape, self.schema.temperature
+        stats = (shape.measure(self.targets[view, rows], self._decoded(contents, view)[rows], temperature)
+                 for view, rows in self.sample)  # fmt: skip
+        return FidelityStats.merge_all(stats, temperature)
+
+    def _decoded(self, contents: dict[str, bytes], view: int) -> NDArray[np.float32]:
+        return decode_view(self.schema, self.codec, self.unit, contents, view)
 
 
-def _worst_rows(kl_VU: NDArray[np.float64], allowed: float) -> NDArray[np.bool_]:
+def _worst_rows(kl: NDArray[np.float64], allowed: float) -> NDArray[np.bool_]:
     """The fewest rows without which the sum of the others is at most `allowed`."""
-    order = np.argsort(-kl_VU, axis=None, kind="stable")
-    rest = np.cumsum(kl_VU.ravel()[order][::-1])[::-1]  # the sum of this row and all better ones
-    spilled = np.zeros(kl_VU.size, np.bool_)
+    order = np.argsort(-kl, axis=None, kind="stable")
+    rest = np.cumsum(kl.ravel()[order][::-1])[::-1]  # the sum of this row and all better ones
+    spilled = np.zeros(kl.size, np.bool_)
     spilled[order[: np.count_nonzero(rest > allowed)]] = True
-    return spilled.reshape(kl_VU.shape)
+    return spilled.reshape(kl.shape)

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import parse_object
-from reinforce.store.codecs import TargetCodec, decode_finite, load_codec
+from reinforce.store.codecs import TargetCodec, decode_finite
 from reinforce.store.inventory import differences
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.objects import LocalObjects, Objects
 from reinforce.store.schema import MAX_KEY_BYTES, PLAN, PROBES, UNITS, Schema, TargetArray
+from reinforce.store.shapes import MapShape, TargetShape
 from reinforce.store.verified import VerifiedObjects, read_calibration
 
 
@@ -91,6 +92,27 @@ class Store:
         return self.schema.num_classes
 
     @property
+    def target(self) -> str:
+        """What is kept of the teacher: "logits" or "dense-logits"."""
+        return self.schema.target
+
+    @property
+    def shape(self) -> TargetShape:
+        """Of one target."""
+        return self.schema.shape
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Of one target as it is read: (C,), or (N, C) for a map of N = h * w cells, row by row."""
+        return self.schema.shape.item_shape
+
+    @property
+    def map_size(self) -> tuple[int, int] | None:
+        """(h, w) cells of a map; None for rows of logits."""
+        shape = self.schema.shape
+        return (shape.height, shape.width) if isinstance(shape, MapShape) else None
+
+    @property
     def units(self) -> tuple[tuple[int, int, int], ...]:
         """(shard, start, stop) of every unit, in positions of the listing."""
         return self.schema.units
@@ -136,9 +158,10 @@ class Store:
         return np.stack(sides, axis=1)
 
     def read_targets(self, unit: int, view: int) -> NDArray[np.float32]:
-        """(U, C) decoded logits of one view of a unit; padding and skipped rows hold no meaning.
+        """(U, *item_shape) decoded logits of one view of a unit; padding and skipped rows hold no meaning.
 
-        They equal the teacher's up to a constant per row and the certified error. Raises IndexError, CorruptStoreError.
+        They equal the teacher's up to a constant per row (or cell) and the certified error. Raises IndexError,
+        CorruptStoreError.
         """
         if not (0 <= unit < self.num_units and 0 <= view < self.num_views):
             raise IndexError(f"unit {unit}, view {view} of {self.num_units} units x {self.num_views} views")
@@ -172,7 +195,7 @@ class Store:
         for layout in self.schema.calibration_layouts().values():
             self.objects.check(layout.object_path(*[0] * len(layout.shape)))
         calibration = read_calibration(self.objects.objects, self.schema)
-        return load_codec(self.schema.codec_name, self.schema.codec_parameters, calibration, self.schema.num_classes)
+        return self.schema.codec(calibration)
 
     def _check_metadata(self) -> None:
         """What any Zarr reader believes must be what the plan says, or the two would read different values."""

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from reinforce.errors import CorruptStoreError, StoreError
 from reinforce.store.canonical import Fields, one_line
-from reinforce.store.codecs import TargetCodec
-from reinforce.store.codecs.base import ArraySpec
+from reinforce.store.codecs import TargetCodec, load_codec
+from reinforce.store.codecs.base import Arrays, ArraySpec
 from reinforce.store.layout import MAX_CHUNK_BYTES, ArrayLayout, column_layout, group_metadata, whole_layout
+from reinforce.store.shapes import DENSE_LOGITS, LOGITS, TargetShape, parse_shape
 
 FORMAT = 1
 PLAN, MANIFEST, UNITS, PROBES = "plan.json", "manifest.json", "units.json", "probes.json"
@@ -35,6 +36,7 @@ class Schema:
     """What a store's layout depends on, checked. `units` are (shard, start, stop) in positions of the listing."""
 
     target: str
+    shape: TargetShape
     num_views: int
     unit_rows: int
     num_classes: int
@@ -53,7 +55,7 @@ class Schema:
         fields = Fields(plan, PLAN)
         if fields.integer("format", 1, 1 << 31) > FORMAT:
             raise StoreError(f"store format {plan['format']} is newer than {FORMAT}: upgrade reinforce-vision")
-        if fields.text("target") != "logits":
+        if fields.text("target") not in (LOGITS, DENSE_LOGITS):
             raise StoreError(f"this version knows no target {one_line(repr(plan['target']))}: upgrade reinforce-vision")
         codec = fields.inner("codec")
         num_samples = fields.integer("num_samples", 1, MAX_SAMPLES)
@@ -63,7 +65,8 @@ class Schema:
         units = _units(fields.items("units"), num_samples, unit_rows)
         _check_shards(fields.inner("transfer").items("shards"), units)
         return cls(
-            target="logits",
+            target=plan["target"],
+            shape=parse_shape(plan, PLAN, num_classes),
             num_views=fields.integer("views", 1, MAX_VIEWS),
             unit_rows=unit_rows,
             num_classes=num_classes,
@@ -85,6 +88,16 @@ class Schema:
     def num_rows(self) -> int:
         """Rows of the target arrays, padding included."""
         return self.num_units * self.unit_rows
+
+    @property
+    def unit_shape(self) -> tuple[int, ...]:
+        """(V, U, C) or (V, U, N, C) of a unit's targets."""
+        return (self.num_views, self.unit_rows, *self.shape.item_shape)
+
+    def codec(self, calibration: Arrays) -> TargetCodec:
+        """The plan's codec. Raises as `load_codec`."""
+        codec = load_codec(self.codec_name, self.codec_parameters, calibration, self.num_classes)
+        return self.shape.fitted(codec)
 
     def unit_size(self, unit: int) -> int:
         """Rows of a unit that are samples."""
@@ -151,7 +164,7 @@ class Schema:
         """Every group's `zarr.json`, by path."""
         root = {
             "format": FORMAT,
-            "target": self.target,
+            **self.shape.to_json(),
             "views": self.num_views,
             "classes": self.num_classes,
             "samples": self.num_samples,

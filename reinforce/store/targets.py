@@ -1,10 +1,11 @@
 """Decoded targets of any rows, for training loops: planes kept within a memory budget, and read ahead in a thread.
 
-B = batch, U = rows of a unit, C = classes. A plane is one view of one unit, (U, C): what is read at once.
+B = batch, U = rows of a unit. A plane is one view of one unit, (U, *item_shape): what is read at once.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ class TargetReader:
     def __init__(self, store: Store, *, budget_bytes: int = BUDGET_BYTES) -> None:
         """`budget_bytes` of decoded planes are held, three planes at least."""
         self.store, self.budget_bytes = store, budget_bytes
-        plane_bytes = 4 * store.unit_rows * store.num_classes
+        plane_bytes = 4 * store.unit_rows * math.prod(store.item_shape)
         num_planes = max(LEAST_PLANES, budget_bytes // plane_bytes)
         self.max_ahead = num_planes // AHEAD_SHARE
         self.max_kept = num_planes - self.max_ahead
@@ -44,12 +45,12 @@ class TargetReader:
         self._process = os.getpid()
 
     def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, C) logits of `rows` (B,) under `views` (B,). Raises IndexError, CorruptStoreError."""
+        """(B, *item_shape) logits of `rows` (B,) under `views` (B,). Raises IndexError, CorruptStoreError."""
         planes, local = self._places(rows, views)
-        logits_BC = np.empty((len(planes), self.store.num_classes), np.float32)
+        logits = np.empty((len(planes), *self.store.item_shape), np.float32)
         for plane, places in _groups(planes):
-            logits_BC[places] = self._plane(plane)[local[places]]
-        return logits_BC
+            logits[places] = self._plane(plane)[local[places]]
+        return logits
 
     def prefetch(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> None:
         """Begin to read what `read` will need for these rows, the first ones first, as far as the budget goes.

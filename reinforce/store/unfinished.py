@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import parse_object
-from reinforce.store.codecs import TargetCodec, load_codec
+from reinforce.store.codecs import TargetCodec
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import missing_store
 from reinforce.store.marker import UnitMarker, read_marker
@@ -38,7 +38,7 @@ class UnfinishedStore:
     def codec(self) -> TargetCodec:
         schema = self.schema
         calibration = read_calibration(self.objects, schema)
-        return load_codec(schema.codec_name, schema.codec_parameters, calibration, schema.num_classes)
+        return schema.codec(calibration)
 
     def samples(self) -> SampleColumns:
         """The frozen listing, in listing order."""

@@ -90,20 +90,19 @@ def write_probes(objects: Objects, pixels_KSSC: NDArray[np.uint8], document: Map
     publish(objects, contents | encode_array(layout, pixels_KSSC) | {PROBES: canonical_json(document)})
 
 
-def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDArray[np.float32], *, level: int = 0,
-                spilled_VU: NDArray[np.bool_] | None = None) -> dict[str, bytes]:  # fmt: skip
+def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets: NDArray[np.float32], *, level: int = 0,
+                spilled: NDArray[np.bool_] | None = None) -> dict[str, bytes]:  # fmt: skip
     """Object path -> bytes of one unit, padding rows included. The bytes depend on nothing but the arguments.
 
-    `level` and `spilled_VU`: see `TargetCodec.encode`.
+    `targets` have shape `schema.unit_shape`; `level` and `spilled`: see `TargetCodec.encode`.
 
     Raises ValueError for a wrong shape, and where the codec cannot take a value (NaN, infinity).
     """
-    expected = (schema.num_views, schema.unit_rows, schema.num_classes)
-    if targets_VUC.shape != expected:
-        raise ValueError(f"targets of unit {unit} have shape {targets_VUC.shape}, not {expected}")
+    if targets.shape != schema.unit_shape:
+        raise ValueError(f"targets of unit {unit} have shape {targets.shape}, not {schema.unit_shape}")
     if not 0 <= unit < schema.num_units:
         raise ValueError(f"unit {unit} is not in 0..{schema.num_units - 1}")
-    encoded = codec.encode(np.ascontiguousarray(targets_VUC, np.float32), level=level, spilled_VR=spilled_VU)
+    encoded = codec.encode(np.ascontiguousarray(targets, np.float32), level=level, spilled_VR=spilled)
     contents: dict[str, bytes] = {}
     for name, array in schema.target_arrays(codec).items():
         contents.update(encode_array(array.layout, array.padded(encoded[name]), array.region(unit)))
@@ -111,22 +110,25 @@ def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets_VUC: NDAr
 
 
 def decode_unit(schema: Schema, codec: TargetCodec, unit: int, contents: Mapping[str, bytes]) -> NDArray[np.float32]:
-    """(V, U, C) logits from a unit's objects: what every reader will get, to measure fidelity on.
-
-    Raises ValueError where the objects are damaged.
-    """
-    decoded_VUC = np.empty((schema.num_views, schema.unit_rows, schema.num_classes), np.float32)
-    arrays = schema.target_arrays(codec)
+    """(V, U, *item_shape) logits from a unit's objects. Raises ValueError where they are damaged."""
+    decoded = np.empty(schema.unit_shape, np.float32)
     for view in range(schema.num_views):
-        parts = {}
-        for name, array in arrays.items():
-            data = contents[array.object_path(unit)]
-            index = parse_index(array.layout, data[-index_bytes(array.layout) :], len(data))
-            ranges = [chunk_range(index, chunk) for chunk in array.chunk_indices(view)]
-            chunks = decode_chunks(array.layout, [data[start : start + length] for start, length in ranges])
-            parts[name] = array.view_part(chunks)
-        decoded_VUC[view] = decode_finite(codec, parts)
-    return decoded_VUC
+        decoded[view] = decode_view(schema, codec, unit, contents, view)
+    return decoded
+
+
+def decode_view(
+    schema: Schema, codec: TargetCodec, unit: int, contents: Mapping[str, bytes], view: int
+) -> NDArray[np.float32]:
+    """(U, *item_shape) logits of one view from a unit's objects: what every reader will get, to measure fidelity on."""
+    parts = {}
+    for name, array in schema.target_arrays(codec).items():
+        data = contents[array.object_path(unit)]
+        index = parse_index(array.layout, data[-index_bytes(array.layout) :], len(data))
+        ranges = [chunk_range(index, chunk) for chunk in array.chunk_indices(view)]
+        chunks = decode_chunks(array.layout, [data[start : start + length] for start, length in ranges])
+        parts[name] = array.view_part(chunks)
+    return decode_finite(codec, parts)
 
 
 def encode_array(

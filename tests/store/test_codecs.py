@@ -13,18 +13,8 @@ from hypothesis.extra.numpy import arrays
 from tiny_stores import EveryAxisCodec
 
 from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError, UsageError
-from reinforce.store.codecs import (
-    CodecRequest,
-    Fp16Codec,
-    Int8Codec,
-    bytes_per_view,
-    calibrate,
-    codec_record,
-    load_codec,
-    named_codec,
-    view_arrays,
-)
-from reinforce.store.codecs.choose import mean_kl
+from reinforce.store.choose import CodecRequest, bytes_per_view, calibrate, mean_kl
+from reinforce.store.codecs import Fp16Codec, Int8Codec, codec_record, load_codec, named_codec, view_arrays
 from reinforce.store.codecs.klt import KltCodec, KltFamily
 from reinforce.store.codecs.packing import RADICES, Packing
 from reinforce.store.codecs.sqrt_p import SqrtPCodec, SqrtPFamily

@@ -18,7 +18,8 @@ import pytest
 import zarr
 from tiny_stores import KEYS, EveryAxisCodec, build_at, unit_targets
 
-from reinforce.store.codecs import CODECS, CodecRequest, Int8Codec, calibrate
+from reinforce.store.choose import CodecRequest, calibrate
+from reinforce.store.codecs import CODECS, Int8Codec
 from reinforce.store.reader import Store
 
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError
 from reinforce.store.canonical import one_line
-from reinforce.store.codecs.base import Arrays, ArraySpec, TargetCodec, decode_finite, view_arrays
-from reinforce.store.codecs.choose import Choice, CodecRequest, bytes_per_view, calibrate
+from reinforce.store.codecs.base import Arrays, ArraySpec, CodecKind, TargetCodec, decode_finite, view_arrays
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Codec
 from reinforce.store.codecs.klt import KltCodec
@@ -23,11 +22,8 @@ from reinforce.store.codecs.top_k import TopKCodec
 __all__ = [
     "CODECS",
     "ArraySpec",
-    "Choice",
-    "CodecRequest",
+    "CodecKind",
     "TargetCodec",
-    "bytes_per_view",
-    "calibrate",
     "check_calibration",
     "codec_record",
     "decode_finite",
@@ -36,11 +32,11 @@ __all__ = [
     "view_arrays",
 ]
 
-_KINDS: tuple[type[TargetCodec], ...] = (KltCodec, SqrtPCodec, TopKCodec, Int8Codec, Fp16Codec)
-CODECS: dict[str, type[TargetCodec]] = {kind.name: kind for kind in _KINDS}
+_KINDS: tuple[type[CodecKind], ...] = (KltCodec, SqrtPCodec, TopKCodec, Int8Codec, Fp16Codec)
+CODECS: dict[str, type[CodecKind]] = {kind.name: kind for kind in _KINDS}
 
 
-def named_codec(name: str) -> type[TargetCodec]:
+def named_codec(name: str) -> type[CodecKind]:
     """Raises UnknownNameError with the nearest name."""
     if name not in CODECS:
         raise UnknownNameError("codec", name, CODECS)
@@ -75,7 +71,7 @@ def check_calibration(
             raise ValueError("the calibration arrays are not those of its parameters")
 
 
-def _kind(name: str) -> type[TargetCodec]:
+def _kind(name: str) -> type[CodecKind]:
     if name not in CODECS:
         raise StoreError(f"codec {one_line(repr(name))} is unknown to this version: upgrade reinforce-vision")
     return CODECS[name]

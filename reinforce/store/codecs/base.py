@@ -60,30 +60,29 @@ class TargetCodec(Protocol):
     `calibration` arrays (in the store under `codec/`) alone.
     """
 
-    name: ClassVar[str]
-    formula: ClassVar[str]
-    """One line: how to decode, in terms of the arrays' names."""
-    num_levels: ClassVar[int]
-    """How many levels of fineness `encode` has; at each the error of a row is about half of that at the one before."""
-    can_spill: ClassVar[bool]
-    """Whether `encode` can keep single rows in half precision, so that a unit can meet a promise whatever it holds."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formula(self) -> str:
+        """One line: how to decode, in terms of the arrays' names."""
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of fineness of `encode`; at each the error of a row is about half of that at the one before."""
+
+    @property
+    def can_spill(self) -> bool:
+        """Whether `encode` can keep single rows in half precision: then a unit can meet a promise whatever it holds."""
 
     def parameters(self) -> dict[str, Any]: ...
 
     def calibration(self) -> dict[str, NDArray[Any]]: ...
 
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Self:
-        """Inverse of the two above. Raises ValueError for what they never give."""
-
-    @classmethod
-    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
-        """Which calibration arrays these parameters go with, known before one is read. Raises as `from_parameters`."""
-
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]: ...
 
     def encode(
-        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
+        self, targets_VRC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
     ) -> dict[str, NDArray[Any]]:
         """A unit's arrays, shapes `ArraySpec.unit_shape`. Raises ValueError for NaN, infinity or too wide a range.
 
@@ -96,6 +95,20 @@ class TargetCodec(Protocol):
 
         Raises ValueError where the arrays hold what `encode` never gives (NaN, infinity).
         """
+
+
+class CodecKind(TargetCodec, Protocol):
+    """A codec that a store names and describes."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Self:
+        """Inverse of `parameters` and `calibration`. Raises ValueError for what they never give."""
+
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        """Which calibration arrays these parameters go with, known before one is read. Raises as `from_parameters`."""
 
 
 class Uncalibrated:

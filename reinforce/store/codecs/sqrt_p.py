@@ -23,6 +23,8 @@ from reinforce.store.codecs.tail import decode_tails, encode_tails
 TAIL_TOLERANCE = 0.02
 """KL that a coarse tail may add, in squared steps: a percent or two of what rounding costs, for half a byte a view."""
 _FINEST = 1 / 255
+BLOCK_VALUES = 1 << 16
+"""Decoded at a time: they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,34 @@ class SqrtPCodec(Uncalibrated):
         steps = arrays["steps"].astype(np.float32)
         if not ((steps >= np.float32(_FINEST)) & (steps <= 1)).all():
             raise ValueError("steps hold values outside of 1/255..1")
-        codes_RC = arrays["codes"]
-        zeros_R = (codes_RC == 0).sum(axis=1, keepdims=True).astype(np.float32)
-        tail_R = np.where(zeros_R > 0, decode_tails(arrays["tails"])[:, None], 0)
-        p_RC = np.square(codes_RC * steps)
-        p_RC *= (1 - tail_R) / np.maximum(p_RC.sum(axis=1, keepdims=True), np.float32(1e-30))
-        p_RC += (codes_RC == 0) * (tail_R / np.maximum(zeros_R, 1))
-        np.log(np.maximum(p_RC, np.float32(1e-37)), out=p_RC)
-        p_RC *= np.float32(self.temperature)
-        return put_spilled(p_RC, arrays)
+        # of a class with a code, log p = 2 log(code * step) + a number of the row; the others share the tail
+        levels = np.log(np.square(np.maximum(np.arange(256, dtype=np.float32), 1) * steps[0]))
+        levels *= np.float32(self.temperature)
+        codes_RC, tails_R = arrays["codes"], arrays["tails"]
+        logits_RC = np.empty(codes_RC.shape, np.float32)
+        block = max(1, BLOCK_VALUES // codes_RC.shape[1])
+        for start in range(0, len(codes_RC), block):
+            rows = slice(start, start + block)
+            self._decode_block(codes_RC[rows], decode_tails(tails_R[rows]), steps[0], levels, logits_RC[rows])
+        return put_spilled(logits_RC, arrays)
+
+    def _decode_block(self, codes_RC: NDArray[np.uint8], tail_R: NDArray[np.float32], step: np.float32,
+                      levels: NDArray[np.float32], out_RC: NDArray[np.float32]) -> None:  # fmt: skip
+        is_zero_RC = codes_RC == 0
+        zeros_R = np.count_nonzero(is_zero_RC, axis=1).astype(np.float32)
+        body_R = _sums_of_squares(codes_RC) * np.square(step)
+        tail_R = np.where(zeros_R > 0, tail_R, np.float32(0))
+        rest_R = np.log(np.maximum(1 - tail_R, np.float32(1e-37)) / np.maximum(body_R, np.float32(1e-30)))
+        shared_R = np.log(np.maximum(tail_R / np.maximum(zeros_R, 1), np.float32(1e-37)))
+        temperature = np.float32(self.temperature)
+        np.add(levels.take(codes_RC), (rest_R * temperature)[:, None], out=out_RC)
+        np.copyto(out_RC, (shared_R * temperature)[:, None], where=is_zero_RC)
+
+
+def _sums_of_squares(codes_RC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(R,)"""
+    sums: NDArray[np.float32] = np.einsum("rc,rc->r", codes_RC, codes_RC, dtype=np.float32, casting="unsafe")
+    return sums
 
 
 class SqrtPFamily:

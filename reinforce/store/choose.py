@@ -1,6 +1,8 @@
 """Which codec, and how coarse: measured on calibration views, before a build.
 
-V = calibration views an image, R = calibration images, C = classes.
+V = calibration views an image, R = calibration images, C = classes, N = cells of a map.
+
+Targets are (V, R, C) logits or (V, R, N, C) maps of them.
 
 Every family's knob is turned until the mean KL of images that it was not fitted on is just within the promise (less a
 margin); the family that then takes the fewest bytes, its calibration arrays shared out over the store, wins.
@@ -25,7 +27,8 @@ from reinforce.store.codecs.int8 import Int8Family
 from reinforce.store.codecs.klt import MAX_CLASSES, KltFamily
 from reinforce.store.codecs.sqrt_p import SqrtPFamily
 from reinforce.store.codecs.top_k import TopKFamily
-from reinforce.store.fidelity import row_kl
+from reinforce.store.fidelity import FidelityStats
+from reinforce.store.shapes import MapShape, RowShape, TargetShape
 
 ZSTD_LEVELS = (3, 12, 19)
 """By effort: the default costs a build next to nothing, the last tens of microseconds to a millisecond a view."""
@@ -62,27 +65,58 @@ class CodecRequest:
     num_views: int
     unit_rows: int
     effort: int = 1
+    shape: TargetShape | None = None
+    """Of one target; None for rows of logits."""
 
     @property
     def zstd_level(self) -> int:
         return ZSTD_LEVELS[self.effort]
 
 
-def families(logits_VRC: NDArray[np.float32], request: CodecRequest) -> dict[str, Callable[[], CodecFamily]]:
-    """Every family by the name of its codec, made when called; klt is left out where there are too many classes."""
-    num_classes = logits_VRC.shape[-1]
+@dataclass(frozen=True)
+class FittedFamily:
+    """A family of codecs of rows, for targets of another shape."""
+
+    family: CodecFamily
+    shape: TargetShape
+
+    @property
+    def knobs(self) -> Sequence[Any]:
+        return self.family.knobs
+
+    def codec(self, knob: Any) -> TargetCodec:
+        return self.shape.fitted(self.family.codec(knob))
+
+
+def families(logits: NDArray[np.float32], request: CodecRequest) -> dict[str, Callable[[], CodecFamily]]:
+    """Every family that suits the targets by the name of its codec, made when called.
+
+    klt is for rows of not too many classes; maps of sqrt-p are far smaller than maps of klt.
+    """
+    num_classes, shape = logits.shape[-1], _shape(logits, request)
     found: dict[str, Callable[[], CodecFamily]] = {
         "klt": lambda: KltFamily(
-            logits_VRC, temperature=request.temperature, num_views=request.num_views, effort=request.effort
+            logits, temperature=request.temperature, num_views=request.num_views, effort=request.effort
         ),
         "sqrt-p": lambda: SqrtPFamily(temperature=request.temperature),
         "top-k": lambda: TopKFamily(num_classes, temperature=request.temperature),
         "int8": Int8Family,
         "fp16": lambda: FixedFamily(Fp16Codec),
     }
+    if isinstance(shape, MapShape):
+        rows = {name: found[name] for name in ("sqrt-p", "int8", "fp16")}
+        return {name: functools.partial(_fitted, make, shape) for name, make in rows.items()}
     if num_classes > MAX_CLASSES:
         del found["klt"]
     return found
+
+
+def _fitted(make: Callable[[], CodecFamily], shape: TargetShape) -> CodecFamily:
+    return FittedFamily(make(), shape)
+
+
+def _shape(logits: NDArray[np.float32], request: CodecRequest) -> TargetShape:
+    return request.shape or RowShape(logits.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -123,12 +157,12 @@ class Candidate:
         return self.kl <= self.allowed_kl if request.max_bytes is None else self.bytes_per_view <= request.max_bytes
 
 
-def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str | None = None) -> Choice:
+def calibrate(logits: NDArray[np.float32], request: CodecRequest, name: str | None = None) -> Choice:
     """The best codec (of all, or of the named kind) that keeps the promise on images it was not fitted on.
 
     Best is cheapest, or with `max_bytes` most exact. Raises UsageError, saying what can be had, where none does.
     """
-    fitted_on, held_out = _split(logits_VRC)
+    fitted_on, held_out = _split(logits)
     makers = families(fitted_on, request)
     if fitted_on is held_out:
         makers.pop("klt", None)
@@ -137,7 +171,7 @@ def calibrate(logits_VRC: NDArray[np.float32], request: CodecRequest, name: str 
     if not good:
         raise UsageError(_what_can_be_had(found, request, name))
     best = min(good, key=lambda c: c.bytes_per_view if request.max_bytes is None else c.kl)
-    codec = families(logits_VRC, request)[best.kind]().codec(best.knob)
+    codec = families(logits, request)[best.kind]().codec(best.knob)
     return Choice(codec, tuple(point for candidate in found for point in candidate.measured))
 
 
@@ -159,37 +193,38 @@ def _rounded_up(value: float) -> str:
     return f"{math.ceil(value / scale * (1 - 1e-12)) * scale:.3g}"
 
 
-def mean_kl(codec: TargetCodec, logits_VRC: NDArray[np.float32], temperature: float) -> float:
-    """Mean KL(teacher || stored) in nats over all views, at the codec's own fineness."""
-    num_classes = logits_VRC.shape[-1]
+def mean_kl(codec: TargetCodec, logits: NDArray[np.float32], temperature: float,
+            shape: TargetShape | None = None) -> float:  # fmt: skip
+    """Mean KL(teacher || stored) in nats at the codec's own fineness, as `shape` measures it (default: of all rows)."""
+    num_classes, shape = logits.shape[-1], shape or RowShape(logits.shape[-1])
     try:
-        arrays = codec.encode(logits_VRC)
+        arrays = codec.encode(logits)
     except ValueError:  # a range that this codec cannot take
         return math.inf
-    per_view = [
-        row_kl(targets_RC, codec.decode(view_arrays(codec, arrays, view, num_classes)), temperature).mean()
-        for view, targets_RC in enumerate(logits_VRC)
-    ]
-    return float(np.mean(per_view))
+    stats = []
+    for view, rows in shape.sample(len(logits), np.ones(logits.shape[1], np.bool_)):
+        decoded = codec.decode(view_arrays(codec, arrays, view, num_classes))
+        stats.append(shape.measure(logits[view, rows], decoded[rows], temperature))
+    return FidelityStats.merge_all(stats, temperature).kl_mean
 
 
-def bytes_per_view(codec: TargetCodec, logits_VRC: NDArray[np.float32], request: CodecRequest) -> float:
+def bytes_per_view(codec: TargetCodec, logits: NDArray[np.float32], request: CodecRequest) -> float:
     """What a view would take in the store, without the calibration arrays, which all views share.
 
     Every frame of zstd costs some bytes whatever it holds. Where there are fewer rows here than a unit has, half of
     them shows how much that is.
     """
-    num_rows = int(logits_VRC.shape[1])
+    num_rows = int(logits.shape[1])
     try:
-        units = [codec.encode(logits_VRC[:, start : start + request.unit_rows])
+        units = [codec.encode(logits[:, start : start + request.unit_rows])
                  for start in range(0, num_rows, request.unit_rows)]  # fmt: skip
     except ValueError:
         return math.inf
-    whole = sum(_unit_bytes(codec, unit, logits_VRC.shape, num_rows, request) for unit in units) / num_rows
+    whole = sum(_unit_bytes(codec, unit, logits.shape, num_rows, request) for unit in units) / num_rows
     if not FEWEST_ROWS <= num_rows < request.unit_rows:
         return whole
     half_rows = num_rows // 2
-    half = _unit_bytes(codec, units[0], logits_VRC.shape, half_rows, request) / half_rows
+    half = _unit_bytes(codec, units[0], logits.shape, half_rows, request) / half_rows
     per_frame = max(0.0, half - whole) / (1 / half_rows - 1 / num_rows)
     return whole - per_frame * (1 / num_rows - 1 / request.unit_rows)
 
@@ -197,7 +232,7 @@ def bytes_per_view(codec: TargetCodec, logits_VRC: NDArray[np.float32], request:
 def _unit_bytes(codec: TargetCodec, arrays: Mapping[str, NDArray[Any]], shape: Sequence[int], num_rows: int,
                 request: CodecRequest) -> float:  # fmt: skip
     """Bytes of the first `num_rows` rows (or fewer) of a unit's arrays, for one view."""
-    num_views, _, num_classes = shape
+    num_views, num_classes = shape[0], shape[-1]
     total = 0.0
     for name, spec in codec.arrays(num_classes).items():
         parts = arrays[name] if spec.per_view else arrays[name][None]
@@ -225,12 +260,12 @@ def _packed_bytes(values: NDArray[Any], items_last: bool, level: int) -> int:
     return len(Zstd(level).encode(np.ascontiguousarray(ordered))) + 20
 
 
-def _split(logits_VRC: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _split(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Three images of four to fit on, the fourth held out; all for both where there are few."""
-    if logits_VRC.shape[1] < FEWEST_IMAGES:
-        return logits_VRC, logits_VRC
-    held_out = np.arange(logits_VRC.shape[1]) % 4 == 3
-    return logits_VRC[:, ~held_out], logits_VRC[:, held_out]
+    if logits.shape[1] < FEWEST_IMAGES:
+        return logits, logits
+    held_out = np.arange(logits.shape[1]) % 4 == 3
+    return logits[:, ~held_out], logits[:, held_out]
 
 
 def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], request: CodecRequest) -> Candidate:
@@ -242,7 +277,7 @@ def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], re
 
     @functools.cache
     def kl(index: int) -> float:
-        return mean_kl(codec(index), held_out, request.temperature)
+        return mean_kl(codec(index), held_out, request.temperature, request.shape)
 
     @functools.cache
     def size(index: int) -> float:

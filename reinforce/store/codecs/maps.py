@@ -1,0 +1,96 @@
+"""Any codec for maps: every cell of a map is a row to it.
+
+V = views, R = rows of a unit, N = cells of a map (row by row), C = classes.
+
+A cell's values lie together (cell-major): neighbouring cells of a map are alike, so that their codes repeat, which
+packs better than a plane per class.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.store.codecs.base import Arrays, ArraySpec, TargetCodec
+
+
+@dataclass(frozen=True, eq=False)
+class MapCodec:
+    """`codec` for targets (V, R, N, C); its arrays get an axis of `num_cells` behind that of the rows."""
+
+    codec: TargetCodec
+    num_cells: int
+    num_classes: int
+
+    @property
+    def name(self) -> str:
+        return self.codec.name
+
+    @property
+    def formula(self) -> str:
+        return f"of every cell of a row's map, the cells row by row: {self.codec.formula}"
+
+    @property
+    def num_levels(self) -> int:
+        return self.codec.num_levels
+
+    @property
+    def can_spill(self) -> bool:
+        return self.codec.can_spill
+
+    def parameters(self) -> dict[str, Any]:
+        return self.codec.parameters()
+
+    def calibration(self) -> dict[str, NDArray[Any]]:
+        return self.codec.calibration()
+
+    def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
+        return {name: self._with_cells(spec) for name, spec in self.codec.arrays(num_classes).items()}
+
+    def encode(
+        self, targets_VRNC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """As `TargetCodec.encode`; `spilled_VR`, (V, R, N), marks single cells."""
+        num_views, num_rows, _, num_classes = targets_VRNC.shape
+        spilled = None if spilled_VR is None else spilled_VR.reshape(num_views, -1)
+        cells = targets_VRNC.reshape(num_views, -1, num_classes)
+        encoded = self.codec.encode(cells, level=level, spilled_VR=spilled)
+        specs = self.arrays(num_classes)
+        return {name: values.reshape(specs[name].unit_shape(num_views, num_rows)) for name, values in encoded.items()}
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        """(R, N, C) logits of one view."""
+        logits = self.codec.decode(_FlatCells(arrays, self._per_row))
+        return logits.reshape(-1, self.num_cells, self.num_classes)
+
+    @functools.cached_property
+    def _per_row(self) -> frozenset[str]:
+        """Names of the arrays that have an axis of cells."""
+        return frozenset(name for name, spec in self.codec.arrays(self.num_classes).items() if spec.per_row)
+
+    def _with_cells(self, spec: ArraySpec) -> ArraySpec:
+        if not spec.per_row:
+            return spec
+        return replace(spec, shape=(self.num_cells, *spec.shape), items_last=False, grouped=False)
+
+
+class _FlatCells(Mapping[str, NDArray[Any]]):
+    """A view's arrays with rows and cells in one axis, read when they are asked for."""
+
+    def __init__(self, arrays: Arrays, per_row: frozenset[str]) -> None:
+        self.arrays, self.per_row = arrays, per_row
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        values = self.arrays[name]
+        return values.reshape(-1, *values.shape[2:]) if name in self.per_row else values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)

@@ -1,0 +1,156 @@
+"""What one target is: a row of logits, or a map of them; and what its fidelity is measured on.
+
+V = views, R = rows, C = classes, h, w = sides of a map, N = h * w cells (row by row), S = side of a view in px,
+B = some rows of some views, P = pixels looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.errors import CorruptStoreError
+from reinforce.store.canonical import Fields
+from reinforce.store.codecs import TargetCodec
+from reinforce.store.codecs.maps import MapCodec
+from reinforce.store.fidelity import FidelityStats
+
+LOGITS, DENSE_LOGITS = "logits", "dense-logits"
+MAX_SIDE, MAX_VALUES = 1024, 1 << 28
+MEASURED_VALUES = 1 << 24
+"""Of the upsampled maps of a unit: so many are compared, of views spread evenly over it."""
+DENSE_PX = 128
+"""Up to this side every pixel of a view is compared, in larger ones every third, fifth, ... of a row and a column."""
+
+
+class TargetShape(Protocol):
+    """How codecs, arrays and statistics see the targets of one kind."""
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of one target, as it is encoded: (C,) or (N, C)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a plan says of it."""
+
+    def fitted(self, codec: TargetCodec) -> TargetCodec:
+        """A codec of rows, made to take these targets."""
+
+    def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
+        """Of (B, *item_shape) targets: how close the decoded ones are."""
+
+    def sample(self, num_views: int, ok_R: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
+        """(view, rows) of a unit that are measured: rows that are ok."""
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """A row of logits: every one is measured."""
+
+    num_classes: int
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        return (self.num_classes,)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"target": LOGITS}
+
+    def fitted(self, codec: TargetCodec) -> TargetCodec:
+        return codec
+
+    def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
+        return FidelityStats.measure(targets, decoded, temperature)
+
+    def sample(self, num_views: int, ok_R: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
+        rows = np.flatnonzero(ok_R)
+        return [(view, rows) for view in range(num_views)] if len(rows) else []
+
+
+@dataclass(frozen=True)
+class MapShape:
+    """A map of logits: measured pixel by pixel after upsampling to the view, on some of the views."""
+
+    num_classes: int
+    height: int
+    width: int
+    size_px: int
+
+    @property
+    def num_cells(self) -> int:
+        return self.height * self.width
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        return (self.num_cells, self.num_classes)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"target": DENSE_LOGITS, "map": [self.height, self.width]}
+
+    def fitted(self, codec: TargetCodec) -> TargetCodec:
+        return MapCodec(codec, self.num_cells, self.num_classes)
+
+    def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
+        pairs = zip(self._pixels(targets), self._pixels(decoded), strict=True)
+        return FidelityStats.merge_all((FidelityStats.measure(*pair, temperature) for pair in pairs), temperature)
+
+    def sample(self, num_views: int, ok_R: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
+        rows = np.flatnonzero(ok_R)
+        total = num_views * len(rows)
+        count = min(total, max(1, MEASURED_VALUES // (len(self._lattice()) ** 2 * self.num_classes)))
+        view, place = np.divmod((np.arange(count) * total + total // 2) // max(1, count), max(1, len(rows)))
+        return [(int(v), rows[place[view == v]]) for v in np.unique(view)] if total else []
+
+    def _pixels(self, maps_BNC: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """(P, C) logits of the pixels of each map in turn."""
+        places = self._lattice()
+        for map_NC in maps_BNC:
+            map_hwC = map_NC.reshape(self.height, self.width, self.num_classes)
+            yield upsample(map_hwC, self.size_px, places).reshape(-1, self.num_classes)
+
+    def _lattice(self) -> NDArray[np.int64]:
+        """Columns (and rows) of the pixels looked at: an odd distance meets every offset to the cells."""
+        distance = max(1, round(self.size_px / DENSE_PX)) | 1
+        return np.arange(self.size_px // 2 % distance, self.size_px, distance)
+
+
+def parse_shape(plan: Mapping[str, Any], name: str, num_classes: int) -> TargetShape:
+    """The shape that a plan states. Raises CorruptStoreError where it is absurd, KeyError for a target unknown here."""
+    if plan["target"] == LOGITS:
+        return RowShape(num_classes)
+    if plan["target"] != DENSE_LOGITS:
+        raise KeyError(plan["target"])
+    fields = Fields(plan, name)
+    sides = fields.items("map")
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
+        raise CorruptStoreError(f"{name}: 'map' is not two sides of 1..{MAX_SIDE} cells")
+    if math.prod(sides) * num_classes > MAX_VALUES:
+        raise CorruptStoreError(f"{name}: a map of {sides[0]}x{sides[1]}x{num_classes} values is over {MAX_VALUES}")
+    return MapShape(num_classes, sides[0], sides[1], fields.inner("policy").integer("size_px", 1, 4096))
+
+
+def upsample(map_hwC: NDArray[np.float32], size_px: int, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(L, L, C): a map upsampled bilinearly to a square of `size_px`, at the rows and columns `places` (L,).
+
+    Pixel i lies at (i + 1/2) * h / S - 1/2 cells, and beyond the outermost cells' centres their values go on, as in
+    torch's `interpolate(mode="bilinear", align_corners=False)`.
+    """
+    height, width, _ = map_hwC.shape
+    top, bottom, below = _neighbours(places, size_px, height)
+    rows = map_hwC[top] * (1 - below)[:, None, None] + map_hwC[bottom] * below[:, None, None]
+    left, right, beyond = _neighbours(places, size_px, width)
+    return np.asarray(rows[:, left] * (1 - beyond)[:, None] + rows[:, right] * beyond[:, None], np.float32)
+
+
+def _neighbours(
+    places: NDArray[np.int64], size_px: int, num_cells: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """The cells before and behind each place, and how far it is from the first to the second, 0..1."""
+    position = np.maximum((places + 0.5) * num_cells / size_px - 0.5, 0)
+    first = np.minimum(position.astype(np.int64), num_cells - 1)
+    return first, np.minimum(first + 1, num_cells - 1), (position - first).astype(np.float32)
