@@ -4,6 +4,8 @@ from reinforce.data.folder import FolderSource
 from reinforce.data.keys import check_keys, hash64, hex64, key_columns, keys_from_columns
 from reinforce.data.labelled import LabelledDataset, open_labelled
 from reinforce.data.listing import Listing, compare, freeze, header_size
+from reinforce.data.mask_classes import IGNORE
+from reinforce.data.masked import MaskedDataset, MaskedSample, open_masked, take_masked
 from reinforce.data.matching import check_keys_match
 from reinforce.data.opening import open_source
 from reinforce.data.sources import IMAGE_SUFFIXES, ImageSource, Shard, num_images
@@ -11,12 +13,15 @@ from reinforce.data.splits import LabelledSample, take
 from reinforce.data.unit_images import UnitImages
 
 __all__ = [
+    "IGNORE",
     "IMAGE_SUFFIXES",
     "FolderSource",
     "ImageSource",
     "LabelledDataset",
     "LabelledSample",
     "Listing",
+    "MaskedDataset",
+    "MaskedSample",
     "Shard",
     "UnitImages",
     "check_keys",
@@ -30,6 +35,8 @@ __all__ = [
     "keys_from_columns",
     "num_images",
     "open_labelled",
+    "open_masked",
     "open_source",
     "take",
+    "take_masked",
 ]

@@ -30,6 +30,8 @@ class FolderSource:
     shards: tuple[Shard, ...]
     unread: tuple[str, ...] = ()
     """Keys of images of kinds that are not read, such as x.heic."""
+    masks: tuple[str, ...] = ()
+    """Masks of images of the source; they are no images of it."""
 
     def read(self, shard: int, row: int) -> bytes:
         return read_image_file(Path(self.root, self.shards[shard].keys[row]))
@@ -43,6 +45,8 @@ class FolderContents:
     tars: tuple[str, ...]
     unread: tuple[str, ...]
     """Images of kinds that are not read."""
+    masks: tuple[str, ...] = ()
+    """What `mask_layouts.without_masks` took out of `images`."""
 
 
 def scan_folder(root: Path) -> FolderContents:
@@ -63,7 +67,7 @@ def folder_source(root: Path, contents: FolderContents) -> FolderSource:
     """The source of the images that `scan_folder` found below `root`."""
     check_keys(contents.images, str(root))
     shards = virtual_shards("folder", contents.images)
-    return FolderSource(root.absolute().name, str(root.absolute()), shards, contents.unread)
+    return FolderSource(root.absolute().name, str(root.absolute()), shards, contents.unread, contents.masks)
 
 
 def _scan(folder: Path, prefix: str, parents: frozenset[tuple[int, int]], found: list[str]) -> None:

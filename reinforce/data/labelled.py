@@ -18,9 +18,18 @@ from typing import NamedTuple
 
 from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
+from reinforce.data.mask_layouts import IMAGE_FOLDERS
 from reinforce.data.opening import open_source
 from reinforce.data.sources import ImageSource, Shard
-from reinforce.data.splits import SPLIT_WORDS, TRAIN, LabelledSample, Samples, group_splits, make_splits
+from reinforce.data.splits import (
+    SPLIT_WORDS,
+    TRAIN,
+    LabelledSample,
+    Samples,
+    check_no_split_twice,
+    group_splits,
+    make_splits,
+)
 from reinforce.data.tar_source import TarSource
 from reinforce.errors import DataError, UnknownNameError
 
@@ -109,10 +118,12 @@ def _folder_rows(source: FolderSource) -> Iterator[_Row]:
     )
     depth = 1 if has_splits else 0
     labelled = [path for path in paths if len(path[3]) > depth + 1 and (not has_splits or path[3][0] in SPLIT_WORDS)]
+    if source.masks and {path[3][depth] for path in labelled} <= IMAGE_FOLDERS:
+        raise DataError(f"{source.root} has images and masks, no class folders: type --task segmentation")
     if not labelled:
         raise DataError(f"{source.root} has no class folders: expected CLASS/image or train/CLASS/image")
     if has_splits:
-        _check_no_alias_twice({parts[0] for _, _, _, parts in labelled}, source.root)
+        check_no_split_twice({parts[0] for _, _, _, parts in labelled}, source.root)
     for shard, row, key, parts in labelled:
         yield _Row(shard, row, key, parts[depth], SPLIT_WORDS[parts[0]] if has_splits else None)
 
@@ -178,10 +189,3 @@ def _sorted_names(names: Iterable[str]) -> list[str]:
     if all(re.fullmatch(r"[+-]?\d+", name, re.ASCII) for name in found):
         return sorted(found, key=lambda name: (int(name), name))
     return sorted(found)
-
-
-def _check_no_alias_twice(words: Iterable[str], where: str) -> None:
-    seen: dict[str, str] = {}
-    for word in sorted(words):
-        if (other := seen.setdefault(SPLIT_WORDS[word], word)) != word:
-            raise DataError(f"{where} has both {other}/ and {word}/, which mean the same split: keep one")

@@ -10,6 +10,7 @@ from reinforce.data.csv_list import open_csv
 from reinforce.data.folder import folder_source, scan_folder
 from reinforce.data.hf_source import PREFIX as HF_PREFIX
 from reinforce.data.hf_source import open_hf
+from reinforce.data.mask_layouts import without_masks
 from reinforce.data.sources import ImageSource
 from reinforce.data.tar_source import open_tars
 from reinforce.errors import DataError, MissingDataError, UsageError
@@ -20,8 +21,9 @@ ACCEPTED = "a folder of images, a folder of tars, a .csv, a .tar or pattern such
 def open_source(location: str) -> ImageSource:
     """Open a folder (nested or flat; of images or of tars), a CSV, tars (brace patterns expand) or "hf:NAME[:SPLIT]".
 
-    Reads names and headers only. Raises MissingDataError where nothing is, DataError where no image is, UsageError for
-    a malformed pattern, and MissingExtraError for "hf:" without the `datasets` package.
+    Reads names and headers only. In a folder of images, masks that lie beside their images are left out, see
+    `without_masks`. Raises MissingDataError where nothing is, DataError where no image is, UsageError for a malformed
+    pattern, and MissingExtraError for "hf:" without the `datasets` package.
     """
     if location.startswith(HF_PREFIX):
         return open_hf(location)
@@ -48,7 +50,7 @@ def _open_folder(root: Path) -> ImageSource:
             "type a pattern of the tars, or move one kind elsewhere"
         )
     if contents.images:
-        return folder_source(root, contents)
+        return folder_source(root, without_masks(contents))
     if contents.tars:
         return open_tars([root / tar for tar in contents.tars], root)
     unread = f" that can be read ({contents.unread[0]} is of another kind)" if contents.unread else ""

@@ -53,6 +53,14 @@ def group_splits(samples: Sequence[LabelledSample], declared: Sequence[str | Non
     return {name: tuple(groups[name]) for name in (TRAIN, VAL, TEST) if name in groups}
 
 
+def check_no_split_twice(words: Iterable[str], where: str) -> None:
+    """Raises DataError where two of `words`, all in SPLIT_WORDS, mean the same split."""
+    seen: dict[str, str] = {}
+    for word in sorted(words):
+        if (other := seen.setdefault(SPLIT_WORDS[word], word)) != word:
+            raise DataError(f"{where} has both {other}/ and {word}/, which mean the same split: keep one")
+
+
 def carve(samples: Sequence[LabelledSample], names: Sequence[str]) -> dict[str, Samples]:
     """Cut `names` out of `samples`, 10 % of each class for each; the rest is "train".
 
