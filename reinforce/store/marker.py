@@ -99,11 +99,12 @@ def commit_unit(
 ) -> UnitMarker:
     """Put a unit's objects, then its marker. The caller holds the unit's claim.
 
-    Raises ValueError where `fidelity` does not count every view of every row that was not skipped.
+    Raises ValueError where `fidelity` does not count what is measured of the rows that were not skipped.
     """
     num_ok = schema.unit_size(unit) - len(skipped)
-    if fidelity.count != num_ok * schema.num_views:
-        raise ValueError(f"fidelity counts {fidelity.count} views, not {num_ok} rows x {schema.num_views}")
+    expected = schema.shape.num_measured(schema.num_views, num_ok)
+    if fidelity.count != expected:
+        raise ValueError(f"fidelity counts {fidelity.count}, not the {expected} of {num_ok} rows")
     marker = UnitMarker(
         unit=unit,
         objects={path: ObjectDigest.of(data) for path, data in contents.items()},

@@ -39,13 +39,16 @@ class TargetShape(Protocol):
         """What a plan says of it."""
 
     def fitted(self, codec: TargetCodec) -> TargetCodec:
-        """A codec of rows, made to take these targets."""
+        """A codec of rows, made to take these targets; one that does already, as it is."""
 
     def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
         """Of (B, *item_shape) targets: how close the decoded ones are."""
 
     def sample(self, num_views: int, ok_R: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
         """(view, rows) of a unit that are measured: rows that are ok."""
+
+    def num_measured(self, num_views: int, num_ok: int) -> int:
+        """Of how many rows, or pixels, a unit's statistics are."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,9 @@ class RowShape:
         rows = np.flatnonzero(ok_R)
         return [(view, rows) for view in range(num_views)] if len(rows) else []
 
+    def num_measured(self, num_views: int, num_ok: int) -> int:
+        return num_views * num_ok
+
 
 @dataclass(frozen=True)
 class MapShape:
@@ -93,7 +99,7 @@ class MapShape:
         return {"target": DENSE_LOGITS, "map": [self.height, self.width]}
 
     def fitted(self, codec: TargetCodec) -> TargetCodec:
-        return MapCodec(codec, self.num_cells, self.num_classes)
+        return codec if isinstance(codec, MapCodec) else MapCodec(codec, self.num_cells, self.num_classes)
 
     def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
         pairs = zip(self._pixels(targets), self._pixels(decoded), strict=True)
@@ -101,10 +107,17 @@ class MapShape:
 
     def sample(self, num_views: int, ok_R: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
         rows = np.flatnonzero(ok_R)
-        total = num_views * len(rows)
-        count = min(total, max(1, MEASURED_VALUES // (len(self._lattice()) ** 2 * self.num_classes)))
+        total, count = num_views * len(rows), self._num_maps(num_views, len(rows))
         view, place = np.divmod((np.arange(count) * total + total // 2) // max(1, count), max(1, len(rows)))
         return [(int(v), rows[place[view == v]]) for v in np.unique(view)] if total else []
+
+    def num_measured(self, num_views: int, num_ok: int) -> int:
+        return self._num_maps(num_views, num_ok) * len(self._lattice()) ** 2
+
+    def _num_maps(self, num_views: int, num_ok: int) -> int:
+        """Maps of a unit that are measured: within MEASURED_VALUES, but one at least."""
+        most = MEASURED_VALUES // (len(self._lattice()) ** 2 * self.num_classes)
+        return min(num_views * num_ok, max(1, most))
 
     def _pixels(self, maps_BNC: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """(P, C) logits of the pixels of each map in turn."""

@@ -70,6 +70,7 @@ def create_store(objects: Objects, plan: Mapping[str, Any], codec: TargetCodec, 
 
 def plan_objects(schema: Schema, codec: TargetCodec, samples: SampleColumns) -> dict[str, bytes]:
     """Every object but `plan.json` that is a function of the plan: groups, arrays' metadata, samples, calibration."""
+    codec = schema.shape.fitted(codec)
     contents = schema.group_objects(codec)
     columns = samples.arrays()
     sample_layouts = schema.sample_layouts(len(columns["key_bytes"]))

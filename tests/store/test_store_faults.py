@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from hostile_stores import read_everything
 from make_golden import KLT
-from tiny_stores import KilledError, StoppedObjects, build, build_at, contents_of
+from tiny_stores import MAPS, ROWS, KilledError, StoppedObjects, build, build_at, contents_of, targets_of
 
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
 from reinforce.store.codecs import Fp16Codec, Int8Codec
+from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
 from reinforce.store.verify import verify
@@ -57,6 +58,12 @@ def swap(root, rng, other):
     return first
 
 
+def unit_object(root, unit):
+    """The largest of a unit's objects; those of maps have an axis more."""
+    return max([*root.glob(f"targets/*/c/0/{unit}/0"), *root.glob(f"targets/*/c/0/{unit}/0/0")],
+               key=lambda path: path.stat().st_size * path.is_file())  # fmt: skip
+
+
 def add(root, rng, other):
     path = root / rng.choice(["targets/values/c/0/3/0", "samples/extra", "x.json", "targets/more/zarr.json"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,8 +89,8 @@ def stale_manifest(root, rng, other):
 
 def foreign_unit(root, rng, other):
     unit = rng.randrange(3)
-    path = max(root.glob(f"targets/*/c/0/{unit}/0"), key=lambda path: path.stat().st_size)
-    neighbour = path.relative_to(root).parent.with_name(str((unit + 1) % 3)) / path.name
+    path = unit_object(root, unit)
+    neighbour = unit_object(other, (unit + 1) % 3).relative_to(other)
     shutil.copyfile(other / neighbour, path)
     return path
 
@@ -101,8 +108,15 @@ SIZE_OR_NAME = [truncate, extend, delete, add, link_elsewhere]
 CONTENT = [flip_a_bit, swap, edit_attributes, stale_manifest, foreign_unit]
 
 
+@pytest.fixture(scope="module", params=[ROWS, MAPS], ids=["rows", "maps"])
+def finished_store(request, tmp_path_factory):
+    """In place of the usual one: everything below holds for targets of either shape."""
+    with targets_of(request.param):
+        yield build_at(tmp_path_factory.mktemp("finished") / "tiny.zarr").root
+
+
 @pytest.fixture(scope="module")
-def other_store(tmp_path_factory):
+def other_store(finished_store, tmp_path_factory):
     return make_other_store(tmp_path_factory, Fp16Codec())
 
 
@@ -123,10 +137,15 @@ def test_every_fault_is_found_and_nothing_damaged_is_read(store_copy, other_stor
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("codec", [Fp16Codec(), KLT], ids=lambda codec: codec.name)
-def test_each_of_a_thousand_faults_is_found(codec, tmp_path, tmp_path_factory):
-    sound, other = tmp_path / "sound.zarr", make_other_store(tmp_path_factory, codec)
-    build_at(sound, codec)
+@pytest.mark.parametrize(
+    ("codec", "shape"),
+    [(Fp16Codec(), ROWS), (KLT, ROWS), (SqrtPCodec(0.03125, 1.0), MAPS)],
+    ids=["fp16", "klt", "maps"],
+)
+def test_each_of_a_thousand_faults_is_found(codec, shape, tmp_path, tmp_path_factory):
+    with targets_of(shape):
+        sound, other = tmp_path / "sound.zarr", make_other_store(tmp_path_factory, codec)
+        build_at(sound, codec)
     for number in range(1000):
         faults = SIZE_OR_NAME + CONTENT
         shutil.copytree(sound, tmp_path / "copy.zarr")
@@ -179,7 +198,7 @@ def test_verify_wants_a_finished_store(tmp_path):
 
 def damage_units(root, units):
     for unit in units:
-        path = root / f"targets/values/c/0/{unit}/0"
+        path = unit_object(root, unit)
         path.write_bytes(b"x" + path.read_bytes()[1:])
 
 

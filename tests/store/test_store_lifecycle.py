@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_stores import (
+    MAPS,
+    ROWS,
     EveryAxisCodec,
     KilledError,
     StoppedObjects,
@@ -17,6 +22,7 @@ from tiny_stores import (
     commit,
     contents_of,
     plan_of,
+    targets_of,
     unit_targets,
 )
 
@@ -31,11 +37,19 @@ from reinforce.store.schema import Schema
 from reinforce.store.writer import SampleColumns, create_store, decode_unit, encode_unit, write_probes
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    root = tmp_path_factory.mktemp("expected") / "x.zarr"
-    build_at(root)
-    return contents_of(root)
+@functools.cache
+def finished(shape):
+    """Contents of an undisturbed build."""
+    with targets_of(shape), tempfile.TemporaryDirectory() as folder:
+        build_at(Path(folder) / "x.zarr")
+        return contents_of(Path(folder) / "x.zarr")
+
+
+@pytest.fixture(params=[ROWS, MAPS], ids=["rows", "maps"])
+def expected(request):
+    """What a test must end with, which builds targets of the same shape meanwhile."""
+    with targets_of(request.param):
+        yield finished(request.param)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the change", "after the change"])
@@ -97,7 +111,8 @@ def test_a_unit_of_zeros_is_written_like_any_other():
 def test_a_half_written_unit_is_replaced(tmp_path, expected):
     objects = LocalObjects(tmp_path / "x.zarr")
     create_store(objects, plan_of(Fp16Codec()), Fp16Codec(), columns())
-    objects.put_new("targets/values/c/0/1/0", b"another attempt's bytes")
+    unit = next(path for path in expected if path.startswith("targets/values/c/0/1/0"))
+    objects.put_new(unit, b"another attempt's bytes")
     build(objects)
     assert contents_of(tmp_path / "x.zarr") == expected
 
@@ -164,7 +179,7 @@ def test_a_unit_has_its_shape_and_its_count(tmp_path):
         encode_unit(schema, codec, 0, unit_targets(0)[:2])
     with pytest.raises(ValueError, match="unit 3"):
         encode_unit(schema, codec, 3, unit_targets(0))
-    with pytest.raises(ValueError, match="counts 0 views, not 4 rows x 3"):
+    with pytest.raises(ValueError, match="counts 0, not the 12 of 4 rows"):
         commit_unit(objects, schema, 0, {}, FidelityStats(temperature=1.0))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from tiny_stores import KEYS, EveryAxisCodec, build_at, unit_targets
+from tiny_stores import KEYS, MAPS, EveryAxisCodec, build_at, targets_of, unit_targets
 
 from reinforce.store.choose import CodecRequest, calibrate
 from reinforce.store.codecs import CODECS, Int8Codec
@@ -58,8 +58,9 @@ class Outside:
         return self.attributes("targets")["parameters"]
 
     def per_row(self, path: str) -> np.ndarray:
-        """One value a unit, repeated for the unit's rows, with an axis for classes."""
-        return np.repeat(self[path], self.attributes("")["reinforce"]["unit_rows"])[:, None]
+        """One value a unit, repeated for the unit's rows, with axes for cells (of maps) and classes."""
+        described = self.attributes("")["reinforce"]
+        return np.repeat(self[path], described["unit_rows"]).reshape(-1, 1, *[1] * ("map" in described))
 
 
 def digits_of(packed: np.ndarray, counts: list[int]) -> np.ndarray:
@@ -127,6 +128,30 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     root = tmp_path_factory.mktemp("built") / f"{request.param}.zarr"
     build_at(root, codec, max_kl=1e-2)
     return root
+
+
+@pytest.fixture(scope="module", params=["sqrt-p", "int8", "fp16"])
+def built_maps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("maps") / f"{request.param}.zarr"
+    with targets_of(MAPS) as shape:
+        targets = np.concatenate([unit_targets(0, seed) for seed in range(4)], axis=1)
+        wanted = CodecRequest(max_kl=1e-2, temperature=2.0, num_samples=12, num_views=3, unit_rows=4, shape=shape)
+        build_at(root, calibrate(targets, wanted, request.param).codec, max_kl=1e-2)
+    return root
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_same_formulas_hold_for_every_cell_of_a_map(built_maps: Path, reader: str) -> None:
+    outside = Outside(built_maps, READERS[reader])
+    height, width = outside.attributes("")["reinforce"]["map"]
+    logits_VRNC = SCHEMES[built_maps.stem](outside)
+    store = Store.open(built_maps)
+    assert store.manifest.certificate["kl_mean"] <= 1e-2
+    assert logits_VRNC.shape[2] == height * width == 6
+    for unit in range(3):
+        for view in range(3):
+            expected = logits_VRNC[view, unit * 4 : unit * 4 + 4]
+            np.testing.assert_allclose(store.read_targets(unit, view), expected, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("reader", READERS)

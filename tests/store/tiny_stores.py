@@ -1,8 +1,13 @@
-"""A store small enough to look at: 3 units of 4 rows, one padded, one row skipped, 3 views, 5 classes."""
+"""A store small enough to look at: 3 units of 4 rows, one padded, one row skipped, 3 views, 5 classes.
+
+Its targets are rows of logits, or within `targets_of(MAPS)` maps of 2 x 3 cells.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,12 +19,25 @@ from reinforce.store.marker import SkippedRow, commit_unit, read_marker
 from reinforce.store.objects import LocalObjects, Objects
 from reinforce.store.promise import Promise, encode_within
 from reinforce.store.schema import Schema
+from reinforce.store.shapes import MapShape, RowShape, TargetShape
 from reinforce.store.writer import SampleColumns, create_store, write_probes
 
 NUM_VIEWS, UNIT_ROWS, NUM_CLASSES = 3, 4, 5
 UNITS = ((0, 0, 4), (0, 4, 6), (1, 6, 10))
 KEYS = ("a.jpg", "b c.jpg", "d/é.png", "d/f.png", "g.png", "h.png", "\udcff.png", "j.png", "k.png", "l" * 70)
 SKIPPED = {2: (1, "truncated file")}
+ROWS, MAPS = RowShape(NUM_CLASSES), MapShape(NUM_CLASSES, 2, 3, 8)
+_shape: list[TargetShape] = [ROWS]
+
+
+@contextlib.contextmanager
+def targets_of(shape: TargetShape) -> Iterator[TargetShape]:
+    """Everything that is built within has targets of this shape."""
+    _shape.append(shape)
+    try:
+        yield shape
+    finally:
+        _shape.pop()
 
 
 class EveryAxisCodec:
@@ -105,7 +123,7 @@ class StoppedObjects(LocalObjects):
 def plan_of(codec: TargetCodec, /, **changes: Any) -> dict[str, Any]:
     plan = {
         "format": 1,
-        "target": "logits",
+        **_shape[-1].to_json(),
         "views": NUM_VIEWS,
         "unit_rows": UNIT_ROWS,
         "units": [list(unit) for unit in UNITS],
@@ -135,11 +153,12 @@ def columns() -> SampleColumns:
 
 
 def unit_targets(unit: int, seed: int = 0) -> np.ndarray:
-    """(V, U, C) logits; padding and skipped rows are zero. Made of dyadic numbers: equal on every machine."""
-    words = np.random.Philox(key=[seed, unit]).random_raw(NUM_VIEWS * UNIT_ROWS * NUM_CLASSES) >> 52
-    targets_VUC = (words.astype(np.float32) / 256 - 8).reshape(NUM_VIEWS, UNIT_ROWS, NUM_CLASSES)
-    targets_VUC[:, ~ok_rows(unit)] = 0
-    return targets_VUC
+    """(V, U, *item) logits; padding and skipped rows are zero. Made of dyadic numbers: equal on every machine."""
+    shape = (NUM_VIEWS, UNIT_ROWS, *_shape[-1].item_shape)
+    words = np.random.Philox(key=[seed, unit]).random_raw(math.prod(shape)) >> 52
+    targets = (words.astype(np.float32) / 256 - 8).reshape(shape)
+    targets[:, ~ok_rows(unit)] = 0
+    return targets
 
 
 def ok_rows(unit: int) -> np.ndarray:
@@ -151,6 +170,7 @@ def ok_rows(unit: int) -> np.ndarray:
 
 
 def commit(objects: Objects, schema: Schema, codec: TargetCodec, unit: int, max_kl: float = 0.1) -> None:
+    codec = schema.shape.fitted(codec)
     encoded = encode_within(schema, codec, unit, unit_targets(unit), ok_rows(unit), Promise(max_kl=max_kl))
     commit_unit(objects, schema, unit, encoded.contents, encoded.fidelity, skipped_rows(unit))
 

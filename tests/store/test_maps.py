@@ -1,0 +1,155 @@
+"""Targets that are maps: every cell is a row to its codec, and what counts is the pixel after upsampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_stores import plan_of
+
+from reinforce.errors import BuildError, CorruptStoreError, UsageError
+from reinforce.store import CodecRequest, MapShape, Promise, RowShape, Schema, calibrate, decode_unit, encode_within
+from reinforce.store.codecs import Fp16Codec, Int8Codec
+from reinforce.store.codecs.base import view_arrays
+from reinforce.store.codecs.sqrt_p import SqrtPCodec
+from reinforce.store.fidelity import row_kl
+from reinforce.store.shapes import MEASURED_VALUES, parse_shape, upsample
+
+SHAPE = MapShape(5, 4, 3, 16)
+RNG = np.random.default_rng(3)
+
+
+def smooth_maps(views: int, rows: int, shape: MapShape = SHAPE, scale: float = 3.0) -> np.ndarray:
+    """(V, R, N, C): like a teacher's, neighbouring cells are alike."""
+    coarse = RNG.normal(size=(views, rows, 2, 2, shape.num_classes)).astype(np.float32) * scale
+    fine = [[upsample(item, 16, np.arange(16))[: shape.height, : shape.width] for item in view] for view in coarse]
+    return np.array(fine).reshape(views, rows, *shape.item_shape)
+
+
+class TestUpsampling:
+    @pytest.mark.parametrize("size_px", [3, 8, 13, 16, 32])
+    @pytest.mark.parametrize("sides", [(2, 2), (4, 3), (1, 5), (8, 8)], ids=str)
+    def test_is_torchs(self, sides, size_px):
+        maps = RNG.normal(size=(*sides, 3)).astype(np.float32)
+        images = torch.from_numpy(maps).permute(2, 0, 1)[None]
+        wanted = torch.nn.functional.interpolate(images, (size_px, size_px), mode="bilinear", align_corners=False)
+        found = upsample(maps, size_px, np.arange(size_px))
+        np.testing.assert_allclose(found, wanted[0].permute(1, 2, 0).numpy(), atol=1e-5)
+
+    def test_some_places_are_those_of_all(self):
+        maps, places = RNG.normal(size=(4, 4, 2)).astype(np.float32), np.array([0, 3, 31])
+        np.testing.assert_array_equal(upsample(maps, 32, places), upsample(maps, 32, np.arange(32))[places][:, places])
+
+
+class TestMapCodec:
+    @pytest.mark.parametrize("codec", [SqrtPCodec(0.02, 1.0), Int8Codec(), Fp16Codec()], ids=lambda codec: codec.name)
+    def test_is_the_codec_of_every_cell(self, codec):
+        maps = smooth_maps(2, 3)
+        fitted = SHAPE.fitted(codec)
+        arrays = fitted.encode(maps)
+        flat = codec.encode(maps.reshape(2, -1, 5))
+        for name, spec in fitted.arrays(5).items():
+            assert arrays[name].shape == spec.unit_shape(2, 3)
+            np.testing.assert_array_equal(arrays[name].ravel(), flat[name].ravel())
+        for view in range(2):
+            rows = codec.decode(view_arrays(codec, flat, view, 5))
+            np.testing.assert_array_equal(fitted.decode(view_arrays(fitted, arrays, view, 5)).reshape(-1, 5), rows)
+
+    def test_single_cells_are_spilled(self):
+        maps = smooth_maps(1, 2)
+        spilled = np.zeros(maps.shape[:3], np.bool_)
+        spilled[0, 1, 7] = True
+        fitted = SHAPE.fitted(SqrtPCodec(0.2, 1.0))
+        decoded = fitted.decode(view_arrays(fitted, fitted.encode(maps, spilled_VR=spilled), 0, 5))
+        kl = row_kl(maps[0].reshape(-1, 5), decoded.reshape(-1, 5), 1.0).reshape(2, -1)
+        assert kl[1, 7] < 1e-5 < np.median(kl)
+
+
+class TestMeasuring:
+    def test_every_pixel_counts_in_a_small_view(self):
+        maps, noisy = smooth_maps(1, 3)[0], smooth_maps(1, 3)[0]
+        pixels = [np.stack([upsample(item.reshape(4, 3, 5), 16, np.arange(16)) for item in some]).reshape(-1, 5)
+                  for some in (maps, noisy)]  # fmt: skip
+        found = SHAPE.measure(maps, noisy, 2.0)
+        assert found.count == 3 * 16 * 16
+        assert found.kl_mean == pytest.approx(row_kl(*pixels, 2.0).mean(), rel=1e-6)
+        assert found.top1_agreement == pytest.approx((pixels[0].argmax(1) == pixels[1].argmax(1)).mean())
+
+    @pytest.mark.parametrize(("size_px", "distance"), [(64, 1), (128, 1), (256, 3), (384, 3), (512, 5)])
+    def test_of_a_large_view_pixels_at_an_odd_distance(self, size_px, distance):
+        shape = MapShape(2, 8, 8, size_px)
+        found = shape.measure(np.zeros((1, 64, 2), np.float32), np.zeros((1, 64, 2), np.float32), 1.0)
+        assert found.count == len(range(size_px // 2 % distance, size_px, distance)) ** 2
+
+    @pytest.mark.parametrize(
+        ("num_ok", "views", "shape"), [(4, 3, SHAPE), (0, 3, SHAPE), (40, 10, MapShape(150, 64, 64, 512))], ids=str
+    )
+    def test_views_spread_over_the_unit_within_a_limit(self, num_ok, views, shape):
+        ok_R = np.arange(50) < num_ok
+        sample = shape.sample(views, ok_R)
+        assert all(ok_R[rows].all() for _, rows in sample)
+        count = sum(len(rows) for _, rows in sample)
+        per_view = len(range(0, shape.size_px, max(1, round(shape.size_px / 128)) | 1)) ** 2 * shape.num_classes
+        assert count == min(num_ok * views, max(1, MEASURED_VALUES // per_view))
+
+
+def dense_schema(shape: MapShape, codec, rows: int = 16) -> Schema:
+    plan = plan_of(shape.fitted(codec), unit_rows=rows, num_samples=rows, units=[[0, 0, rows]], **shape.to_json())
+    return Schema.from_plan(plan | {"policy": {"size_px": shape.size_px}})
+
+
+class TestPromise:
+    @pytest.mark.parametrize("max_kl", [3e-2, 1e-2, 1e-3, 1e-4])
+    @pytest.mark.parametrize("scale", [0.5, 3, 12])
+    def test_is_kept_per_pixel(self, max_kl, scale):
+        maps = smooth_maps(3, 16, scale=scale)
+        codec = SHAPE.fitted(SqrtPCodec(0.1, 1.0))
+        schema = dense_schema(SHAPE, SqrtPCodec(0.1, 1.0))
+        encoded = encode_within(schema, codec, 0, maps, np.ones(16, np.bool_), Promise(max_kl=max_kl))
+        decoded = decode_unit(schema, codec, 0, encoded.contents)
+        found = SHAPE.measure(maps.reshape(-1, 12, 5), decoded.reshape(-1, 12, 5), 1.0)
+        assert found.kl_mean <= max_kl
+        assert encoded.fidelity.kl_mean == found.kl_mean
+
+    def test_what_cannot_be_kept_says_what_to_type(self):
+        schema = dense_schema(SHAPE, Int8Codec(8))
+        maps = smooth_maps(3, 16, scale=30)
+        with pytest.raises(BuildError, match="type --codec fp16"):
+            encode_within(schema, SHAPE.fitted(Int8Codec(8)), 0, maps, np.ones(16, np.bool_), Promise(max_kl=1e-7))
+
+
+class TestCalibration:
+    def test_peaky_maps_are_kept_as_square_roots(self):
+        shape = MapShape(40, 4, 3, 16)
+        request = CodecRequest(max_kl=1e-2, temperature=1.0, num_samples=10**4, num_views=4, unit_rows=16, shape=shape)
+        choice = calibrate(smooth_maps(4, 64, shape, scale=12), request)
+        assert choice.codec.name == "sqrt-p"
+        assert {point.kind for point in choice.measured} == {"sqrt-p", "int8", "fp16"}
+
+    def test_a_codec_of_rows_only_is_refused(self):
+        request = CodecRequest(max_kl=1e-2, temperature=1.0, num_samples=10, num_views=4, unit_rows=16, shape=SHAPE)
+        with pytest.raises(UsageError, match="klt"):
+            calibrate(smooth_maps(4, 32), request, "klt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"map": [4]}, {"map": [0, 4]}, {"map": [4, 2048]}, {"map": "4x4"}, {"map": [True, 4]}, {"map": [4.0, 4]},
+     {"policy": {}}, {"policy": {"size_px": 0}}],
+    ids=str,
+)  # fmt: skip
+def test_absurd_maps_are_refused(change):
+    plan = {"target": "dense-logits", "map": [4, 4], "policy": {"size_px": 32}}
+    assert parse_shape(plan, "plan.json", 5) == MapShape(5, 4, 4, 32)
+    with pytest.raises(CorruptStoreError):
+        parse_shape(plan | change, "plan.json", 5)
+
+
+def test_maps_of_too_many_values_are_refused():
+    plan = {"target": "dense-logits", "map": [1024, 1024], "policy": {"size_px": 32}}
+    with pytest.raises(CorruptStoreError, match="values"):
+        parse_shape(plan, "plan.json", 1000)
+
+
+def test_rows_have_no_map():
+    assert parse_shape({"target": "logits"}, "plan.json", 5) == RowShape(5)
