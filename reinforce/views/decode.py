@@ -35,7 +35,7 @@ from PIL import (
 )
 
 from reinforce.errors import UndecodableImageError, UsageError
-from reinforce.views.policy import ViewPolicy
+from reinforce.views.policies import Policy
 
 BAND_PIXELS = 1 << 22
 """Larger images are turned into RGB and reduced in bands of rows, which gives the same pixels in less memory."""
@@ -60,11 +60,20 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = range(5, 9)
 _RGB_MODES = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
 
 
-def decode_image(data: bytes, policy: ViewPolicy) -> Image.Image:
+def decode_image(data: bytes, policy: Policy) -> Image.Image:
     """The RGB working image of an encoded image, all in memory, from which `policy` cuts its views.
+
+    Raises as `decode_sized`.
+    """
+    return decode_sized(data, policy)[0]
+
+
+def decode_sized(data: bytes, policy: Policy) -> tuple[Image.Image, tuple[int, int]]:
+    """The RGB working image and the (width, height) in px that the image has after rule 6 without rules 3 and 5.
 
     Raises UndecodableImageError, its text being the reason to list, for anything that is not such an image, and
     UsageError where Pillow is set or built such that the rule cannot hold.
@@ -103,7 +112,7 @@ def _is_built(feature: str) -> bool:
     return bool(features.check(feature))
 
 
-def _working_image(image: ImageFile.ImageFile, policy: ViewPolicy) -> Image.Image:
+def _working_image(image: ImageFile.ImageFile, policy: Policy) -> tuple[Image.Image, tuple[int, int]]:
     width, height = image.size
     factor = reduction_factor(width, height, policy.size_px)
     # a progressive JPEG's coefficients are all held at full size, whatever the scale: it is decoded in full
@@ -118,8 +127,10 @@ def _working_image(image: ImageFile.ImageFile, policy: ViewPolicy) -> Image.Imag
         image.draft(None, (width // scale, height // scale))
     image.load()
     working = _reduced_rgb(image, factor // scale)
-    turn = _TURNS.get(_orientation(image))
-    return working if turn is None else working.transpose(turn)
+    orientation = _orientation(image)
+    turn = _TURNS.get(orientation)
+    upright = working if turn is None else working.transpose(turn)
+    return upright, (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
 def _pixel_count(pixels: int) -> str:

@@ -8,7 +8,8 @@ Probes are ordered such that the first ones show every stage that any of them sh
     drift        ReplayDriftError, naming the first stage that differs and the libraries then and now
 
 The checksum of pixels (H, W, 3) is hash64 of the ASCII text "HxWx3:" and the bytes in C order; that of params
-(stage "params", after "decode") is hash64 of their canonical JSON.
+(stage "params", after "decode") is hash64 of their canonical JSON. Probes of dense policies end in the stage "valid",
+the mask as pixels (S, S, 1), 0 or 1.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from PIL import features
 
 from reinforce.data.keys import hash64
 from reinforce.errors import ReplayDriftError, StoreError, TransferMismatchError, UndecodableImageError
-from reinforce.views.policy import ViewPolicy
+from reinforce.views.policies import Policy
 from reinforce.views.replay import Pixels, UnitReplayer
 
 TOLERATED_LEVELS = 2
@@ -101,7 +102,8 @@ class Difference:
     levels: int | None
     """Greatest difference of a kept pixel, 0..255; None if the probe's pixels were not kept."""
     same_params: bool = True
-    """False where the view would be another one, say because the image is decoded to another size."""
+    """False where the view would be another one, say because the image is decoded to another size, or where other
+    pixels of it were valid."""
     reason: str = ""
     """Why the image cannot be decoded here, if that is it."""
 
@@ -164,7 +166,7 @@ class DriftReport:
 
 
 def make_fingerprint(
-    policy: ViewPolicy,
+    policy: Policy,
     units: Sequence[UnitRows],
     *,
     num_views: int,
@@ -237,7 +239,7 @@ def libraries() -> dict[str, str]:
 
 
 def pixels_checksum(pixels: Pixels) -> str:
-    """16 hex digits of uint8 (H, W, 3)."""
+    """16 hex digits of uint8 (H, W, C)."""
     height, width, channels = pixels.shape
     return f"{hash64(f'{height}x{width}x{channels}:'.encode() + pixels.tobytes()):016x}"
 
@@ -247,9 +249,7 @@ def _params_checksum(replayer: UnitReplayer, row: int, view: int) -> str:
     return f"{hash64(text):016x}"
 
 
-def _draw(
-    policy: ViewPolicy, units: Sequence[UnitRows], num_views: int, num_probes: int
-) -> list[list[tuple[int, int]]]:
+def _draw(policy: Policy, units: Sequence[UnitRows], num_views: int, num_probes: int) -> list[list[tuple[int, int]]]:
     """Per unit, the (row, view) pairs to probe; units take turns."""
     places: list[dict[tuple[int, int], None]] = [{} for _ in units]
     digest = policy.digest()
@@ -279,6 +279,8 @@ def _checksums(replayer: UnitReplayer, row: int, view: int) -> tuple[Stages, Pix
     (decode, image), *rest = replayer.stages(row, view)
     stages = [(decode, pixels_checksum(image)), ("params", _params_checksum(replayer, row, view))]
     stages += [(stage, pixels_checksum(pixels)) for stage, pixels in rest]
+    if replayer.policy.is_dense:
+        stages.append(("valid", pixels_checksum(replayer.valid(row, view)[..., None].astype(np.uint8))))
     return tuple(stages), rest[-1][1]
 
 
@@ -310,7 +312,8 @@ def _difference(probe: Probe, replayer: UnitReplayer, kept: Pixels | None) -> Di
     if stages == probe.stages:
         return None
     pairs = itertools.zip_longest(stages, probe.stages)
-    first = next(then or now for now, then in pairs if now != then)
+    first = next(old or new for new, old in pairs if new != old)
     levels = None if kept is None else int(np.abs(pixels.astype(np.int16) - kept).max())
-    same_params = dict(stages)["params"] == dict(probe.stages)["params"]
+    now, then = dict(stages), dict(probe.stages)
+    same_params = all(now.get(stage) == then.get(stage) for stage in ("params", "valid"))
     return Difference(probe=probe, stage=first[0], levels=levels, same_params=same_params)

@@ -2,7 +2,7 @@
 
 Pillow does the work where its result provably equals the formula: blend factors are multiples of 1/256 and affine
 coefficients multiples of 2^-17, so its float arithmetic is exact, and its 3x3 filter never meets a tie.
-For an operation's arguments see its function; `tests/views/oracles.py` computes all of them again without Pillow.
+For an operation's arguments see its function; `tests/views/view_oracles.py` computes all of them again without Pillow.
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ _LEVELS = np.arange(256, dtype=np.int64)
 
 
 def resize_crop(image: Image.Image, crop: tuple[int, int, int, int], size_px: int) -> Image.Image:
-    """Box `crop` (left, top, width, height) resized to a square: antialiased triangle filter, columns first, then rows.
+    """Box `crop` (left, top, width, height) resized to a square, as `resize_box` does it."""
+    return resize_box(image, crop, (size_px, size_px))
 
-    Each pass rounds to uint8. The filter may reach up to its support beyond the box, where the image goes on there.
+
+def resize_box(image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int]) -> Image.Image:
+    """`box` (left, top, width, height) resized to `size` (width, height): antialiased triangle filter.
+
+    Columns first, then rows, each pass rounded to uint8. The filter may reach up to its support beyond the box, where
+    the image goes on there.
     """
-    left, top, width, height = crop
-    around_x, around_y = (-(-max(length, size_px) // size_px) + 1 for length in (width, height))
+    (left, top, width, height), (new_width, new_height) = box, size
+    around_x, around_y = (-(-max(old, new) // new) + 1 for old, new in ((width, new_width), (height, new_height)))
     x0, y0 = max(0, left - around_x), max(0, top - around_y)
     part = image.crop((x0, y0, min(image.width, left + width + around_x), min(image.height, top + height + around_y)))
     # two calls, as one call takes the passes in an order that depends on Pillow's version and the sizes
-    wide = part.resize((size_px, part.height), _BILINEAR, box=(left - x0, 0, left - x0 + width, part.height))
-    return wide.resize((size_px, size_px), _BILINEAR, box=(0, top - y0, size_px, top - y0 + height))
+    wide = part.resize((new_width, part.height), _BILINEAR, box=(left - x0, 0, left - x0 + width, part.height))
+    return wide.resize(size, _BILINEAR, box=(0, top - y0, new_width, top - y0 + height))
 
 
 def flip(image: Image.Image) -> Image.Image:

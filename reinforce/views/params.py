@@ -1,10 +1,5 @@
 """Policy, key and view index -> what happens to the pixels.
 
-Word i of a view is lane i mod 4 of the Philox4x64-10 block (Salmon et al. 2011, doi 10.1145/2063384.2063405) with
-
-    key     = (policy seed, hash64(sample key))
-    counter = (1 + i div 4, view index, 0, 0)            least significant word first
-
 Every parameter has a word of its own, whether it is used or not, so no draw moves another:
 
     word            parameter
@@ -18,23 +13,25 @@ Every parameter has a word of its own, whether it is used or not, so no draw mov
     48 + 2j, +1     operation j = 0..7: which, sign
     64 + 4a + 0..3  erase attempt a = 0..9: area, ratio, left, top
 
-Only a word's upper 32 bits u are used: below(n) = u * n >> 32; an event of probability p happens if u < p_q32.
+How words are drawn and read is said in `reinforce.views.words`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Any, Literal
 
-import numpy as np
+from PIL import Image
 
-from reinforce.data.keys import hash64
+from reinforce.views import ops
+from reinforce.views.ops import RGB
+from reinforce.views.placement import Placement, Rect
 from reinforce.views.policy import ViewPolicy
+from reinforce.views.words import MAX_VIEW, below, draw_words, event
 
 NUM_WORDS = 104
-MAX_VIEW = (1 << 32) - 1
 ERASE_ATTEMPTS = 10
 
 FLIP_WORD = 40
@@ -47,8 +44,6 @@ CUTMIX_Y_WORD = 46
 OPS_WORD = 48
 ERASE_ATTEMPTS_WORD = 64
 
-Rect = tuple[int, int, int, int]
-"""left, top, width, height in px."""
 Op = tuple[str, *tuple[int, ...]]
 """Name and integer arguments of one operation of `reinforce.views.ops`."""
 Mix = tuple[Literal["mixup"], int, int] | tuple[Literal["cutmix"], int, Rect]
@@ -79,6 +74,27 @@ class ViewParams:
             "mix": mix,
         }
 
+    def unmixed(self) -> ViewParams:
+        """The same without the other row."""
+        return self if self.mix is None else replace(self, mix=None)
+
+    def stages(self, image: Image.Image, size_px: int, fill: RGB) -> Iterator[tuple[str, Image.Image]]:
+        """(stage, image after it) of all stages between "decode" and mixing, done to a working image."""
+        view = ops.resize_crop(image, self.crop, size_px)
+        yield "crop", view
+        if self.flip:
+            view = ops.flip(view)
+            yield "flip", view
+        for number, op in enumerate(self.ops, start=1):
+            view = ops.apply_op(view, op, fill)
+            yield f"op{number}:{op[0]}", view
+        if self.erase is not None:
+            yield "erase", ops.erase(view, self.erase, fill)
+
+    def placement(self, size_px: int) -> Placement:
+        """Where the view's pixels come from, as far as crop and flip decide it."""
+        return Placement(size_px=size_px, box=self.crop, content=(0, 0, size_px, size_px), flip=self.flip, rotate=None)
+
 
 def view_params(
     policy: ViewPolicy, key: str, view: int, image_size: tuple[int, int], num_rows: int, row: int
@@ -89,32 +105,14 @@ def view_params(
     """
     if not (0 <= view <= MAX_VIEW and 0 <= row < num_rows):
         raise ValueError(f"view {view} or row {row} of {num_rows} is out of range")
-    words = draw_words(policy.seed, key, view)
+    words = draw_words(policy.seed, key, view, NUM_WORDS)
     return ViewParams(
         crop=_crop(policy, words, *image_size),
-        flip=_event(words[FLIP_WORD], policy.flip_q32),
+        flip=event(words[FLIP_WORD], policy.flip_q32),
         ops=_ops(policy, words),
         erase=_erase(policy, words),
         mix=_mix(policy, words, num_rows, row),
     )
-
-
-def draw_words(seed: int, key: str, view: int) -> list[int]:
-    """The 104 raw 64-bit words of one view."""
-    # numpy counts up before its first block, so the counter (0, view, 0, 0) here is block (1, view, 0, 0) of the table
-    philox = np.random.Philox(
-        key=np.array([seed, hash64(key)], dtype=np.uint64), counter=np.array([0, view, 0, 0], dtype=np.uint64)
-    )
-    words: list[int] = philox.random_raw(NUM_WORDS).tolist()
-    return words
-
-
-def _below(word: int, bound: int) -> int:
-    return (word >> 32) * bound >> 32
-
-
-def _event(word: int, chance_q32: int) -> bool:
-    return word >> 32 < chance_q32
 
 
 def _rectangle(
@@ -122,8 +120,8 @@ def _rectangle(
 ) -> tuple[int, int]:
     """Width and height of one attempt: a share of `area_px` at a ratio, both rounded down."""
     low, high = scale_q32
-    share_px = area_px * (low + _below(words[0], high - low + 1)) >> 32
-    ratio = ratios_q16[_below(words[1], len(ratios_q16))]
+    share_px = area_px * (low + below(words[0], high - low + 1)) >> 32
+    ratio = ratios_q16[below(words[1], len(ratios_q16))]
     return isqrt(share_px * ratio >> 16), isqrt((share_px << 16) // ratio)
 
 
@@ -132,7 +130,7 @@ def _crop(policy: ViewPolicy, words: Sequence[int], image_width: int, image_heig
         own = words[4 * attempt : 4 * attempt + 4]
         width, height = _rectangle(own, image_width * image_height, policy.crop_scale_q32, policy.crop_ratios_q16)
         if 0 < width <= image_width and 0 < height <= image_height:
-            return _below(own[2], image_width - width + 1), _below(own[3], image_height - height + 1), width, height
+            return below(own[2], image_width - width + 1), below(own[3], image_height - height + 1), width, height
     return _central_crop(image_width, image_height, policy.crop_ratios_q16[0], policy.crop_ratios_q16[-1])
 
 
@@ -149,20 +147,20 @@ def _central_crop(image_width: int, image_height: int, lowest_q16: int, highest_
 def _ops(policy: ViewPolicy, words: Sequence[int]) -> tuple[Op, ...]:
     drawn: list[Op] = []
     for slot in range(OPS_WORD, OPS_WORD + 2 * policy.num_ops, 2):
-        op = policy.ops[_below(words[slot], len(policy.ops))]
-        drawn.append((op.name, *(op.minus if _below(words[slot + 1], 2) else op.plus)))
+        op = policy.ops[below(words[slot], len(policy.ops))]
+        drawn.append((op.name, *(op.minus if below(words[slot + 1], 2) else op.plus)))
     return tuple(drawn)
 
 
 def _erase(policy: ViewPolicy, words: Sequence[int]) -> Rect | None:
-    if not _event(words[ERASE_WORD], policy.erase_q32):
+    if not event(words[ERASE_WORD], policy.erase_q32):
         return None
     side = policy.size_px
     for slot in range(ERASE_ATTEMPTS_WORD, ERASE_ATTEMPTS_WORD + 4 * ERASE_ATTEMPTS, 4):
         own = words[slot : slot + 4]
         width, height = _rectangle(own, side * side, policy.erase_scale_q32, policy.erase_ratios_q16)
         if 0 < width < side and 0 < height < side:
-            return _below(own[2], side - width + 1), _below(own[3], side - height + 1), width, height
+            return below(own[2], side - width + 1), below(own[3], side - height + 1), width, height
     return None
 
 
@@ -171,11 +169,11 @@ def _mix(policy: ViewPolicy, words: Sequence[int], num_rows: int, row: int) -> M
     draw = words[MIX_WORD] >> 32
     if num_rows == 1 or draw >= policy.mixup_q32 + policy.cutmix_q32:
         return None
-    partner = (row + 1 + _below(words[PARTNER_WORD], num_rows - 1)) % num_rows
+    partner = (row + 1 + below(words[PARTNER_WORD], num_rows - 1)) % num_rows
     if draw < policy.mixup_q32:
-        weight = policy.mixup_lambdas[_below(words[LAMBDA_WORD], len(policy.mixup_lambdas))]
+        weight = policy.mixup_lambdas[below(words[LAMBDA_WORD], len(policy.mixup_lambdas))]
         return None if weight == 256 else ("mixup", partner, weight)
-    share = policy.cutmix_lambdas[_below(words[LAMBDA_WORD], len(policy.cutmix_lambdas))]
+    share = policy.cutmix_lambdas[below(words[LAMBDA_WORD], len(policy.cutmix_lambdas))]
     rect = _cutmix_rectangle(policy.size_px, share, words[CUTMIX_X_WORD], words[CUTMIX_Y_WORD])
     return None if rect is None else ("cutmix", partner, rect)
 
@@ -183,7 +181,7 @@ def _mix(policy: ViewPolicy, words: Sequence[int], num_rows: int, row: int) -> M
 def _cutmix_rectangle(side: int, share: int, word_x: int, word_y: int) -> Rect | None:
     """A square of (256 - share) / 256 of the area around a centre drawn anywhere, cut off at the view's border."""
     cut = isqrt(side * side * (256 - share) >> 8)
-    left, top = _below(word_x, side) - cut // 2, _below(word_y, side) - cut // 2
+    left, top = below(word_x, side) - cut // 2, below(word_y, side) - cut // 2
     right, bottom = min(side, left + cut), min(side, top + cut)
     left, top = max(0, left), max(0, top)
     return (left, top, right - left, bottom - top) if right > left and bottom > top else None

@@ -1,7 +1,7 @@
 """The view policy: everything that decides a view's pixels besides the image, as integers.
 
 A store keeps `ViewPolicy.to_json()`; it is all that a reader needs. `resolve_policy` makes one from the usual float
-settings, `named_policy` makes the project's own.
+settings.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from reinforce.errors import StoreError, UnknownNameError, UsageError
 from reinforce.views.ops import OP_ARITY
@@ -25,15 +25,20 @@ from reinforce.views.tables import (
     ratio_table,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Bounded = tuple[str, int, int, int]
+"""What it is, value, least, greatest."""
+
 POLICY_VERSION = 1
 MAX_PIXELS = 89_478_485
 """Pillow's own limit (1 GiB / 4 / 3): a policy may lower it, not raise it."""
 MAX_OPS = 8
 MAX_CROP_ATTEMPTS = 10
-POLICY_NAMES = ("classification", "randaugment", "crops", "center")
 
 _ONE_Q32 = 1 << 32
-_IMAGENET_MEAN_RGB = (124, 116, 104)
+IMAGENET_MEAN_RGB = (124, 116, 104)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +104,11 @@ class ViewPolicy:
     version: int = POLICY_VERSION
     """Version of the rules in docs/store-format.md that give these numbers their meaning."""
 
+    is_dense: ClassVar[bool] = False
+    """Whether views have pixels that are not the image's, see `UnitReplayer.valid`."""
+
     def __post_init__(self) -> None:
-        for what, value, low, high in self._bounded():
-            if type(value) is not int or not low <= value <= high:
-                raise UsageError(f"view policy '{self.name}': {what} is {value}, type an integer from {low} to {high}")
+        check_bounds(self.name, self._bounded())
         for what, table, length, drawn in self._tables():
             if len(table) != length and (drawn or table):
                 raise UsageError(f"view policy '{self.name}': {what} has {len(table)} entries instead of {length}")
@@ -114,7 +120,17 @@ class ViewPolicy:
         if self.num_ops and not self.ops:
             raise UsageError(f"view policy '{self.name}': num_ops is {self.num_ops}, but there are no ops to draw from")
 
-    def _bounded(self) -> list[tuple[str, int, int, int]]:
+    @property
+    def mixes(self) -> bool:
+        """Whether a view may need another row's."""
+        return self.mixup_q32 + self.cutmix_q32 > 0
+
+    @property
+    def moves_masks(self) -> bool:
+        """Whether a mask can follow the image: views are cropped and flipped only."""
+        return not (self.num_ops or self.erase_q32 or self.mixes)
+
+    def _bounded(self) -> list[Bounded]:
         shares = [*self.crop_scale_q32, *self.erase_scale_q32]
         chances = [self.flip_q32, self.erase_q32, self.mixup_q32, self.cutmix_q32]
         return [
@@ -155,14 +171,7 @@ class ViewPolicy:
 
         Raises StoreError for another version, for missing or unknown fields, and for values that no policy has.
         """
-        if document.get("version") != POLICY_VERSION:
-            raise StoreError(
-                f"the views are of policy version {document.get('version')}, this reinforce replays version "
-                f"{POLICY_VERSION}: type pip install -U reinforce-vision"
-            )
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(document) != names:
-            raise StoreError(f"the view policy has wrong fields: {', '.join(sorted(set(document) ^ names))}")
+        check_document(document, cls, POLICY_VERSION)
         try:
             fields = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
             fields["ops"] = tuple(RandomOp(name=n, plus=tuple(p), minus=tuple(m)) for n, p, m in document["ops"])
@@ -172,8 +181,32 @@ class ViewPolicy:
 
     def digest(self) -> str:
         """SHA-256, hex, of the canonical JSON: keys sorted, no spaces, ASCII."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return document_digest(self.to_json())
+
+
+def check_bounds(name: str, bounded: Iterable[Bounded]) -> None:
+    """Raises UsageError for the first value that is no integer in its bounds."""
+    for what, value, low, high in bounded:
+        if type(value) is not int or not low <= value <= high:
+            raise UsageError(f"view policy '{name}': {what} is {value}, type an integer from {low} to {high}")
+
+
+def check_document(document: Mapping[str, Any], policy: type[DataclassInstance], version: int) -> None:
+    """Raises StoreError for another version and for missing or unknown fields."""
+    if document.get("version") != version:
+        raise StoreError(
+            f"the views are of policy version {document.get('version')}, this reinforce replays version {version}: "
+            "type pip install -U reinforce-vision"
+        )
+    names = {field.name for field in dataclasses.fields(policy)}
+    if set(document) != names:
+        raise StoreError(f"the view policy has wrong fields: {', '.join(sorted(set(document) ^ names))}")
+
+
+def document_digest(document: Mapping[str, Any]) -> str:
+    """SHA-256, hex, of the canonical JSON: keys sorted, no spaces, ASCII."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def resolve_policy(
@@ -193,7 +226,7 @@ def resolve_policy(
     mixup_alpha: float = 0.2,
     cutmix_prob: float = 0.0,
     cutmix_alpha: float = 1.0,
-    fill: tuple[int, int, int] = _IMAGENET_MEAN_RGB,
+    fill: tuple[int, int, int] = IMAGENET_MEAN_RGB,
     max_pixels: int = MAX_PIXELS,
 ) -> ViewPolicy:
     """A policy from the usual settings, rounded once to integers. `crop_scale=None` takes the central crop always.
@@ -231,40 +264,6 @@ def resolve_policy(
         cutmix_lambdas=lambda_table(cutmix_alpha) if cutmix_prob else (),
         fill=fill,
         max_pixels=max_pixels,
-    )
-
-
-def named_policy(
-    name: str, *, size_px: int, seed: int = 0, crop_scale: tuple[float, float] | None = None
-) -> ViewPolicy:
-    """One of the project's policies; `crop_scale` replaces (0.08, 1), the share of the area that crops take.
-
-    classification  the paper's (A.4: the augmentations of MobileViTv2's training recipe): random resized crop, flip,
-                    RandAugment (2 operations, magnitude 9), random erasing (0.25), then MixUp (alpha 0.2) or CutMix
-                    (alpha 1), evenly
-    randaugment     the same without mixing
-    crops           random resized crop and flip
-    center          the largest central square: the same pixels in every view, and the transform for evaluation
-
-    Raises UnknownNameError, and UsageError for `crop_scale` with "center".
-    """
-    if name not in POLICY_NAMES:
-        raise UnknownNameError("view policy", name, POLICY_NAMES)
-    if name == "center":
-        if crop_scale is not None:
-            raise UsageError("the view policy 'center' takes no crop scale: leave it out or choose 'crops'")
-        return resolve_policy(name=name, size_px=size_px, seed=seed, crop_scale=None, crop_ratio=(1, 1), flip_prob=0)
-    augment = name in {"classification", "randaugment"}
-    mix_prob = 0.5 if name == "classification" else 0.0
-    return resolve_policy(
-        name=name,
-        size_px=size_px,
-        seed=seed,
-        crop_scale=crop_scale or (0.08, 1.0),
-        num_ops=2 if augment else 0,
-        erase_prob=0.25 if augment else 0.0,
-        mixup_prob=mix_prob,
-        cutmix_prob=mix_prob,
     )
 
 

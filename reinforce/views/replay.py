@@ -1,27 +1,31 @@
-"""Working image + params -> view: uint8 in, uint8 out, one backend for build and train.
+"""Working image + params -> view: uint8 in, uint8 out, one backend for build and train, for every kind of policy.
 
-Stages, in this order: decode, crop, flip, op1:NAME, op2:NAME, ..., erase, then mixup or cutmix. A stage that a view
-does not have is left out.
+Stages: "decode", then those of the params (`ViewParams.stages`, `DenseParams.stages`), then mixup or cutmix. A stage
+that a view does not have is left out.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from reinforce.errors import UndecodableImageError
+from reinforce.errors import DataError, UndecodableImageError, UsageError
 from reinforce.views import ops
-from reinforce.views.decode import decode_image
-from reinforce.views.params import ViewParams, view_params
-from reinforce.views.policy import ViewPolicy
+from reinforce.views.decode import decode_sized
+from reinforce.views.dense_params import DenseParams, dense_params
+from reinforce.views.dense_policy import DensePolicy
+from reinforce.views.params import Mix, ViewParams, view_params
+from reinforce.views.policies import Policy
 
 Pixels = npt.NDArray[np.uint8]
 """RGB, (H, W, 3); a view is (S, S, 3), S = size_px."""
+Labels = npt.NDArray[np.uint8]
+"""Class ids, (H, W); 255 is none."""
+Params = ViewParams | DenseParams
 
 NUM_PASSING = 2
 """Images without a place in the budget that are kept for the moment: a row and its mixing partner."""
@@ -29,45 +33,42 @@ FINISHED_SHARE = 4
 """One part in this many of a replayer's budget may hold finished views, the rest working images."""
 
 
-def replay(image: Image.Image, params: ViewParams, policy: ViewPolicy, partner: Pixels | None = None) -> Pixels:
-    """The view, uint8 (S, S, 3), of a working image; `partner` is the other row's finished view if `params` mix."""
-    *_, (_, finished) = _single_stages(image, params, policy)
+def draw_params(policy: Policy, key: str, view: int, image_size: tuple[int, int], num_rows: int, row: int) -> Params:
+    """`view_params` or `dense_params`, as the policy's kind is. Raises ValueError for a view or row out of range."""
+    if isinstance(policy, DensePolicy):
+        return dense_params(policy, key, view, image_size)
+    return view_params(policy, key, view, image_size, num_rows, row)
+
+
+def replay(image: Image.Image, params: Params, policy: Policy, partner: Pixels | None = None) -> Pixels:
+    """The view, uint8 (S, S, 3), of a working image; `partner` is the other row's finished view if `params` mix.
+
+    `params` are of the policy's kind.
+    """
+    *_, (_, finished) = params.stages(image, policy.size_px, policy.fill)
     own = np.array(finished)
-    return own if params.mix is None else _mixed(own, params, partner)
+    return own if params.mix is None else _mixed(own, params.mix, partner)
 
 
 def replay_stages(
-    image: Image.Image, params: ViewParams, policy: ViewPolicy, partner: Pixels | None = None
+    image: Image.Image, params: Params, policy: Policy, partner: Pixels | None = None
 ) -> Iterator[tuple[str, Pixels]]:
     """(stage, pixels after it) for every stage; the last one is what `replay` gives."""
     yield "decode", np.array(image)
     own: Pixels = np.empty(0, dtype=np.uint8)
-    for stage, single in _single_stages(image, params, policy):
+    for stage, single in params.stages(image, policy.size_px, policy.fill):
         own = np.array(single)
         yield stage, own
     if params.mix is not None:
-        yield params.mix[0], _mixed(own, params, partner)
+        yield params.mix[0], _mixed(own, params.mix, partner)
 
 
-def _single_stages(image: Image.Image, params: ViewParams, policy: ViewPolicy) -> Iterator[tuple[str, Image.Image]]:
-    view = ops.resize_crop(image, params.crop, policy.size_px)
-    yield "crop", view
-    if params.flip:
-        view = ops.flip(view)
-        yield "flip", view
-    for number, op in enumerate(params.ops, start=1):
-        view = ops.apply_op(view, op, policy.fill)
-        yield f"op{number}:{op[0]}", view
-    if params.erase is not None:
-        yield "erase", ops.erase(view, params.erase, policy.fill)
-
-
-def _mixed(own: Pixels, params: ViewParams, partner: Pixels | None) -> Pixels:
-    if partner is None or params.mix is None:
+def _mixed(own: Pixels, mix: Mix, partner: Pixels | None) -> Pixels:
+    if partner is None:
         raise ValueError("these params mix with another row: pass its finished view as partner")
-    if params.mix[0] == "mixup":
-        return ops.mixup(own, partner, params.mix[2])
-    return ops.cutmix(own, partner, params.mix[2])
+    if mix[0] == "mixup":
+        return ops.mixup(own, partner, mix[2])
+    return ops.cutmix(own, partner, mix[2])
 
 
 class UnitReplayer:
@@ -79,7 +80,7 @@ class UnitReplayer:
 
     def __init__(
         self,
-        policy: ViewPolicy,
+        policy: Policy,
         keys: Sequence[str],
         load: Callable[[int], bytes],
         budget_bytes: int = 256 << 20,
@@ -94,6 +95,7 @@ class UnitReplayer:
         self._held = range(len(self.keys))
         self._passing: OrderedDict[int, Image.Image] = OrderedDict()
         self._reasons: dict[int, str] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
         self._finished: dict[int, Pixels] = {}
         self._finished_view = -1
 
@@ -103,7 +105,36 @@ class UnitReplayer:
         own = self._unmixed(row, view, params)
         if params.mix is None:
             return own.copy()
-        return _mixed(own, params, self._unmixed(params.mix[1], view))
+        return _mixed(own, params.mix, self._unmixed(params.mix[1], view))
+
+    def valid(self, row: int, view: int) -> npt.NDArray[np.bool_]:
+        """(S, S), False where the view shows padding or what its rotation uncovered. Raises UndecodableImageError."""
+        return self._drawn(row, view).placement(self.policy.size_px).valid()
+
+    def labels(self, row: int, view: int, mask: Labels) -> Labels:
+        """The row's mask, uint8 (H, W), moved as its image was: uint8 (S, S), nearest sampling, 255 where not valid.
+
+        H x W is the original image's size with its EXIF orientation applied. Raises DataError for a mask of another
+        shape, UsageError for a policy that does more than move pixels, UndecodableImageError for a bad row.
+        """
+        if not self.policy.moves_masks:
+            raise UsageError(f"the view policy '{self.policy.name}' does not move masks: type --policy segmentation")
+        width, height = self.original_size(row)
+        if mask.shape != (height, width) or mask.dtype != np.uint8:
+            size = "x".join(map(str, mask.shape[1::-1] + mask.shape[2:]))
+            raise DataError(
+                f"the mask of '{self.keys[row]}' is {size} px of {mask.dtype}, its image {width}x{height} px: give it "
+                "a mask of one byte a pixel and the image's size"
+            )
+        placement = self._drawn(row, view).placement(self.policy.size_px)
+        return placement.labels(self.image(row).size, mask)
+
+    def original_size(self, row: int) -> tuple[int, int]:
+        """(width, height) in px of the row's image before any reduction, its EXIF orientation applied."""
+        self.undecodable_reason(row)
+        if row in self._reasons:
+            raise UndecodableImageError(self._reasons[row])
+        return self._sizes[row]
 
     def stages(self, row: int, view: int) -> list[tuple[str, Pixels]]:
         """(stage, pixels after it) of one view, from the working image ("decode") to what `view` gives.
@@ -111,12 +142,12 @@ class UnitReplayer:
         A mixed view has its partner's stages before the last one, as "partner:STAGE".
         """
         params = self.params(row, view)
-        own = list(self._single_stages(row, replace(params, mix=None)))
+        own = list(self._single_stages(row, params.unmixed()))
         if params.mix is None:
             return own
         partner_row = params.mix[1]
-        partner = list(self._single_stages(partner_row, replace(self._drawn(partner_row, view), mix=None)))
-        finished = _mixed(own[-1][1], params, partner[-1][1])
+        partner = list(self._single_stages(partner_row, self._drawn(partner_row, view).unmixed()))
+        finished = _mixed(own[-1][1], params.mix, partner[-1][1])
         return [*own, *((f"partner:{stage}", pixels) for stage, pixels in partner), (params.mix[0], finished)]
 
     def hold(self, rows: range) -> None:
@@ -125,11 +156,11 @@ class UnitReplayer:
         self._images.clear()
         self._images_bytes = 0
 
-    def params(self, row: int, view: int) -> ViewParams:
+    def params(self, row: int, view: int) -> Params:
         """What is really done: `view_params`, without mixing where the partner cannot be decoded."""
         params = self._drawn(row, view)
         if params.mix is not None and self.undecodable_reason(params.mix[1]) is not None:
-            return replace(params, mix=None)
+            return params.unmixed()
         return params
 
     def image(self, row: int) -> Image.Image:
@@ -140,7 +171,7 @@ class UnitReplayer:
             if row in kept:
                 return kept[row]
         try:
-            image = decode_image(self._load(row), self.policy)
+            image, self._sizes[row] = decode_sized(self._load(row), self.policy)
         except UndecodableImageError as error:
             self._reasons[row] = str(error)
             raise
@@ -155,23 +186,23 @@ class UnitReplayer:
             return str(error)
         return None
 
-    def _single_stages(self, row: int, params: ViewParams) -> Iterator[tuple[str, Pixels]]:
+    def _single_stages(self, row: int, params: Params) -> Iterator[tuple[str, Pixels]]:
         return replay_stages(self.image(row), params, self.policy)
 
-    def _drawn(self, row: int, view: int) -> ViewParams:
+    def _drawn(self, row: int, view: int) -> Params:
         size = self.image(row).size
-        return view_params(self.policy, self.keys[row], view, size, len(self.keys), row)
+        return draw_params(self.policy, self.keys[row], view, size, len(self.keys), row)
 
-    def _unmixed(self, row: int, view: int, params: ViewParams | None = None) -> Pixels:
+    def _unmixed(self, row: int, view: int, params: Params | None = None) -> Pixels:
         """The row's finished view before mixing; those of one view index are kept, as each may be asked for twice."""
         if view != self._finished_view:
             self._finished.clear()
             self._finished_view = view
         if row in self._finished:
             return self._finished[row]
-        drawn = replace(params or self._drawn(row, view), mix=None)
+        drawn = (params or self._drawn(row, view)).unmixed()
         pixels = replay(self.image(row), drawn, self.policy)
-        if self.policy.mixup_q32 + self.policy.cutmix_q32 and self._has_room(pixels):
+        if self.policy.mixes and self._has_room(pixels):
             self._finished[row] = pixels
         return pixels
 

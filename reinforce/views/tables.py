@@ -65,6 +65,31 @@ def randaugment_table(size_px: int, magnitude: int) -> tuple[tuple[str, tuple[in
     return signed + tuple((name, args, args) for name, args in unsigned)
 
 
+def hue_table(degrees: float, num: int = 73) -> tuple[tuple[int, int, int], ...]:
+    """`num` turns of the hue, evenly from -`degrees` to `degrees`: what R, G, B give to R, in 1/4096, together 4096.
+
+    They are the first row of the rotation of RGB about its grey axis; the other rows are the same numbers, shifted.
+    """
+    turns = []
+    for angle in _angles(degrees, num):
+        own = round(4096 * (1 + 2 * math.cos(angle)) / 3)
+        green = round(4096 * ((1 - math.cos(angle)) / 3 - math.sin(angle) / math.sqrt(3)))
+        turns.append((own, green, 4096 - own - green))
+    return tuple(turns)
+
+
+def rotation_table(degrees: float, num: int = 81) -> tuple[tuple[int, int], ...]:
+    """(cos, sin) in q16 of `num` angles, evenly from -`degrees` to `degrees`."""
+    angles = _angles(degrees, num)
+    return tuple((round(65536 * math.cos(angle)), round(65536 * math.sin(angle))) for angle in angles)
+
+
+def _angles(degrees: float, num: int) -> list[float]:
+    """In radians, symmetric about an exact 0."""
+    half = num // 2
+    return [math.radians(degrees * step / half) for step in range(-half, half + 1)]
+
+
 def _beta_cdf(x: float, alpha: float) -> float:
     """Regularised incomplete beta function I_x(alpha, alpha) for x > 1/2 (Lentz's continued fraction, DLMF 8.17.22)."""
     y = 1 - x  # I_x(a, a) = 1 - I_y(a, a); the fraction converges fast below 1/2

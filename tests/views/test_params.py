@@ -10,11 +10,12 @@ import view_oracles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reinforce.views import POLICY_NAMES, ViewPolicy, named_policy, view_params
-from reinforce.views.params import MAX_VIEW, draw_words
+from reinforce.views import ViewPolicy, named_policy, view_params
+from reinforce.views.policies import VIEW_POLICY_NAMES
 from reinforce.views.policy import resolve_policy
+from reinforce.views.words import MAX_VIEW, draw_words
 
-POLICIES = {name: named_policy(name, size_px=32, seed=11) for name in POLICY_NAMES}
+POLICIES = {name: named_policy(name, size_px=32, seed=11) for name in VIEW_POLICY_NAMES}
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 SIZES = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 
@@ -43,7 +44,7 @@ def test_words_are_plain_philox_counters(seed: int, key: str, view: int) -> None
 
 
 @given(
-    name=st.sampled_from(POLICY_NAMES),
+    name=st.sampled_from(VIEW_POLICY_NAMES),
     key=KEYS,
     view=st.integers(0, MAX_VIEW),
     size=SIZES,

@@ -8,12 +8,21 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 from view_images import jpeg, png
 
 from reinforce.errors import StoreError, UnknownNameError, UsageError
-from reinforce.views import POLICY_NAMES, UnitReplayer, ViewPolicy, named_policy, resolve_policy
+from reinforce.views import (
+    POLICY_NAMES,
+    Policy,
+    UnitReplayer,
+    ViewPolicy,
+    named_policy,
+    policy_from_json,
+    resolve_policy,
+)
 from reinforce.views.tables import lambda_table, randaugment_table, ratio_table
 
 
@@ -21,18 +30,18 @@ from reinforce.views.tables import lambda_table, randaugment_table, ratio_table
 class TestPolicyContract:
     """What every policy keeps, whatever it does to the pixels."""
 
-    def policy(self, name: str, **changes: Any) -> ViewPolicy:
+    def policy(self, name: str, **changes: Any) -> Policy:
         return named_policy(name, **{"size_px": 20, "seed": 3, **changes})
 
-    def replayer(self, policy: ViewPolicy) -> UnitReplayer:
+    def replayer(self, policy: Policy) -> UnitReplayer:
         rows = [jpeg(60, 40, 1), png(30, 50, 2), png(7, 9, 3)]
         return UnitReplayer(policy, ["a", "b", "c"], rows.__getitem__)
 
     def test_json_gives_it_back(self, name: str) -> None:
         policy = self.policy(name)
         text = json.dumps(policy.to_json())
-        assert ViewPolicy.from_json(json.loads(text)) == policy
-        assert ViewPolicy.from_json(json.loads(text)).digest() == policy.digest()
+        assert policy_from_json(json.loads(text)) == policy
+        assert policy_from_json(json.loads(text)).digest() == policy.digest()
 
     def test_json_holds_integers_only(self, name: str) -> None:
         def leaves(value: Any) -> list[Any]:
@@ -63,9 +72,31 @@ class TestPolicyContract:
             assert [stage for stage, _ in stages[:2]] == ["decode", "crop"]
             assert stages[-1][1].tobytes() == replayer.view(0, view).tobytes()
 
-    def test_views_differ_unless_central(self, name: str) -> None:
+    def test_views_differ_unless_for_evaluation(self, name: str) -> None:
         replayer = self.replayer(self.policy(name))
-        assert len({replayer.view(0, view).tobytes() for view in range(8)}) == (1 if name == "center" else 8)
+        num = 1 if name in {"center", "whole"} else 8
+        assert len({replayer.view(0, view).tobytes() for view in range(8)}) == num
+
+    def test_valid_is_a_square_mask_and_pure(self, name: str) -> None:
+        one, other = self.replayer(self.policy(name)), self.replayer(self.policy(name))
+        for row, view in itertools.product(range(3), range(4)):
+            valid = one.valid(row, view)
+            assert (valid.shape, valid.dtype) == ((20, 20), bool)
+            assert valid.any()
+            assert valid.all() or self.policy(name).is_dense
+            np.testing.assert_array_equal(valid, other.valid(row, view))
+
+    def test_labels_are_given_where_valid_or_refused(self, name: str) -> None:
+        replayer = self.replayer(self.policy(name))
+        for row, view in itertools.product(range(3), range(4)):
+            width, height = replayer.original_size(row)
+            mask = np.full((height, width), 7, dtype=np.uint8)
+            if self.policy(name).moves_masks:
+                expected = np.where(replayer.valid(row, view), 7, 255)
+                np.testing.assert_array_equal(replayer.labels(row, view, mask), expected)
+            else:
+                with pytest.raises(UsageError, match=f"'{name}' does not move masks"):
+                    replayer.labels(row, view, mask)
 
 
 def test_lambda_tables_are_the_quantiles_of_the_folded_beta() -> None:

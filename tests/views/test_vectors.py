@@ -20,7 +20,8 @@ from reinforce.data.keys import hash64
 from reinforce.views import ViewPolicy, named_policy, replay, replay_stages, view_params
 from reinforce.views.decode import reduction_factor
 from reinforce.views.fingerprint import pixels_checksum
-from reinforce.views.params import ViewParams, draw_words
+from reinforce.views.params import ViewParams
+from reinforce.views.words import draw_words
 
 PATH = Path(__file__).with_name("vectors.json")
 ROWS: list[tuple[str, int, int]] = [("a.jpg", 100, 75), ("b/ü 图.png", 40, 90), ("c", 33, 33), ("d.webp", 7, 120)]
