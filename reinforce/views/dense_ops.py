@@ -66,9 +66,8 @@ def _blur(image: Image.Image, radius: int) -> Image.Image:
 
 def _binomial(pixels: npt.NDArray[np.uint8], radius: int, axis: int) -> npt.NDArray[np.uint8]:
     """One pass of the blur over one axis of (H, W, 3); uint16 holds the sums up to a radius of 4."""
-    margin = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
-    padded = np.moveaxis(np.pad(pixels, margin, mode="edge").astype(np.uint16), axis, 0)
     length = pixels.shape[axis]
+    padded = np.moveaxis(_with_margin(pixels, radius, axis), axis, 0)
     total = padded[radius : radius + length] * np.uint16(comb(2 * radius, radius))
     for i in range(radius):
         pair = padded[i : i + length] + padded[2 * radius - i : 2 * radius - i + length]
@@ -76,6 +75,16 @@ def _binomial(pixels: npt.NDArray[np.uint8], radius: int, axis: int) -> npt.NDAr
     total += np.uint16(1 << 2 * radius - 1)
     total >>= np.uint16(2 * radius)
     return np.ascontiguousarray(np.moveaxis(total.astype(np.uint8), 0, axis))
+
+
+def _with_margin(pixels: npt.NDArray[np.uint8], radius: int, axis: int) -> npt.NDArray[np.uint16]:
+    """`pixels` with its border repeated `radius` times at both ends of an axis."""
+    shape = list(pixels.shape)
+    shape[axis] += 2 * radius
+    padded = np.empty(shape, dtype=np.uint16)
+    lines, inner = np.moveaxis(padded, axis, 0), np.moveaxis(pixels, axis, 0)
+    lines[:radius], lines[radius:-radius], lines[-radius:] = inner[:1], inner, inner[-1:]
+    return padded
 
 
 def _noise(image: Image.Image, scale_q16: int, field: int) -> Image.Image:
@@ -86,9 +95,12 @@ def _noise(image: Image.Image, scale_q16: int, field: int) -> Image.Image:
     pixels = np.asarray(image)
     words = noise_words(field, -(-pixels.size // 2)).astype("<u8").view("<u4")[: pixels.size]
     pairs = (words & 0x00FF00FF) + (words >> 8 & 0x00FF00FF)
-    sums = ((pairs & 0xFFFF) + (pairs >> 16)).astype(np.int32)
-    added = scale_q16 * (sums - MEAN_BYTE_SUM) + 32768 >> 16
-    return Image.fromarray((pixels + added.reshape(pixels.shape)).clip(0, 255).astype(np.uint8))
+    pairs += pairs >> 16
+    sums = (pairs & 0x7FF).astype(np.intp)
+    added = (scale_q16 * (np.arange(1021) - MEAN_BYTE_SUM) + 32768 >> 16).astype(np.int16)
+    noisy = added[sums].reshape(pixels.shape)
+    noisy += pixels
+    return Image.fromarray(noisy.clip(0, 255, out=noisy).astype(np.uint8))
 
 
 _OPS: dict[str, Callable[..., Image.Image]] = {

@@ -58,17 +58,22 @@ def test_sharpening_rounds_like_the_formula_for_every_sum() -> None:
 
 @given(
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
-    side=st.integers(1, 24),
+    new_size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
     number=st.integers(0, 99),
     data=st.data(),
 )
 @settings(max_examples=100, deadline=None)
-def test_resized_crops_equal_the_oracle(size: tuple[int, int], side: int, number: int, data: st.DataObject) -> None:
+def test_resized_boxes_equal_the_oracle(
+    size: tuple[int, int], new_size: tuple[int, int], number: int, data: st.DataObject
+) -> None:
     left, top = data.draw(st.integers(0, size[0] - 1)), data.draw(st.integers(0, size[1] - 1))
-    crop = (left, top, data.draw(st.integers(1, size[0] - left)), data.draw(st.integers(1, size[1] - top)))
+    box = (left, top, data.draw(st.integers(1, size[0] - left)), data.draw(st.integers(1, size[1] - top)))
     pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    result = np.array(ops.resize_crop(Image.fromarray(pixels), crop, side))
-    np.testing.assert_array_equal(result, view_oracles.resize(pixels, crop, side))
+    image = Image.fromarray(pixels)
+    result = np.array(ops.resize_box(image, box, new_size))
+    np.testing.assert_array_equal(result, view_oracles.resize_box(pixels, box, new_size))
+    square = np.array(ops.resize_crop(image, box, new_size[0]))
+    np.testing.assert_array_equal(square, view_oracles.resize(pixels, box, new_size[0]))
 
 
 @given(weight=st.integers(0, 256), own=PIXELS, seed=st.integers(0, 99))

@@ -132,12 +132,13 @@ def test_params_and_policies_cross_processes() -> None:
     assert pickle.loads(pickle.dumps(POLICY)) == POLICY
 
 
-def test_another_process_order_and_memory_replays_the_same_bytes() -> None:
+@pytest.mark.parametrize("policy", ["classification", "segmentation"])
+def test_another_process_order_and_memory_replays_the_same_bytes(policy: str) -> None:
     here = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": f"{here.parent.parent}{os.pathsep}{here}", "PYTHONHASHSEED": "77"}
-    command = [sys.executable, str(here / "view_images.py"), "200", "100000", "9"]
+    command = [sys.executable, str(here / "view_images.py"), policy, "200", "100000", "9"]
     elsewhere = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(elsewhere.stdout) == replayed_checksums(200, 64 << 20, 1)
+    assert json.loads(elsewhere.stdout) == replayed_checksums(policy, 200, 64 << 20, 1)
 
 
 def test_tiny_images_have_views() -> None:

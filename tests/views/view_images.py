@@ -75,10 +75,10 @@ def small_unit() -> tuple[list[str], list[bytes]]:
 BROKEN_ROW = 4
 
 
-def replayed_checksums(num: int, budget_bytes: int, order_seed: int) -> list[str]:
+def replayed_checksums(policy: str, num: int, budget_bytes: int, order_seed: int) -> list[str]:
     """Checksums of `num` views of `small_unit`, replayed in a shuffled order with that much memory."""
     keys, rows = small_unit()
-    replayer = UnitReplayer(named_policy("classification", size_px=24, seed=5), keys, rows.__getitem__, budget_bytes)
+    replayer = UnitReplayer(named_policy(policy, size_px=24, seed=5), keys, rows.__getitem__, budget_bytes)
     places = [(row, view) for view in range(num) for row in range(len(rows)) if row != BROKEN_ROW][:num]
     checksums = [""] * num
     for index in np.random.default_rng(order_seed).permutation(num).tolist():
@@ -87,4 +87,4 @@ def replayed_checksums(num: int, budget_bytes: int, order_seed: int) -> list[str
 
 
 if __name__ == "__main__":
-    print(json.dumps(replayed_checksums(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201
+    print(json.dumps(replayed_checksums(sys.argv[1], *map(int, sys.argv[2:5]))))  # noqa: T201

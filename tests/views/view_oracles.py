@@ -94,9 +94,13 @@ def _mix(policy: dict[str, Any], u: list[int], below: list[Any], num_rows: int, 
 
 
 def resize(image: np.ndarray, crop: tuple[int, int, int, int], side: int) -> np.ndarray:
-    left, top, width, height = crop
-    wide = _resize_axis(image, left, width, side)
-    return _resize_axis(wide.swapaxes(0, 1), top, height, side).swapaxes(0, 1)
+    return resize_box(image, crop, (side, side))
+
+
+def resize_box(image: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    left, top, width, height = box
+    wide = _resize_axis(image, left, width, size[0])
+    return _resize_axis(wide.swapaxes(0, 1), top, height, size[1]).swapaxes(0, 1)
 
 
 def _resize_axis(image: np.ndarray, start: int, length: int, side: int) -> np.ndarray:
@@ -192,7 +196,7 @@ def _sheared(image: np.ndarray, fill: tuple[int, int, int], x_from_y: int, y_fro
     return affine(image, [[one, Fraction(x_from_y, 65536), nil], [Fraction(y_from_x, 65536), one, nil]], fill)
 
 
-def _rotated(image: np.ndarray, fill: tuple[int, int, int], cos_q16: int, sin_q16: int) -> np.ndarray:
+def rotated(image: np.ndarray, fill: tuple[int, int, int], cos_q16: int, sin_q16: int) -> np.ndarray:
     cos, sin, half = Fraction(cos_q16, 65536), Fraction(sin_q16, 65536), Fraction(len(image), 2)
     rows = [[cos, sin, half - cos * half - sin * half], [-sin, cos, half + sin * half - cos * half]]
     return affine(image, rows, fill)
@@ -209,7 +213,7 @@ OPS: dict[str, Callable[..., np.ndarray]] = {
     "shear_y": lambda image, fill, shear: _sheared(image, fill, 0, shear),
     "translate_x": lambda image, fill, shift: _shift(image, fill, shift, 0),
     "translate_y": lambda image, fill, shift: _shift(image, fill, 0, shift),
-    "rotate": _rotated,
+    "rotate": rotated,
     "brightness": lambda image, fill, factor: _blend(0, image, factor),
     "contrast": _contrast,
     "color": lambda image, fill, factor: _blend(grey(image)[..., None], image, factor),
