@@ -1,8 +1,8 @@
-"""Encoders by name with a linear head on top: create, load, save, and feed them.
+"""Encoders by name with a head on top: create, load, save, and feed them.
 
 A model is a plain `torch.nn.Module` whose `forward` maps normalised pixels (B, 3, P, P) to logits (B, C): timm's own
-module, or `OpenClipClassifier`. `ModelInfo` is what `model.json` says about it. open_clip is imported only when an
-"open_clip:..." name is asked for.
+module, or `OpenClipClassifier`; a `SegmentationModel` maps them to a map of logits (B, C, h, w). `ModelInfo` is what
+`model.json` says about it. open_clip is imported only when an "open_clip:..." name is asked for.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from reinforce.models.directory import load_extra, save_model, weights_sha256
 from reinforce.models.heads import feature_dim, get_head, pooled_features, reset_head
 from reinforce.models.info import ModelInfo, numbered_class_names
 from reinforce.models.preprocess import Preprocess
+from reinforce.models.segmentation import SegmentationModel, upsample
 
 __all__ = [
     "ModelInfo",
     "Preprocess",
+    "SegmentationModel",
     "change_classes",
     "change_image_size",
     "create_model",
@@ -28,5 +30,6 @@ __all__ = [
     "pooled_features",
     "reset_head",
     "save_model",
+    "upsample",
     "weights_sha256",
 ]

@@ -1,10 +1,11 @@
-"""A model by name: untrained, published, from the catalog or from a directory, with the classes and size asked for."""
+"""A model by name: untrained, published, from the catalog or a directory; for the task, classes and size asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -13,7 +14,11 @@ from reinforce.errors import ModelError, UsageError
 from reinforce.models import open_clip_encoder, timm_encoder
 from reinforce.models.directory import read_model
 from reinforce.models.heads import reset_head
-from reinforce.models.info import ModelInfo, numbered_class_names
+from reinforce.models.info import HEADS, OUTPUT_STRIDES, ModelInfo, numbered_class_names
+from reinforce.models.segmentation import SegmentationModel
+from reinforce.models.tasks import to_classification, to_segmentation
+
+Task = Literal["classification", "segmentation"]
 
 
 def create_model(
@@ -22,6 +27,10 @@ def create_model(
     class_names: Sequence[str] | None = None,
     num_classes: int | None = None,
     image_size: int | None = None,
+    task: Task = "classification",
+    head: Literal["deeplabv3", "linear"] | None = None,
+    output_stride: int | None = None,
+    dilated: bool | None = None,
 ) -> tuple[nn.Module, ModelInfo]:
     """A module and its description, on the CPU, in eval mode.
 
@@ -29,21 +38,20 @@ def create_model(
     (untrained), "open_clip:MODEL/PRETRAINED" or "open_clip:MODEL".
     `class_names` or `num_classes`: what the head must answer; a head for other classes is replaced by a new one.
     Neither: the head that the weights have. `image_size`: side of the input in px, default the model's own.
+    `task`: "segmentation" gives a `SegmentationModel`; a model of the other task gives its encoder.
+    `head`, `output_stride` (8 or 16), `dilated`: of segmentation only; default what the model has, else DeepLabV3's
+    head at stride 8 without dilation.
 
-    Raises UnknownNameError (names the nearest), UsageError (size or classes), ModelError (weights cannot be had).
+    Raises UnknownNameError (names the nearest), UsageError (size, classes, or no such map), ModelError (weights
+    cannot be had).
     """
     names = _class_names(class_names, num_classes)
-    if (directory := find_directory(name)) is not None:
-        model, info = read_model(directory)
-    elif name.startswith(open_clip_encoder.PREFIX):
-        model, info = open_clip_encoder.create(name, num_classes=len(names or ()), image_size=image_size)
-    elif "." in name:
-        model, info = timm_encoder.create_pretrained(name, _catalog_names())
+    _check_options(task, head, output_stride)
+    if task == "segmentation":
+        model, info = _segmentation(name, image_size, output_stride, dilated)
     else:
-        model, info = timm_encoder.create(name, num_classes=len(names or ()), image_size=image_size,
-                                          known=_catalog_names())  # fmt: skip
-    model, info = change_image_size(model, info, image_size or info.image_size)
-    return (model.eval(), info) if names is None else (model.eval(), change_classes(model, info, names))
+        model, info = _classification(name, len(names or ()), image_size)
+    return (model.eval(), info) if names is None else (model.eval(), change_classes(model, info, names, head))
 
 
 def load_model(name: Path | str) -> tuple[nn.Module, ModelInfo]:
@@ -75,24 +83,78 @@ def change_image_size(model: nn.Module, info: ModelInfo, image_size: int) -> tup
     """The same weights for inputs of another size; the module may be a new one. Raises UsageError for bad sizes."""
     if image_size == info.image_size:
         return model, info
+    if isinstance(model, SegmentationModel):
+        model.check_size(image_size)
+        return model, replace(info, image_size=image_size)
     if info.architecture.startswith(open_clip_encoder.PREFIX):
         return open_clip_encoder.resize(model, info, image_size).eval(), replace(info, image_size=image_size)
     model_args = timm_encoder.resize(model, info, image_size)
     return model, replace(info, image_size=image_size, model_args=model_args)
 
 
-def change_classes(model: nn.Module, info: ModelInfo, class_names: Sequence[str]) -> ModelInfo:
+def change_classes(
+    model: nn.Module,
+    info: ModelInfo,
+    class_names: Sequence[str],
+    head: Literal["deeplabv3", "linear"] | None = None,
+) -> ModelInfo:
     """Give the model a head for these classes, in place, unless it has one for exactly them.
 
     Asking for numbered names (c0, c1, ...) asks for a count only: a head of that many classes is kept with its names.
+    `head`: kind of a segmentation model's head, default the one that it has, else "deeplabv3".
     Returns the new info; metrics of the old head are dropped with it.
     """
     names = tuple(class_names)
+    is_dense = isinstance(model, SegmentationModel)
     same_count = len(names) == info.num_classes
-    if names == info.class_names or (same_count and names == numbered_class_names(len(names))):
+    same_kind = not is_dense or not names or head in (None, info.head)
+    if same_kind and (names == info.class_names or (same_count and names == numbered_class_names(len(names)))):
         return info
-    reset_head(model, len(names))
-    return replace(info, head="linear" if names else "none", class_names=names, metrics={})
+    if isinstance(model, SegmentationModel):
+        kind = (head or ("deeplabv3" if info.head == "none" else info.head)) if names else "none"
+        model.reset_head(kind, len(names))
+    else:
+        kind = "linear" if names else "none"
+        reset_head(model, len(names))
+    return replace(info, head=kind, class_names=names, metrics={})
+
+
+def _classification(name: str, num_classes: int, image_size: int | None) -> tuple[nn.Module, ModelInfo]:
+    model, info = _starting_point(name, num_classes, image_size)
+    if isinstance(model, SegmentationModel):
+        model, info = to_classification(model, info)
+    return change_image_size(model, info, image_size or info.image_size)
+
+
+def _segmentation(
+    name: str, image_size: int | None, output_stride: int | None, dilated: bool | None
+) -> tuple[nn.Module, ModelInfo]:
+    model, info = _starting_point(name, 0, None)
+    stride = output_stride or info.output_stride or OUTPUT_STRIDES[0]
+    dilation = info.dilated if dilated is None else dilated
+    if info.task == "segmentation" and (stride, dilation) == (info.output_stride, info.dilated):
+        return change_image_size(model, info, image_size or info.image_size)
+    return to_segmentation(model, info, image_size=image_size, output_stride=stride, dilated=dilation)
+
+
+def _starting_point(name: str, num_classes: int, image_size: int | None) -> tuple[nn.Module, ModelInfo]:
+    """What the name stands for; classes and size count only for what is untrained."""
+    if (directory := find_directory(name)) is not None:
+        return read_model(directory)
+    if name.startswith(open_clip_encoder.PREFIX):
+        return open_clip_encoder.create(name, num_classes=num_classes, image_size=image_size)
+    if "." in name:
+        return timm_encoder.create_pretrained(name, _catalog_names())
+    return timm_encoder.create(name, num_classes=num_classes, image_size=image_size, known=_catalog_names())
+
+
+def _check_options(task: str, head: str | None, output_stride: int | None) -> None:
+    if task not in HEADS:
+        raise UsageError(f"unknown task '{task}': type --task classification or --task segmentation")
+    if head not in (None, "deeplabv3", "linear"):
+        raise UsageError(f"unknown head '{head}': type --head deeplabv3 or --head linear")
+    if output_stride not in (None, *OUTPUT_STRIDES):
+        raise UsageError(f"output stride {output_stride} is not among {', '.join(map(str, OUTPUT_STRIDES))}")
 
 
 def _class_names(class_names: Sequence[str] | None, num_classes: int | None) -> tuple[str, ...] | None:

@@ -1,7 +1,8 @@
 """A model directory: `model.safetensors` (encoder and classifier, timm's names), `model.json`, `extra.safetensors`.
 
 `timm.create_model(architecture, num_classes=C, checkpoint_path=".../model.safetensors", **model_args)` reloads it
-without this package.
+without this package. Of a segmentation model it is the encoder alone (C = 0, at its native stride); its head lies in
+`extra.safetensors` under names that begin with "segmentation_head.".
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from reinforce.models import open_clip_encoder, timm_encoder
 from reinforce.models.checkpoint import load_strictly, read_checkpoint
 from reinforce.models.heads import get_head, has_head
 from reinforce.models.info import ModelInfo
+from reinforce.models.segmentation import SegmentationModel
+from reinforce.models.tasks import build_dense
 
 WEIGHTS, INFO, EXTRA = "model.safetensors", "model.json", "extra.safetensors"
+HEAD_PREFIX = "segmentation_head."
 
 
 def save_model(directory: Path | str, module: nn.Module, info: ModelInfo,
@@ -41,14 +45,17 @@ def save_model(directory: Path | str, module: nn.Module, info: ModelInfo,
     _check_head(module, info)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    state = _plain(module.state_dict())
+    state, head = _plain(encoder_state(module)), _plain(_head_state(module))
     versions = {name: version(name) for name in ("torch", "timm")}
-    provenance = {**info.provenance, "weights_sha256": _state_sha256(state), "versions": versions}
+    provenance = {**info.provenance, "weights_sha256": _state_sha256({**state, **head}), "versions": versions}
     written = replace(info, provenance=provenance)
-    if extra:
-        _replace_file(folder / EXTRA, save(_plain(extra)))
+    beside = {**head, **_plain(extra or {})}
+    if beside:
+        _replace_file(folder / EXTRA, save(beside))
     _replace_file(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
     _replace_file(folder / INFO, written.dumps().encode())
+    if not beside:
+        (folder / EXTRA).unlink(missing_ok=True)
     return written
 
 
@@ -59,19 +66,23 @@ def read_model(directory: Path | str) -> tuple[nn.Module, ModelInfo]:
     """
     folder = Path(directory)
     info = read_info(folder)
-    state = read_checkpoint(folder / WEIGHTS)
+    state, head = read_checkpoint(folder / WEIGHTS), _read_head(folder, info)
     expected = info.provenance.get("weights_sha256")
-    if expected and _state_sha256(state) != expected:
-        raise ModelError(f"{folder}: {WEIGHTS} is not what {INFO} describes: copy or write the directory again")
+    if expected and _state_sha256({**state, **head}) != expected:
+        files = f"{WEIGHTS} or {EXTRA}" if head else WEIGHTS
+        raise ModelError(f"{folder}: {files} is not what {INFO} describes: copy or write the directory again")
     model = _build(info)
-    load_strictly(model, state, str(folder / WEIGHTS))
+    encoder = model.encoder if isinstance(model, SegmentationModel) else model
+    load_strictly(encoder, state, str(folder / WEIGHTS))
+    if isinstance(model, SegmentationModel):
+        bare = {name.removeprefix(HEAD_PREFIX): tensor for name, tensor in head.items()}
+        load_strictly(model.head, bare, str(folder / EXTRA))
     return model.eval(), info
 
 
 def load_extra(directory: Path | str) -> dict[str, Tensor]:
     """Tensors that `save_model` kept beside the model; empty when there are none."""
-    path = Path(directory) / EXTRA
-    return read_checkpoint(path) if path.exists() else {}
+    return {name: tensor for name, tensor in _read_extra(Path(directory)).items() if not name.startswith(HEAD_PREFIX)}
 
 
 def read_info(directory: Path) -> ModelInfo:
@@ -95,11 +106,39 @@ def weights_sha256(model: nn.Module | Path | str) -> str:
     """Hash of the weights of a module or of a model directory, equal for both and for any file layout.
 
     SHA-256 over the tensors in order of their names, each as the line "name dtype shape\\n" ("head.bias float32 10")
-    and its little-endian bytes.
+    and its little-endian bytes. Of a segmentation model the encoder's names are those of model.safetensors, the head's
+    begin with "segmentation_head.".
     """
     if isinstance(model, nn.Module):
-        return _state_sha256(_plain(model.state_dict()))
-    return _state_sha256(read_checkpoint(Path(model) / WEIGHTS))
+        return _state_sha256(_plain({**encoder_state(model), **_head_state(model)}))
+    folder = Path(model)
+    return _state_sha256({**read_checkpoint(folder / WEIGHTS), **_read_head(folder, read_info(folder))})
+
+
+def encoder_state(module: nn.Module) -> dict[str, Any]:
+    """What model.safetensors holds of a module, in its names."""
+    return module.encoder.state_dict() if isinstance(module, SegmentationModel) else module.state_dict()
+
+
+def _head_state(module: nn.Module) -> dict[str, Any]:
+    """What extra.safetensors holds of a module, in its names."""
+    if not isinstance(module, SegmentationModel):
+        return {}
+    return {HEAD_PREFIX + name: tensor for name, tensor in module.head.state_dict().items()}
+
+
+def _read_head(folder: Path, info: ModelInfo) -> dict[str, Tensor]:
+    if info.task != "segmentation" or info.head == "none":
+        return {}
+    head = {name: tensor for name, tensor in _read_extra(folder).items() if name.startswith(HEAD_PREFIX)}
+    if not head:
+        raise ModelError(f"{folder}: the segmentation head is missing from {EXTRA}: copy the directory again")
+    return head
+
+
+def _read_extra(folder: Path) -> dict[str, Tensor]:
+    path = folder / EXTRA
+    return read_checkpoint(path) if path.is_file() else {}
 
 
 def _state_sha256(state: Mapping[str, Tensor]) -> str:
@@ -119,6 +158,8 @@ def _plain(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _build(info: ModelInfo) -> nn.Module:
+    if info.output_stride is not None:
+        return build_dense(info, output_stride=info.output_stride, dilated=info.dilated)
     if info.architecture.startswith(open_clip_encoder.PREFIX):
         return open_clip_encoder.build(info.architecture, num_classes=info.num_classes, image_size=info.image_size)
     timm_encoder.check_name(info.architecture)
@@ -126,7 +167,12 @@ def _build(info: ModelInfo) -> nn.Module:
 
 
 def _check_head(module: nn.Module, info: ModelInfo) -> None:
-    outputs = get_head(module).out_features if has_head(module) else 0
+    if isinstance(module, SegmentationModel) != (info.task == "segmentation"):
+        raise ModelError(f"a {type(module).__name__} cannot be written as a model for {info.task}")
+    if isinstance(module, SegmentationModel):
+        outputs = module.num_classes
+    else:
+        outputs = get_head(module).out_features if has_head(module) else 0
     if outputs != info.num_classes:
         raise ModelError(f"the head has {outputs} outputs, model.json would name {info.num_classes} classes")
 

@@ -10,8 +10,11 @@ from typing import Any, Literal
 from reinforce.errors import ModelError, UsageError
 
 FORMAT = 1
-MODEL_ARGS = frozenset({"img_size", "global_pool", "drop_rate", "drop_path_rate", "output_stride"})
+MODEL_ARGS = frozenset({"img_size", "global_pool", "drop_rate", "drop_path_rate", "output_stride", "dynamic_img_size"})
 """What a model.json may hand to `timm.create_model`: nothing that names a file or an address."""
+HEADS = {"classification": ("linear", "none"), "segmentation": ("deeplabv3", "linear", "none")}
+"""Task -> the heads that it can have."""
+OUTPUT_STRIDES = (8, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +29,17 @@ class ModelInfo:
     """Version of this file's layout."""
     model_args: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `timm.create_model` without which the weights do not fit."""
-    head: Literal["linear", "none"] = "linear"
-    """Classifier on top of the pooled feature, or none."""
+    head: Literal["linear", "deeplabv3", "none"] = "linear"
+    """Linear classifier of the pooled feature or of each cell of the map, DeepLabV3's head on the map, or none."""
     feature: str = "avg"
-    """What the head sees (paper A.3): "cls" (ViT), "avg" (CNN), or the name of another pooling of the encoder."""
-    task: Literal["classification"] = "classification"
-    """What the head answers."""
+    """What the head sees (paper A.3): "cls" (ViT), "avg" (CNN), the name of another pooling of the encoder, or "map"
+    (segmentation)."""
+    task: Literal["classification", "segmentation"] = "classification"
+    """What the head answers: one class an image, or one class a pixel."""
+    output_stride: int | None = None
+    """Pixels a cell of the final map, along one side; None for classification."""
+    dilated: bool = False
+    """Whether convolutions behind the output stride are dilated instead of only keeping their map's size."""
     class_names: tuple[str, ...] = ()
     """Names of the C classes in the order of the logits; empty without a head."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -55,21 +63,45 @@ class ModelInfo:
         return [
             (f"format {self.format} is not {FORMAT}: upgrade reinforce-vision to read it", self.format != FORMAT),
             (f"image_size {self.image_size} must be positive", self.image_size < 1),
-            (f"head '{self.head}' must be linear or none", self.head not in ("linear", "none")),
-            (f"task '{self.task}' must be classification", self.task != "classification"),
+            (f"task '{self.task}' must be {' or '.join(HEADS)}", self.task not in HEADS),
+            (f"head '{self.head}' must be {' or '.join(self._heads())}", self.head not in self._heads()),
             (f"interpolation '{self.interpolation}' must be bilinear or bicubic",
              self.interpolation not in ("bilinear", "bicubic")),
-            ("a linear head needs class_names, no head must have none",
-             (self.head == "linear") != bool(self.class_names)),
+            (f"a {self.head} head needs class_names, no head must have none",
+             (self.head != "none") != bool(self.class_names)),
             ("class_names repeat", len(set(self.class_names)) != len(self.class_names)),
             ("mean and std need three numbers, std above 0",
              len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0),
             (f"model_args may not set {', '.join(strange)}", bool(strange)),
+            *self._map_checks(),
         ]  # fmt: skip
+
+    def _map_checks(self) -> list[tuple[str, bool]]:
+        if self.task != "segmentation":
+            return [("output_stride and dilated belong to segmentation", self.output_stride is not None
+                     or self.dilated)]  # fmt: skip
+        stride = self.output_stride
+        return [
+            (f"output_stride {stride} must be {' or '.join(map(str, OUTPUT_STRIDES))}", stride not in OUTPUT_STRIDES),
+            (
+                f"image_size {self.image_size} must divide by output_stride {stride}",
+                self.image_size % (stride or 1) > 0,
+            ),
+        ]
+
+    def _heads(self) -> tuple[str, ...]:
+        return HEADS.get(self.task, ("none",))
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def map_size(self) -> int:
+        """Side of the map of logits, in cells: of a segmentation model only. Raises ModelError."""
+        if self.output_stride is None:
+            raise ModelError(f"a {self.task} model has no map of logits")
+        return self.image_size // self.output_stride
 
     def with_provenance(self, **entries: Any) -> ModelInfo:
         """A copy that also says where the weights come from."""
