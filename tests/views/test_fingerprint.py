@@ -15,28 +15,32 @@ from reinforce.errors import ReplayDriftError, StoreError, TransferMismatchError
 from reinforce.views import (
     Fingerprint,
     UnitReplayer,
-    ViewPolicy,
     check,
     compare,
+    dense_ops,
     fingerprint,
     make_fingerprint,
     named_policy,
     ops,
+    resolve_dense_policy,
 )
+from reinforce.views.fingerprint import pixels_checksum
+from reinforce.views.placement import Placement
+from reinforce.views.policies import Policy
 
 POLICY = named_policy("classification", size_px=24, seed=5)
 CROPS = named_policy("crops", size_px=24)
 Rows = list[bytes]
 
 
-def units(*rows_of_unit: Rows, policy: ViewPolicy = POLICY) -> list[tuple[int, list[str], Callable[[int], bytes]]]:
+def units(*rows_of_unit: Rows, policy: Policy = POLICY) -> list[tuple[int, list[str], Callable[[int], bytes]]]:
     return [
         (unit, [f"{unit}/{row}" for row in range(len(rows))], rows.__getitem__)
         for unit, rows in enumerate(rows_of_unit)
     ]
 
 
-def replayers(*rows_of_unit: Rows, policy: ViewPolicy = POLICY) -> Callable[[int], UnitReplayer]:
+def replayers(*rows_of_unit: Rows, policy: Policy = POLICY) -> Callable[[int], UnitReplayer]:
     made = {unit: UnitReplayer(policy, keys, load) for unit, keys, load in units(*rows_of_unit)}
     return made.__getitem__
 
@@ -196,6 +200,70 @@ class TestChecked:
     def test_another_policy_is_refused(self, recorded: Fingerprint) -> None:
         with pytest.raises(StoreError, match="another view policy"):
             check(recorded, replayers(*PICTURES, policy=CROPS))
+
+
+DENSE = resolve_dense_policy(
+    name="dense", size_px=24, seed=5, distort_prob=0.5, blur_prob=0.5, noise_prob=0.5, rotate_prob=0.5
+)
+
+
+@pytest.fixture(scope="module")
+def dense() -> Fingerprint:
+    return make_fingerprint(DENSE, units(*PICTURES), num_views=10, num_probes=48, num_kept=16)
+
+
+class TestDense:
+    """The same promise for views with a valid mask, which belongs to what must be reproduced."""
+
+    def test_probes_end_in_the_valid_mask_and_show_every_stage(self, dense: Fingerprint) -> None:
+        replayer = replayers(*PICTURES, policy=DENSE)
+        kinds = set()
+        for probe in dense.probes:
+            valid = replayer(probe.unit).valid(probe.row, probe.view)
+            expected = pixels_checksum(valid.astype(np.uint8)[..., None])
+            assert probe.stages[-1] == ("valid", expected)
+            assert probe.stages[-2][1] == pixels_checksum(replayer(probe.unit).view(probe.row, probe.view))
+            kinds |= {stage for stage, _ in probe.stages}
+        assert kinds == {"decode", "params", "crop", "flip", *dense_ops._OPS, "pad", "rotate", "valid"}
+
+    def test_the_same_machine_is_identical(self, dense: Fingerprint) -> None:
+        again = Fingerprint.from_json(json.loads(json.dumps(dense.to_json())), dense.kept)
+        assert check(again, replayers(*PICTURES, policy=DENSE), num=100, exact=True).is_identical
+
+    @pytest.mark.parametrize("name", sorted(dense_ops._OPS))
+    def test_a_changed_operation_is_found_and_named(
+        self, dense: Fingerprint, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = dense_ops._OPS[name]
+        monkeypatch.setitem(dense_ops._OPS, name, lambda image, *args: real(image, *args).rotate(180))
+        with pytest.raises(ReplayDriftError, match=f"stage '{name}'"):
+            check(dense, replayers(*PICTURES, policy=DENSE))
+
+    @pytest.mark.parametrize(
+        ("module", "place", "stage"), [(ops, "resize_box", "crop"), (ops, "flip", "flip"), (dense_ops, "pad", "pad")]
+    )
+    def test_every_other_stage_is_found(
+        self, dense: Fingerprint, module: Any, place: str, stage: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = getattr(module, place)
+        monkeypatch.setattr(module, place, lambda *args: real(*args).transpose(Image.Transpose.FLIP_TOP_BOTTOM))
+        report = compare(dense, replayers(*PICTURES, policy=DENSE))
+        assert stage in {difference.stage for difference in report.differences}
+        assert not report.is_close
+
+    def test_another_valid_mask_is_never_tolerated(self, dense: Fingerprint, monkeypatch: pytest.MonkeyPatch) -> None:
+        def without_a_pixel(placement: Placement) -> Any:
+            valid = real(placement)
+            valid[12, 12] ^= True
+            return valid
+
+        real = Placement.valid
+        monkeypatch.setattr(Placement, "valid", without_a_pixel)
+        report = compare(dense, replayers(*PICTURES, policy=DENSE))
+        assert {difference.stage for difference in report.differences} == {"valid"}
+        assert report.to_json()["max_levels"] == 0
+        with pytest.raises(ReplayDriftError, match="stage 'valid'"):
+            check(dense, replayers(*PICTURES, policy=DENSE))
 
 
 class TestHostile:
