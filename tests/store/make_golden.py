@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tiny_stores import build_at, contents_of
+from tiny_stores import MAPS, ROWS, build_at, contents_of, targets_of
 
 from reinforce.store.codecs import Fp16Codec, Int8Codec, TargetCodec
 from reinforce.store.codecs.klt import KltCodec
@@ -19,6 +19,7 @@ from reinforce.store.codecs.packing import Packing
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.codecs.top_k import TopKCodec
 from reinforce.store.reader import Store
+from reinforce.store.shapes import TargetShape
 
 HERE = Path(__file__).parent
 CONTRASTS = [[100, -100, 0, 0, 0], [60, 60, -120, 0, 0], [40, 40, 40, -120, 0], [30, 30, 30, 30, -120]]
@@ -30,7 +31,14 @@ KLT = KltCodec(
     scales=np.array([1 / 64, 1 / 64, 1 / 128, 1 / 128], np.float32),
     weights=np.array([1, 0.5, 1, 1.5, 1], np.float32),
 )
-CODECS: list[TargetCodec] = [Fp16Codec(), Int8Codec(), KLT, SqrtPCodec(0.03125, 1.0), TopKCodec(3, 5, 1.0)]
+STORES: dict[str, tuple[TargetCodec, TargetShape]] = {
+    "fp16": (Fp16Codec(), ROWS),
+    "int8": (Int8Codec(), ROWS),
+    "klt": (KLT, ROWS),
+    "sqrt-p": (SqrtPCodec(0.03125, 1.0), ROWS),
+    "top-k": (TopKCodec(3, 5, 1.0), ROWS),
+    "maps": (SqrtPCodec(0.03125, 1.0), MAPS),
+}
 MEASURED = ("units.json", "manifest.json")
 """Fidelity is measured in floating point: its last digits differ by machine."""
 
@@ -43,19 +51,20 @@ def digests(root: Path) -> dict[str, str]:
 def decoded(root: Path) -> list[float]:
     """Some decoded logits, rounded as matrix products on other machines allow."""
     store = Store.open(root)
-    return [round(float(x), 3) for unit in range(3) for x in store.read_targets(unit, unit)[0]]
+    return [round(float(x), 3) for unit in range(3) for x in store.read_targets(unit, unit)[0].ravel()]
 
 
 def main() -> None:
     golden: dict[str, Any] = {"numcodecs": version("numcodecs"), "stores": {}, "decoded": {}, "manifests": {}}
     shutil.rmtree(HERE / "golden-format-1", ignore_errors=True)
-    for codec in CODECS:
-        root = Path(tempfile.mkdtemp()) / codec.name
-        build_at(root, codec, max_kl=0.05)
-        shutil.copytree(root, HERE / "golden-format-1" / codec.name)
-        golden["stores"][codec.name] = digests(root)
-        golden["decoded"][codec.name] = decoded(root)
-        golden["manifests"][codec.name] = Store.open(root).manifest.digest
+    for name, (codec, shape) in STORES.items():
+        root = Path(tempfile.mkdtemp()) / name
+        with targets_of(shape):
+            build_at(root, codec, max_kl=0.05)
+        shutil.copytree(root, HERE / "golden-format-1" / name)
+        golden["stores"][name] = digests(root)
+        golden["decoded"][name] = decoded(root)
+        golden["manifests"][name] = Store.open(root).manifest.digest
     (HERE / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
 
 
