@@ -10,7 +10,7 @@ Shapes: n side of a map, P side of the input, in px.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -39,24 +39,22 @@ def halvings(encoder: nn.Module) -> dict[int, list[nn.Module]]:
 def centre_cells(encoder: nn.Module, output_stride: int) -> None:
     """Move the cells of the stride-`output_stride` map to within half a pixel of where upsampling takes them to be.
 
-    Works by padding and cropping around the last halving, so that no weight and no name changes. Networks whose
-    kernels are as wide as their strides (ConvNeXt) are centred by themselves and left alone.
+    Works by padding and cropping around the last halving, so that no weight and no name changes. Raises ValueError for
+    networks with even kernels (ConvNeXt, ResNet-D), which at stride 1 would move the map by half a cell.
     """
+    if any(side > 1 and side % 2 == 0 for side in _kernel_sides(encoder)):
+        raise ValueError(f"{type(encoder).__name__} has even kernels")
     for module in halvings(encoder).get(output_stride // 2, []):
-        crop = _crop(module)
-        if crop is not None:
-            module.register_forward_pre_hook(_pad_by_one)
-            module.register_forward_hook(crop)
+        module.register_forward_pre_hook(_pad_by_one)
+        pads_behind = any(isinstance(part, Conv2dSame) for part in module.modules())
+        module.register_forward_hook(_without_last if pads_behind else _without_first)
 
 
-def _crop(module: nn.Module) -> Callable[..., Tensor] | None:
-    """What to take away after `_pad_by_one`: equal padding gives one row too many in front, TensorFlow's behind."""
-    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
-    if any(isinstance(m, Conv2dSame) for m in convolutions):
-        return _without_last
-    if any(side % 2 == 0 for m in convolutions for side in m.kernel_size):
-        return None
-    return _without_first
+def _kernel_sides(encoder: nn.Module) -> Iterator[int]:
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d):
+            sides = module.kernel_size
+            yield from (sides,) if isinstance(sides, int) else sides
 
 
 def _pad_by_one(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -64,10 +62,12 @@ def _pad_by_one(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _without_first(module: nn.Module, inputs: tuple[Any, ...], map_BDnn: Tensor) -> Tensor:
+    """What equal padding gave too much after `_pad_by_one`."""
     return map_BDnn[..., 1:, 1:]
 
 
 def _without_last(module: nn.Module, inputs: tuple[Any, ...], map_BDnn: Tensor) -> Tensor:
+    """The same for TensorFlow's padding, which centres output i on input 2 * i + 1 and so ends up at s * i + 3."""
     return map_BDnn[..., :-1, :-1]
 
 

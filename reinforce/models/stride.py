@@ -138,7 +138,7 @@ def _check_map(encoder: nn.Module, architecture: str, output_stride: int) -> Non
 
 
 def _no_map(architecture: str, output_stride: int) -> UsageError:
-    return UsageError(f"{architecture} has no map at output stride {output_stride}: {CAN}, some only with --dilated")
+    return UsageError(f"{architecture} cannot give a centred map at output stride {output_stride}: {CAN}")
 
 
 def _tokens_to_map(encoder: nn.Module, tokens_BND: Tensor, images_B3PP: Tensor, output_stride: int) -> Tensor:
