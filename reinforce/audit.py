@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reinforce.command import POSITIONAL, CommonOptions
 from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import ReinforceError, UsageError
-from reinforce.store import STATE_OK, row_kl
+from reinforce.store import STATE_OK, FidelityStats
 from reinforce.store import verify as verify_store
 from reinforce.units import unit_pairs
 
@@ -124,16 +123,17 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
     if teacher.describe()["weights_sha256"] != plan["teacher"]["weights_sha256"]:
         raise UsageError(f"'{teacher.name}' has other weights than the store's teacher: type --teacher DIRECTORY")
     units = np.unique(np.linspace(0, len(plan["units"]) - 1, DEEP_UNITS).astype(int))
-    kl = np.concatenate([_recomputed_kl(dataset, teacher, int(unit)) for unit in units])
+    parts = (_recomputed(dataset, teacher, int(unit)) for unit in units)
+    found = FidelityStats.merge_all(parts, dataset.store.temperature)
     certified = dataset.store.manifest.certificate["kl_mean"]
-    line = f"targets: {len(kl)} recomputed, mean KL {kl.mean():.2g}, worst {kl.max():.2g}"
-    if kl.mean() > SAMPLE_SLACK * max(certified, LEAST_KL):
+    line = f"targets: {found.count} recomputed, mean KL {found.kl_mean:.2g}, worst {found.kl_max:.2g}"
+    if found.kl_mean > SAMPLE_SLACK * max(certified, LEAST_KL):
         raise ReinforceError(f"{line}: far above the certified {certified:.2g}, so they are not this teacher's")
     return line
 
 
-def _recomputed_kl(dataset: ReinforcedDataset, teacher: Teacher, unit: int) -> NDArray[np.float64]:
-    """KL of the stored targets of the unit's first teacher batch to what the teacher says now."""
+def _recomputed(dataset: ReinforcedDataset, teacher: Teacher, unit: int) -> FidelityStats:
+    """How far the stored targets of the unit's first teacher batch are from what the teacher says now."""
     store, replayer = dataset.store, dataset.replayer(unit)
     num_rows = len(replayer.keys)
     pairs = unit_pairs(num_rows, store.num_views, store.plan.get("block_rows", num_rows))
@@ -143,4 +143,4 @@ def _recomputed_kl(dataset: ReinforcedDataset, teacher: Teacher, unit: int) -> N
     for i in np.flatnonzero(is_ok):
         images[i] = replayer.view(int(row[i]), int(view[i]))
     stored = dataset.targets.read(unit * store.unit_rows + row, view)
-    return row_kl(teacher.logits(images)[is_ok], stored[is_ok], store.temperature)
+    return store.shape.measure(teacher.logits(images)[is_ok], stored[is_ok], store.temperature)

@@ -1,10 +1,11 @@
 """Some views through the teacher before a build: what its logits look like, and what a view costs here.
 
-V = views an image, R = images, C = classes
+V = views an image, R = images; a target is (C,) classes, or (N, C) of a map's cells
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.errors import BuildError, NonFiniteTargetError, UndecodableImageError
+from reinforce.store import TargetShape
 from reinforce.views import UnitReplayer
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 VIEWS_PER_CLASS = 4
 LEAST_VIEWS, MOST_VIEWS = 1024, 8192
 """A covariance of many classes needs more rows than there are classes, ..."""
+MOST_VALUES = 1 << 26
+"""Of maps: each holds many rows, so that few of them do."""
 SHARE = 0.05
 """... but no more than this share of a build is spent on calibration."""
 VIEWS_PER_IMAGE = 4
@@ -34,7 +38,7 @@ Pair = tuple[int, int, int]
 @dataclass(frozen=True)
 class Calibration:
     logits: NDArray[np.float32]
-    """(V, R, C): a few views each of images spread over the transfer set."""
+    """(V, R, *item_shape): a few views each of images spread over the transfer set."""
     teacher_seconds_per_view: float
     replay_seconds_per_view: float
 
@@ -50,7 +54,7 @@ def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: i
     Raises BuildError where no image can be decoded, NonFiniteTargetError naming the sample.
     """
     per_image = min(views, VIEWS_PER_IMAGE)
-    pairs = _spread_pairs(units, views, len(teacher.info.class_names))
+    pairs = _spread_pairs(units, views, teacher.target_shape(units[0].policy.size_px))
     parts, replay_seconds, teacher_seconds, num_batches = [], 0.0, 0.0, 0
     for start in range(0, len(pairs), teacher.batch_size):
         began = time.perf_counter()
@@ -66,16 +70,18 @@ def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: i
         num_batches += 1
     if not parts:
         raise BuildError("none of the images that were tried can be decoded: look at the transfer set")
-    logits_BC = np.concatenate(parts)  # image by image: a bad one lacks all of its views
-    logits = np.ascontiguousarray(logits_BC.reshape(-1, per_image, logits_BC.shape[1]).transpose(1, 0, 2))
-    return Calibration(logits, teacher_seconds / (num_batches * teacher.batch_size), replay_seconds / len(logits_BC))
+    targets = np.concatenate(parts)  # image by image: a bad one lacks all of its views
+    by_image = targets.reshape(-1, per_image, *targets.shape[1:])
+    logits = np.ascontiguousarray(np.moveaxis(by_image, 1, 0))
+    return Calibration(logits, teacher_seconds / (num_batches * teacher.batch_size), replay_seconds / len(targets))
 
 
-def _spread_pairs(units: Sequence[UnitReplayer], views: int, num_classes: int) -> list[Pair]:
+def _spread_pairs(units: Sequence[UnitReplayer], views: int, shape: TargetShape) -> list[Pair]:
     """(unit, row, view) triples, a few views of each image."""
     total = sum(len(unit.keys) for unit in units)
     per_image = min(views, VIEWS_PER_IMAGE)
-    wanted = min(MOST_VIEWS, max(LEAST_VIEWS, VIEWS_PER_CLASS * num_classes))
+    wanted = min(MOST_VIEWS, max(LEAST_VIEWS, VIEWS_PER_CLASS * shape.item_shape[-1]))
+    wanted = min(wanted, MOST_VALUES // math.prod(shape.item_shape))
     num_images = max(MIN_IMAGES, min(wanted, int(SHARE * total * views)) // per_image)
     starts = np.cumsum([0, *(len(unit.keys) for unit in units)])
     samples = np.unique(np.linspace(0, total - 1, num_images).round().astype(int))  # all of a set that is smaller
@@ -99,7 +105,7 @@ def _render(units: Sequence[UnitReplayer], pairs: Sequence[Pair]) -> tuple[list[
 
 
 def _check_finite(units: Sequence[UnitReplayer], pairs: Sequence[Pair], logits: NDArray[np.float32]) -> None:
-    bad = np.flatnonzero(~np.isfinite(logits).all(1))
+    bad = np.flatnonzero(~np.isfinite(logits.reshape(len(logits), -1)).all(1))
     if len(bad):
         unit, row, view = pairs[bad[0]]
         raise NonFiniteTargetError.of(units[unit].keys[row], view)

@@ -26,7 +26,7 @@ from reinforce import catalog
 from reinforce.data import ImageSource, UnitImages, check_keys_match, open_source
 from reinforce.errors import MissingDataError, StoreError, UsageError
 from reinforce.store import STATE_OK, Store, TargetReader
-from reinforce.views import DriftReport, Fingerprint, UnitReplayer, ViewPolicy
+from reinforce.views import DriftReport, Fingerprint, UnitReplayer, policy_from_json
 from reinforce.views import check as check_fingerprint
 from reinforce.views import compare as compare_fingerprint
 
@@ -46,11 +46,13 @@ class Batch:
     images: NDArray[np.uint8]
     """(B, S, S, 3), the replayed views."""
     logits: NDArray[np.float32]
-    """(B, C), the decoded targets of just these views."""
+    """(B, C), the decoded targets of just these views; (B, h, w, C) for a store of maps."""
     rows: NDArray[np.int64]
     """(B,), row ids in the store."""
     views: NDArray[np.int64]
     """(B,), view indices."""
+    valid: NDArray[np.bool_] | None = None
+    """(B, S, S), of a store of maps: False where a view shows padding and not the image."""
 
 
 class ReinforcedDataset:
@@ -63,7 +65,7 @@ class ReinforcedDataset:
         """Raises TransferMismatchError where the source lists other samples than the store."""
         self.store = store
         self.source = source
-        self.policy = ViewPolicy.from_json(store.policy_json)
+        self.policy = policy_from_json(store.policy_json)
         self.shard_starts = _check_source(store, source)
         self.sha64 = store.sha64()
         self.states = store.states()
@@ -135,10 +137,16 @@ class ReinforcedDataset:
         rows = np.asarray(rows, np.int64)
         views = self.view_index(rows, epoch)
         images = np.empty((len(rows), self.size_px, self.size_px, 3), np.uint8)
+        valid = np.empty(images.shape[:3], np.bool_) if self.store.map_size else None
         for i, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
             unit, local = divmod(row, self.store.unit_rows)
             images[i] = self.replayer(unit).view(local, view)
-        return Batch(images, self.targets.read(rows, views), rows, views)
+            if valid is not None:
+                valid[i] = self.replayer(unit).valid(local, view)
+        logits = self.targets.read(rows, views)
+        if self.store.map_size:
+            logits = logits.reshape(len(rows), *self.store.map_size, self.num_classes)
+        return Batch(images, logits, rows, views, valid)
 
     def replayer(self, unit: int) -> UnitReplayer:
         """Renders the views of one unit's rows from their (hash-checked) encoded images."""

@@ -20,6 +20,8 @@ from reinforce.data import FolderSource, ImageSource, Listing, UnitImages, freez
 from reinforce.errors import BuildError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
+    DENSE_LOGITS,
+    LOGITS,
     CodecRequest,
     Promise,
     SampleColumns,
@@ -52,14 +54,16 @@ class TargetOptions(CommonOptions):
     """Transfer set: a folder, tars ("x/{000..012}.tar"), a CSV of paths, hf:NAME, or a catalog name."""
     views: int = 10
     """Stored augmentations per image."""
-    policy: str = "classification"
-    """View policy: classification, randaugment, crops or center."""
+    policy: str | None = None
+    """View policy: classification, randaugment, crops or center; segmentation, segmentation-crops or whole for maps.
+    By default the one that is called like the teacher's task."""
     crop_scale: tuple[float, ...] | None = None
-    """Smallest and largest area of a random crop as a share of the image, such as 0.08,1."""
+    """Smallest and largest area of a random crop as a share of the image, such as 0.08,1; of segmentation: the shorter
+    side of a resized image as a share of the view's."""
     image_size: int | None = None
     """Side of a stored view in px; by default the teacher's input size."""
-    target: Literal["logits", "dense-logits", "global-features", "patch-features"] = "logits"
-    """What is kept of the teacher."""
+    target: Literal["logits", "dense-logits", "global-features", "patch-features"] | None = None
+    """What is kept of the teacher: by default logits, and of a segmentation model dense-logits, its map of them."""
     codec: str | None = None
     """Force a codec; by default the cheapest that keeps --max-kl."""
     max_kl: float | None = None
@@ -95,8 +99,8 @@ class TargetOptions(CommonOptions):
             raise UsageError("--crop-scale takes two numbers, such as 0.08,1")
         if not 0 <= self.effort <= 2:
             raise UsageError(f"--effort is 0, 1 or 2, not {self.effort}")
-        if self.target != "logits":
-            raise UsageError(f"--target {self.target} is not there yet: this version stores logits")
+        if self.target not in (None, LOGITS, DENSE_LOGITS):
+            raise UsageError(f"--target {self.target} is not there yet: this version stores logits and dense-logits")
         if self.codec is not None:
             named_codec(self.codec)
 
@@ -153,10 +157,11 @@ class Inputs:
                 f"'{options.teacher}' has no classes whose logits could be kept: teach it a task first, "
                 f"train adapt --model {options.teacher} --data DATA --out runs/NAME"
             )
+        self.target = _target(options, info.task)
         scale = None if options.crop_scale is None else (options.crop_scale[0], options.crop_scale[1])
-        self.policy = named_policy(
-            options.policy, size_px=options.image_size or info.image_size, seed=options.seed, crop_scale=scale
-        )
+        size_px = options.image_size or info.image_size
+        self.policy = named_policy(options.policy or info.task, size_px=size_px, seed=options.seed, crop_scale=scale)
+        self.shape = self.teacher.target_shape(size_px)
 
     def freeze(self) -> Listing:
         """Read and hash every image once."""
@@ -168,7 +173,7 @@ class Inputs:
         """The part of a plan that was asked for: a store is continued only with the same."""
         options, info = self.options, self.teacher.info
         return {
-            "target": options.target,
+            **self.shape.to_json(),
             "views": options.views,
             "limit": options.limit,
             "class_names": list(info.class_names),
@@ -186,6 +191,14 @@ class Inputs:
         return environment(self.teacher.device, self.teacher.dtype)
 
 
+def _target(options: TargetOptions, task: str) -> str:
+    """What a teacher of this task gives. Raises UsageError where another is asked for."""
+    target = DENSE_LOGITS if task == "segmentation" else LOGITS
+    if options.target not in (None, target):
+        raise UsageError(f"'{options.teacher}' is a {task} model, which gives {target}: type --target {target}")
+    return target
+
+
 def _warn_of_unread(source: ImageSource) -> None:
     """Say which images of the folder are left out."""
     unread = source.unread if isinstance(source, FolderSource) else ()
@@ -199,15 +212,16 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     """Cut the units, probe the pixels, calibrate the codec."""
     options, policy = inputs.options, inputs.policy
     budget = options.unit_budget_mb << 20
-    num_classes = len(inputs.teacher.info.class_names)
-    unit_rows = choose_unit_rows(listing.shard_sizes, options.views, num_classes, budget)
+    num_values = math.prod(inputs.shape.item_shape)
+    _check_budget(options, num_values)
+    unit_rows = choose_unit_rows(listing.shard_sizes, options.views, num_values, budget)
     units = cut_units(listing.shard_sizes, unit_rows)
     images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
     rows = [(unit.index, own.keys, own.read) for unit, own in zip(units, images, strict=True)]
     fingerprint = make_fingerprint(policy, rows, num_views=options.views, num_probes=PROBES, num_kept=KEPT_PROBES)
     replayers = [UnitReplayer(policy, own.keys, own.read, budget // len(images)) for own in images]
     calibration = calibration_logits(inputs.teacher, replayers, options.views)
-    request = _codec_request(options, len(listing), unit_rows)
+    request = _codec_request(inputs, len(listing), unit_rows)
     choice = calibrate(calibration.logits, request, options.codec)
     codec = choice.codec
     plan = inputs.request() | {
@@ -226,7 +240,16 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     return DraftPlan(plan, listing, fingerprint, codec, calibration)
 
 
-def _codec_request(options: TargetOptions, num_samples: int, unit_rows: int) -> CodecRequest:
+def _check_budget(options: TargetOptions, num_values: int) -> None:
+    """A unit has a row at least. Raises UsageError where its views' targets are more than the budget."""
+    needed = 4 * options.views * num_values
+    if needed > options.unit_budget_mb << 20:
+        raise UsageError(f"one sample's {options.views} views have {human_bytes(needed)} of targets: type "
+                         f"--unit-budget-mb {-(-needed >> 20)} or more, or fewer --views")  # fmt: skip
+
+
+def _codec_request(inputs: Inputs, num_samples: int, unit_rows: int) -> CodecRequest:
+    options = inputs.options
     return CodecRequest(
         max_kl=options.promise.max_kl or math.inf,
         max_bytes=options.promise.max_bytes,
@@ -235,6 +258,7 @@ def _codec_request(options: TargetOptions, num_samples: int, unit_rows: int) -> 
         num_views=options.views,
         unit_rows=unit_rows,
         effort=options.effort,
+        shape=inputs.shape,
     )
 
 
@@ -302,7 +326,7 @@ def plan(config: PlanConfig) -> PlanEstimate:
 def estimate(inputs: Inputs, draft: DraftPlan) -> PlanEstimate:
     """Predict size and time from the calibration views."""
     views, calibration = inputs.options.views, draft.calibration
-    request = _codec_request(inputs.options, len(draft.listing), draft.plan["unit_rows"])
+    request = _codec_request(inputs, len(draft.listing), draft.plan["unit_rows"])
     total = len(draft.listing) * views
     teacher_seconds = total * calibration.teacher_seconds_per_view
     build_seconds = teacher_seconds + total * calibration.replay_seconds_per_view

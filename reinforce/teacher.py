@@ -1,6 +1,6 @@
 """A model directory as the source of targets: uint8 views in, float32 logits out, the same bits every time.
 
-    B = batch, S = view size, C = classes
+    B = batch, S = view size, C = classes, N = cells of a segmentation model's map, row by row
 
 Every batch has the same size: bf16 matrix products give other bits at another batch size.
 """
@@ -19,6 +19,7 @@ from timm.layers.config import use_fused_attn
 
 from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, Preprocess, load_model, weights_sha256
+from reinforce.store import MapShape, RowShape, TargetShape
 from reinforce.views import libraries
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -37,15 +38,24 @@ class Teacher:
         self.module = self.module.to(self.device).eval()
         self.preprocess = Preprocess.from_info(self.info)
 
+    def target_shape(self, size_px: int) -> TargetShape:
+        """Of its targets of views of `size_px`: a row of logits, or the map before upsampling."""
+        if self.info.task == "segmentation":
+            return MapShape(self.info.num_classes, self.info.map_size, self.info.map_size, size_px)
+        return RowShape(self.info.num_classes)
+
     @torch.inference_mode()
     def logits(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(B, S, S, 3) uint8 -> (B, C) float32, for any B up to the batch size (padded with zeros to it)."""
+        """(B, S, S, 3) uint8 -> (B, C) or (B, N, C) float32, for any B up to the batch size (padded with zeros)."""
         padded = np.zeros((self.batch_size, *views.shape[1:]), np.uint8)
         padded[: len(views)] = views
         images = self.preprocess(torch.from_numpy(padded).to(self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
             logits = self.module(images)
-        array: NDArray[np.float32] = logits[: len(views)].float().cpu().numpy()
+        logits = logits[: len(views)]
+        if logits.ndim == 4:
+            logits = logits.permute(0, 2, 3, 1).flatten(1, 2)
+        array: NDArray[np.float32] = logits.float().contiguous().cpu().numpy()
         return array
 
     def describe(self) -> dict[str, Any]:
@@ -55,6 +65,7 @@ class Teacher:
             "name": self.name,
             "architecture": info.architecture,
             "model_args": info.model_args,
+            **_segmentation(info),
             "weights_sha256": weights_sha256(self.module),
             "preprocess": {
                 "image_size": info.image_size,
@@ -64,6 +75,12 @@ class Teacher:
             },
             "license": info.provenance.get("license", "unknown"),
         }
+
+
+def _segmentation(info: ModelInfo) -> dict[str, Any]:
+    if info.task != "segmentation":
+        return {}
+    return {"head": info.head, "output_stride": info.output_stride, "dilated": info.dilated}
 
 
 def environment(device: torch.device, dtype: str) -> dict[str, Any]:

@@ -39,10 +39,11 @@ class Unit:
     stop: int
 
 
-def choose_unit_rows(shard_sizes: Sequence[int], views: int, num_classes: int, budget_bytes: int) -> int:
-    """Rows a unit: as a kill costs, as `budget_bytes` hold of their targets in float32, as there are samples."""
+def choose_unit_rows(shard_sizes: Sequence[int], views: int, num_values: int, budget_bytes: int) -> int:
+    """Rows a unit: as a kill costs, as `budget_bytes` hold of their targets (`num_values` float32 each), as there are
+    samples. Never fewer than one."""
     num_samples = sum(shard_sizes)
-    by_targets = budget_bytes // (BYTES_PER_TARGET * max(views, LEAST_PLANES) * num_classes)
+    by_targets = budget_bytes // (BYTES_PER_TARGET * max(views, LEAST_PLANES) * num_values)
     by_kill = max(UNIT_VIEWS // views, MIN_ROWS_OF_MANY_VIEWS)
     by_count = max(MIN_UNIT_ROWS, math.ceil(num_samples / MIN_UNITS))
     wanted = max(min(by_targets, by_kill, by_count), math.ceil(num_samples / MOST_UNITS))

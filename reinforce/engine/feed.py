@@ -20,7 +20,7 @@ from reinforce.data import ImageSource, Listing, UnitImages
 from reinforce.errors import ReinforceError, UndecodableImageError
 from reinforce.job import Ledger
 from reinforce.units import unit_pairs
-from reinforce.views import UnitReplayer, ViewPolicy
+from reinforce.views import Policy, UnitReplayer
 from reinforce.worker_process import as_it_is, enter_worker, raise_errors
 
 
@@ -44,7 +44,7 @@ class UnitRenderer:
 
     source: ImageSource
     listing: Listing
-    policy: ViewPolicy
+    policy: Policy
     units: Sequence[Sequence[int]]
     """[shard, start, stop] of each unit, in positions of the listing."""
     views: int

@@ -1,6 +1,6 @@
 """Units computed on this machine: one teacher process per device, decoding workers beside it.
 
-B = batch, V = views, U = rows a unit, C = classes
+B = batch, V = views, U = rows a unit
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class UnitTargets:
     """Targets of a unit as its batches come in."""
 
     logits: NDArray[np.float32]
-    """(V, U, C); zeros where there is nothing."""
+    """(V, U, *item_shape); zeros where there is nothing."""
     skipped: dict[int, str] = field(default_factory=dict)
 
 
@@ -77,8 +77,9 @@ class UnitRunner:
     def add(self, batch: ViewBatch) -> None:
         """Run the teacher on a batch; commit the unit with its last one."""
         schema = self.schema
-        empty = np.zeros((schema.num_views, schema.unit_rows, schema.num_classes), np.float32)
-        unit = self.open_units.setdefault(batch.unit, UnitTargets(empty))
+        if batch.unit not in self.open_units:
+            self.open_units[batch.unit] = UnitTargets(np.zeros(schema.unit_shape, np.float32))
+        unit = self.open_units[batch.unit]
         unit.skipped |= batch.skipped
         view, row = batch.views, batch.rows
         logits = self.teacher.logits(batch.images.numpy())
@@ -96,7 +97,7 @@ class UnitRunner:
         row: NDArray[np.int64],
         view: NDArray[np.int64],
     ) -> None:
-        bad = np.flatnonzero(is_ok & ~np.isfinite(logits).all(1))
+        bad = np.flatnonzero(is_ok & ~np.isfinite(logits.reshape(len(logits), -1)).all(1))
         if len(bad):
             raise NonFiniteTargetError.of(self.unit_keys[unit][row[bad[0]]], int(view[bad[0]]))
 
