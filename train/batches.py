@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -24,31 +24,41 @@ from train.world import World, loader_workers
 
 Rows = NDArray[np.int64]
 
+MOST_BATCHES_AHEAD = 4
+LOADED_AHEAD_BYTES = 4 << 30
+"""Memory of loaded batches that wait, over all workers of a rank, unless one batch a worker is more."""
+
 
 @dataclasses.dataclass
 class Batch:
     """One step's share of a rank.
 
-    `inputs`: uint8 images (B, S, S, 3) or float features (B, D); `targets`: (B, C) float.
+    `inputs`: uint8 images (B, S, S, 3) or float features, (B, D) or maps (B, D, h, w); `targets`: soft labels or logits
+    (B, C) float, maps of logits (B, h, w, C) float, or class ids of pixels (B, S, S) uint8.
 
     `skipped`: (key, reason) of rows that could not be decoded; another row stands in their place.
     `num_global`: rows of the step over all ranks.
+    `valid`: bool (B, S, S), the pixels that count, where the targets cannot say so.
     """
 
     inputs: Tensor
     targets: Tensor
     skipped: tuple[tuple[str, str], ...] = ()
     num_global: int = 0
+    valid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def to(self, device: torch.device) -> Batch:
-        inputs, targets = (x.to(device, non_blocking=True) for x in (self.inputs, self.targets))
-        return Batch(inputs, targets, self.skipped, self.num_global)
+    def to(self, device: torch.device) -> Self:
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> Batch:
-        return Batch(self.inputs.pin_memory(), self.targets.pin_memory(), self.skipped, self.num_global)
+    def pin_memory(self) -> Self:
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, move: Callable[[Tensor], Tensor]) -> Self:
+        moved: dict[str, Any] = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **moved)
 
 
 @dataclasses.dataclass
@@ -70,7 +80,10 @@ class SkippedImages:
 
 
 class TrainingData(Protocol):
-    """Rows that can be loaded in any order; pickles, because workers load it."""
+    """Rows that can be loaded in any order; pickles, because workers load it.
+
+    May have `row_bytes`, the size of a loaded row where it is large: fewer batches are then loaded ahead.
+    """
 
     def epoch_order(self, epoch: int) -> Rows:
         """Row ids of an epoch in training order; every epoch has the same length."""
@@ -120,6 +133,11 @@ class StepSampler(Sampler[StepRows]):
                 step += 1
 
 
+def batches_ahead(bytes_of_one_each: int) -> int:
+    """Batches that a worker loads ahead: 4, fewer where those of all workers would not fit LOADED_AHEAD_BYTES."""
+    return max(1, min(MOST_BATCHES_AHEAD, LOADED_AHEAD_BYTES // max(bytes_of_one_each, 1)))
+
+
 class _StepDataset(Dataset[Batch | ReinforceError]):
     def __init__(self, data: TrainingData) -> None:
         self.data = data
@@ -139,7 +157,8 @@ def make_loader(data: TrainingData, batch_size: int, *, start: int, total: int, 
     """Batches of steps start..total-1 in order, decoded by spawned workers (stores and zarr must not be forked)."""
     sampler = StepSampler(data, batch_size, start=start, total=total, rank=world.rank, world_size=world.size)
     num_workers = loader_workers(workers, world.device)
-    spawned: dict[str, Any] = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if num_workers else {}
+    ahead = batches_ahead(getattr(data, "row_bytes", 0) * batch_size * max(num_workers, 1))
+    spawned: dict[str, Any] = {"multiprocessing_context": "spawn", "prefetch_factor": ahead} if num_workers else {}
     loader = DataLoader(_StepDataset(data), sampler=sampler, batch_size=None, num_workers=num_workers,
                       collate_fn=as_it_is, worker_init_fn=enter_worker, generator=torch.Generator().manual_seed(0),
                       pin_memory=world.device.type == "cuda", **spawned)  # fmt: skip

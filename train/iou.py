@@ -14,12 +14,11 @@ import dataclasses
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from reinforce.data import IGNORE
 from torch import Tensor
 
 from train.world import World
 
-IGNORE = 255
-"""Class id of pixels that nobody labelled."""
 NUM_RESAMPLES = 1000
 RESAMPLED_AT_ONCE = 1 << 22
 """Weights of images in one piece of the bootstrap, 32 MiB."""

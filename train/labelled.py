@@ -8,56 +8,36 @@ B batch, S size_px, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from reinforce.data import ImageSource, LabelledSample
-from reinforce.errors import DataError, UndecodableImageError
-from reinforce.views import UnitReplayer, ViewPolicy, named_policy
+from reinforce.errors import UndecodableImageError
+from reinforce.views import Policy, named_policy
 
 from train.batches import Batch, Rows, shuffled
-
-DECODED_BYTES = 256 << 20
-"""Decoded images that a loading process keeps: few labelled images are decoded once, not once an epoch."""
+from train.rendered import Pixels, Problems, RenderedViews
 
 
-class LabelledViews:
-    """Shared half of training and plain views: renders rows, opens files lazily in the process that loads."""
+class LabelledViews(RenderedViews):
+    """Shared half of training and plain views."""
 
-    def __init__(self, source: ImageSource, samples: Sequence[LabelledSample], policy: ViewPolicy, *,
+    def __init__(self, source: ImageSource, samples: Sequence[LabelledSample], policy: Policy, *,
                  num_classes: int) -> None:  # fmt: skip
-        """`policy.size_px` is the side of the views; labels are ids below `num_classes`."""
-        self.source, self.samples, self.policy = source, tuple(samples), policy
+        """Labels are ids below `num_classes`."""
+        super().__init__(source, samples, policy)
         self.num_classes = num_classes
         self.labels = np.array([sample.label for sample in self.samples], np.int64)
-        self._replayer: UnitReplayer | None = None
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_replayer": None}
-
-    @property
-    def replayer(self) -> UnitReplayer:
-        if self._replayer is None:
-            keys = [sample.key for sample in self.samples]
-            self._replayer = UnitReplayer(self.policy, keys, partial(_read, self.source, self.samples), DECODED_BYTES)
-        return self._replayer
-
-    def _batch(self, images: Sequence[np.ndarray[Any, Any]], targets: np.ndarray[Any, Any],
-               skipped: Sequence[tuple[str, str]]) -> Batch:  # fmt: skip
-        size = self.policy.size_px
-        stacked = np.stack(images) if images else np.empty((0, size, size, 3), np.uint8)
-        return Batch(torch.from_numpy(stacked), torch.from_numpy(targets), tuple(skipped))
+    def _batch(self, images: Sequence[Pixels], targets: np.ndarray[Any, Any], skipped: Problems) -> Batch:
+        return Batch(self.stacked(images), torch.from_numpy(targets), tuple(skipped))
 
 
 class TrainingViews(LabelledViews):
     """Augmented views, shuffled by (seed, epoch). An image that cannot be decoded is replaced by the next one."""
 
-    def __init__(self, source: ImageSource, samples: Sequence[LabelledSample], policy: ViewPolicy, *,
+    def __init__(self, source: ImageSource, samples: Sequence[LabelledSample], policy: Policy, *,
                  num_classes: int, seed: int) -> None:  # fmt: skip
         super().__init__(source, samples, policy, num_classes=num_classes)
         self.seed = seed
@@ -70,22 +50,11 @@ class TrainingViews(LabelledViews):
         images, skipped = [], []
         targets = np.zeros((len(rows), self.num_classes), np.float32)
         for i, row in enumerate(rows.tolist()):
-            image, shown, problems = self._render(row, epoch)
+            image, shown, problems = self.render(row, epoch)
             images.append(image)
             skipped += problems
             self._add_label(targets[i], shown, epoch)
         return self._batch(images, targets, skipped)
-
-    def _render(self, row: int, view: int) -> tuple[np.ndarray[Any, Any], int, list[tuple[str, str]]]:
-        """The first row from `row` on that can be decoded, as shown in `view`: (image, that row, rows passed over)."""
-        problems: list[tuple[str, str]] = []
-        for offset in range(len(self)):
-            shown = (row + offset) % len(self)
-            try:
-                return self.replayer.view(shown, view), shown, problems
-            except UndecodableImageError as error:
-                problems.append((self.samples[shown].key, str(error)))
-        raise DataError(f"none of the {len(self)} training images can be decoded: {problems[0][1]}")
 
     def _add_label(self, target_C: np.ndarray[Any, Any], row: int, view: int) -> None:
         partner, share = self._mixing(row, view)
@@ -94,13 +63,12 @@ class TrainingViews(LabelledViews):
 
     def _mixing(self, row: int, view: int) -> tuple[int, float]:
         """The row that is mixed in and its share of the image: MixUp's weight, or the area that CutMix replaces."""
-        size = self.policy.size_px
         mix = self.replayer.params(row, view).mix
         if mix is None:
             return row, 0.0
         if mix[0] == "mixup":
             return mix[1], 1 - mix[2] / 256
-        return mix[1], mix[2][2] * mix[2][3] / size**2
+        return mix[1], mix[2][2] * mix[2][3] / self.size_px**2
 
 
 class PlainViews(LabelledViews):
@@ -115,7 +83,9 @@ class PlainViews(LabelledViews):
 
     def load(self, rows: Rows, epoch: int) -> Batch:
         """`inputs` uint8 (B, S, S, 3), `targets` one-hot float32 (B, C); B counts the rows that could be decoded."""
-        images, labels, skipped = [], [], []
+        images: list[Pixels] = []
+        labels: list[int] = []
+        skipped: Problems = []
         for row in rows.tolist():
             try:
                 images.append(self.replayer.view(row, 0))
@@ -125,7 +95,3 @@ class PlainViews(LabelledViews):
         targets = np.zeros((len(labels), self.num_classes), np.float32)
         targets[np.arange(len(labels)), labels] = 1.0
         return self._batch(images, targets, skipped)
-
-
-def _read(source: ImageSource, samples: Sequence[LabelledSample], row: int) -> bytes:
-    return source.read(samples[row].shard, samples[row].row)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from reinforce.data import IGNORE
+from reinforce.models import upsample
 from torch import Tensor
 from torch.nn import functional
 
-from train.iou import IGNORE
 from train.slices import sum_over_slices
 
 
@@ -45,7 +46,7 @@ def pixel_kl(student_BChw: Tensor, teacher_BChw: Tensor, valid_BSS: Tensor, temp
     size_px = valid_BSS.shape[-1]
 
     def kl_sum(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-        kl_BSS = rowwise_kl(_upsampled(student, size_px), _upsampled(teacher, size_px), temperature)
+        kl_BSS = rowwise_kl(upsample(student.float(), size_px), upsample(teacher.float(), size_px), temperature)
         return (kl_BSS * valid).sum()
 
     total = sum_over_slices(kl_sum, size_px, student_BChw, teacher_BChw, valid_BSS)
@@ -61,13 +62,8 @@ def pixel_cross_entropy(map_BChw: Tensor, labels_BSS: Tensor) -> Tensor:
     size_px = labels_BSS.shape[-1]
 
     def nll_sum(logits: Tensor, labels: Tensor) -> Tensor:
-        upsampled = _upsampled(logits, size_px)
+        upsampled = upsample(logits.float(), size_px)
         return functional.cross_entropy(upsampled, labels.long(), ignore_index=IGNORE, reduction="sum")
 
     total = sum_over_slices(nll_sum, size_px, map_BChw, labels_BSS)
     return total / (labels_BSS != IGNORE).sum().clamp(min=1)
-
-
-def _upsampled(map_BChw: Tensor, size_px: int) -> Tensor:
-    size = (size_px, size_px)
-    return functional.interpolate(map_BChw.float(), size, mode="bilinear", align_corners=False)

@@ -10,7 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.batches import Batch, Rows, SkippedImages, StepSampler, make_loader, shuffled, steps_in_epoch
+from train.batches import (
+    Batch,
+    Rows,
+    SkippedImages,
+    StepSampler,
+    batches_ahead,
+    make_loader,
+    shuffled,
+    steps_in_epoch,
+)
 from train.world import World
 
 CPU = World(torch.device("cpu"))
@@ -94,3 +103,28 @@ def test_order_is_golden() -> None:
     """The order is part of what a resumed run relies on, across versions."""
     assert shuffled(8, seed=0, epoch=0).tolist() == [5, 0, 6, 1, 7, 2, 4, 3]
     assert shuffled(8, seed=1, epoch=2).tolist() == [7, 0, 5, 4, 6, 2, 3, 1]
+
+
+@dataclasses.dataclass
+class NamedBatch(Batch):
+    names: tuple[str, ...] = ()
+
+
+def test_a_batch_moves_with_all_its_tensors() -> None:
+    batch = NamedBatch(torch.zeros(2, 3), torch.ones(2, 4, 4), (("a", "b"),), 5, torch.ones(2, 4, 4) > 0, ("x", "y"))
+    moved = batch.to(torch.device("meta"))
+    assert [tensor.device.type for tensor in (moved.inputs, moved.targets, moved.valid)] == ["meta"] * 3
+    assert (moved.skipped, moved.num_global, moved.names, len(moved)) == ((("a", "b"),), 5, ("x", "y"), 2)
+
+
+@pytest.mark.parametrize(
+    ("row_bytes", "batch_size", "workers", "ahead"),
+    [
+        pytest.param(0, 64, 8, 4, id="small rows"),
+        pytest.param(3_500_000, 128, 8, 1, id="150 classes at 512 px"),
+        pytest.param(3_500_000, 32, 8, 4, id="in smaller batches"),
+        pytest.param(1 << 40, 1, 1, 1, id="at least one"),
+    ],
+)
+def test_large_batches_are_loaded_less_far_ahead(row_bytes: int, batch_size: int, workers: int, ahead: int) -> None:
+    assert batches_ahead(row_bytes * batch_size * workers) == ahead

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.iou import IGNORE, ConfusionMatrix, bootstrap_interval, class_iou, mean_over_classes
+from reinforce.data import IGNORE
+from train.iou import ConfusionMatrix, bootstrap_interval, class_iou, mean_over_classes
 from train.world import World
 
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reinforce.data import IGNORE
 from train import slices
-from train.iou import IGNORE
 from train.losses import pixel_cross_entropy, pixel_kl
 
 Floats = NDArray[np.float64]
