@@ -10,7 +10,7 @@ Shapes: n side of a map, P side of the input, in px.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -75,17 +75,29 @@ def _observed_sides(encoder: nn.Module) -> dict[nn.Module, tuple[int, int]]:
     """Sides of the map that each module took and gave."""
     sides: dict[nn.Module, tuple[int, int]] = {}
 
-    def watch(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if inputs and _is_map(inputs[0]) and _is_map(output):
             sides[module] = (inputs[0].shape[-1], output.shape[-1])
 
-    handles = [module.register_forward_hook(watch) for module in encoder.modules()]
+    _watch(encoder, note)
+    return sides
+
+
+def called_modules(encoder: nn.Module) -> set[nn.Module]:
+    """Modules that `forward_features` runs."""
+    called: set[nn.Module] = set()
+    _watch(encoder, lambda module, inputs, output: called.add(module))
+    return called
+
+
+def _watch(encoder: nn.Module, note: Callable[[nn.Module, tuple[Any, ...], Any], None]) -> None:
+    """Run the probe and note what each module took and gave."""
+    handles = [module.register_forward_hook(note) for module in encoder.modules()]
     try:
         run_probe(encoder, PROBE_PX)
     finally:
         for handle in handles:
             handle.remove()
-    return sides
 
 
 def run_probe(encoder: Any, image_size: int) -> Any:

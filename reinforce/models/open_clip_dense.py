@@ -40,6 +40,9 @@ class OpenClipDense(nn.Module):
         patches: Tensor = tokens_BND[:, 1:].transpose(1, 2).reshape(map_BDhw.shape)
         return patches
 
+    def no_weight_decay(self) -> set[str]:
+        return {"visual.positional_embedding", "visual.class_embedding"}
+
     def _positions(self, grid: tuple[int, ...]) -> Tensor:
         tower: Any = self.visual
         positions: Tensor = resample_abs_pos_embed(

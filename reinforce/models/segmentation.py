@@ -45,6 +45,11 @@ class SegmentationModel(nn.Module):
         """Raises UsageError, naming the nearest good sizes, for inputs that the map would not cover."""
         check_size(image_size, self.size_multiple, self.name, self.output_stride)
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the encoder's authors do not decay: positions and tokens."""
+        rule = getattr(self.encoder, "no_weight_decay", set)
+        return {f"encoder.{name}" for name in rule()}
+
     def features(self, images_B3PP: Tensor) -> Tensor:
         """The encoder's final spatial map (B, D, h, w)."""
         for side in images_B3PP.shape[2:]:
@@ -82,7 +87,8 @@ def _linear_head(num_features: int, num_classes: int) -> nn.Module:
 
 
 def _refuse_batches_of_one(head: nn.Module, inputs: tuple[Any, ...]) -> None:
-    if head.training and inputs[0].shape[0] == 1:
+    alone = any(type(module) is nn.BatchNorm2d for module in head.modules())  # SyncBatchNorm has other ranks' images
+    if head.training and alone and inputs[0].shape[0] == 1:
         raise UsageError(
             "a deeplabv3 head normalises its image pooling over the batch and cannot train on one image: "
             "type --batch-size 2 or more, or --head linear"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from reinforce.errors import ModelError, UsageError
 from reinforce.models import timm_encoder
-from reinforce.models.alignment import centre_cells, halvings, run_probe
+from reinforce.models.alignment import called_modules, centre_cells, halvings, run_probe
 
 CAN = "ViTs, FastViT, MobileViTv2 and most convolutional networks can"
 
@@ -28,6 +28,7 @@ CAN = "ViTs, FastViT, MobileViTv2 and most convolutional networks can"
 def build(architecture: str, *, model_args: Mapping[str, Any], output_stride: int, dilated: bool) -> nn.Module:
     """The encoder without classifier, random weights, whose map has 1 / `output_stride` of the input's side.
 
+    Weights that only pooling leads to (MobileNetV3's last convolution) stay as they are and ask for no gradient.
     Raises UsageError for architectures that have no such map.
     """
     timm_encoder.check_name(architecture)
@@ -42,6 +43,7 @@ def build(architecture: str, *, model_args: Mapping[str, Any], output_stride: in
             _set_strides(encoder, output_stride)
             centre_cells(encoder, output_stride)
         _check_map(encoder, architecture, output_stride)
+        _freeze_unreached(encoder)
     except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
@@ -135,6 +137,14 @@ def _check_map(encoder: nn.Module, architecture: str, output_stride: int) -> Non
     is_tokens = features.ndim == 3 and features.shape[1] == 64 + prefix
     if not (is_map or is_tokens):
         raise _no_map(architecture, output_stride)
+
+
+def _freeze_unreached(encoder: nn.Module) -> None:
+    """A parameter without gradient would stop DistributedDataParallel, and weight decay would wear it away."""
+    reached = called_modules(encoder)
+    for child in encoder.children():
+        if reached.isdisjoint(child.modules()):
+            child.requires_grad_(False)
 
 
 def _no_map(architecture: str, output_stride: int) -> UsageError:

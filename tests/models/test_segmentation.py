@@ -38,7 +38,7 @@ NAMES = ("a", "b", "c")
 FAMILIES = [
     pytest.param(DINO, {"img_size": 518, "dynamic_img_size": True}, 384, id="DINOv2"),
     pytest.param("vit_small_patch14_reg4_dinov2", {"img_size": 518, "dynamic_img_size": True}, 384, id="registers"),
-    pytest.param("vit_small_patch16_dinov3", {"img_size": 256, "dynamic_img_size": True}, 384, id="DINOv3, rotary"),
+    pytest.param("vit_small_patch16_dinov3", {"dynamic_img_size": True}, 384, id="DINOv3, rotary"),
     pytest.param("deit3_small_patch16_224", {"img_size": 224, "dynamic_img_size": True}, 384, id="no CLS position"),
     pytest.param(VIT, {"img_size": 224, "dynamic_img_size": True}, 192, id="ViT"),
     pytest.param(FAST, {}, 768, id=FAST),
@@ -103,7 +103,7 @@ class TestEveryEncoder:
         save_model(tmp_path / "m", model, info)
         loaded, loaded_info = load_model(tmp_path / "m")
         assert torch.equal(loaded(pixels(64)), model(pixels(64)))
-        assert loaded_info.model_args == model_args
+        assert model_args.items() <= loaded_info.model_args.items()
         with_timm = timm.create_model(
             name, num_classes=0, checkpoint_path=tmp_path / "m" / "model.safetensors", **loaded_info.model_args
         )
@@ -265,11 +265,25 @@ class TestHeads:
         model.train()(pixels(64, batch=2)).sum().backward()
         assert model.eval()(pixels(64, batch=1)).shape == (1, 3, 8, 8)
 
-    @pytest.mark.parametrize("name", [VIT, FAST, SMALL])
-    def test_every_weight_is_trained(self, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "unreached"),
+        [
+            *((name, set()) for name in (VIT, "vit_small_patch16_dinov3", FAST, SMALL)),
+            pytest.param("mobilenetv3_small_100", {"encoder.conv_head.weight", "encoder.conv_head.bias"}, id="pooling"),
+        ],
+    )
+    def test_every_weight_that_asks_for_a_gradient_gets_one(self, name: str, unreached: set[str]) -> None:
         model, _ = make(name, head="deeplabv3")
         model.train()(pixels(64)).square().sum().backward()
-        assert [key for key, weight in model.named_parameters() if weight.grad is None] == []
+        weights = dict(model.named_parameters())
+        assert {key for key, weight in weights.items() if weight.grad is None} == unreached
+        assert {key for key, weight in weights.items() if not weight.requires_grad} == unreached
+
+    def test_positions_and_tokens_are_not_decayed(self) -> None:
+        exempt = make(VIT)[0].no_weight_decay()
+        assert {"encoder.pos_embed", "encoder.cls_token"} <= exempt
+        assert exempt.isdisjoint(name for name, weight in make(VIT)[0].named_parameters() if name.endswith(".weight"))
+        assert make(SMALL)[0].no_weight_decay() == set()
 
     def test_without_classes_the_logits_are_the_features(self, tmp_path: Path) -> None:
         model, info = create_model(SMALL, image_size=64, task="segmentation")
@@ -487,6 +501,7 @@ class TestOpenClip:
         save_model(tmp_path / "c", classifier, native_info)
         model, info = make(str(tmp_path / "c"), 64)
         assert (info.model_args, info.map_size) == ({"img_size": 56}, 8)
+        assert model.no_weight_decay() <= dict(model.named_parameters()).keys()
         assert model(pixels(64)).shape == (2, 3, 8, 8)
         save_model(tmp_path / "m", model, info)
         loaded, _ = create_model(str(tmp_path / "m"), task="segmentation", image_size=96)
