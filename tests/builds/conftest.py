@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_builds import make_images, make_teacher
+from tiny_builds import make_images, make_segmenter, make_teacher
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,9 +16,11 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_teacher(tmp_path_factory.mktemp("models") / "tiny-teacher")
+@pytest.fixture(scope="session", params=[make_teacher, make_segmenter], ids=["rows", "maps"])
+def teacher(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of either kind: what a build promises holds for both."""
+    make: Callable[[Path], Path] = request.param
+    return make(tmp_path_factory.mktemp("models") / "tiny-teacher")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_builds import BAD, NUM_IMAGES, VIEWS, digest_of, make_images, make_teacher, run
+from tiny_builds import BAD, NUM_IMAGES, VIEWS, digest_of, largest_object, make_images, make_teacher, run
 
 from reinforce.cli import command
 from reinforce.command import run_group
@@ -63,7 +63,7 @@ def test_a_flipped_bit_is_found_dropped_and_computed_again(
     store: Path, teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = digest_of(store)
-    target = next(path for path in sorted(store.glob("targets/*/c/0/1/*")) if path.stat().st_size > 400)
+    target = largest_object(store)
     data = bytearray(target.read_bytes())
     data[40] ^= 4
     target.write_bytes(data)

@@ -31,6 +31,17 @@ def make_teacher(folder: Path, *, poison: float = 1.0) -> Path:
     return folder
 
 
+def make_segmenter(folder: Path) -> Path:
+    """The same network with a map of 4 x 4 cells."""
+    torch.manual_seed(4)
+    model, info = create_model("test_vit", class_names=CLASSES, image_size=32, task="segmentation", head="linear")
+    with torch.no_grad():
+        for weights in model.head.parameters():
+            weights.normal_(0, 1.5)
+    save_model(folder, model, info)
+    return folder
+
+
 def make_images(folder: Path, num: int = NUM_IMAGES) -> Path:
     rng = np.random.default_rng(5)
     for index in range(num):
@@ -48,6 +59,12 @@ def digest_of(store: Path) -> dict[str, str]:
     """Name -> SHA-256 of every file of a store."""
     files = sorted(path for path in store.rglob("*") if path.is_file())
     return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def largest_object(store: Path) -> Path:
+    """Of the targets of the store's units."""
+    files = (path for path in store.glob("targets/*/c/0/**/*") if path.is_file())
+    return max(files, key=lambda path: path.stat().st_size)
 
 
 def config(teacher: Path, images: Path, **changes: Any) -> BuildConfig:
