@@ -30,6 +30,33 @@ def reinforce_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+def write_scene(folder: Path, name: str, rng: np.random.Generator) -> None:
+    """A grey ground with a red and a blue rectangle on it, both noisy, 30 x 40 px, and a border without labels."""
+    pixels, mask = np.full((30, 40, 3), 120.0), np.zeros((30, 40), np.uint8)
+    for label, colour in ((1, COLOURS["red"]), (2, COLOURS["blue"])):
+        top, left = rng.integers(2, 12, 2)
+        left += 18 * (label - 1)
+        where = np.s_[top : top + 14, left : left + 14]
+        pixels[where], mask[where] = colour, label
+    mask[:, :1] = 255
+    pixels += rng.normal(0, 15, pixels.shape)
+    for kind, array in (("images", np.clip(pixels, 0, 255).astype(np.uint8)), ("masks", mask)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(folder / kind / f"{name}.png")
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """Images with masks of three classes, learned in some steps: red and blue rectangles on a grey ground."""
+    root = tmp_path / "scenes"
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 12, "val": 4, "test": 5}.items():
+        for index in range(count):
+            write_scene(root / split, f"{split}-{index}", rng)
+    (root / "classes.txt").write_text("ground\nred\nblue\n")
+    return root
+
+
 @pytest.fixture
 def colours(tmp_path: Path) -> Path:
     """An ImageFolder of noisy coloured squares, 36 px, three classes: learned in a few steps."""
