@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from timm.layers.config import use_fused_attn
 
 from reinforce.errors import UsageError
-from reinforce.models import ModelInfo, Preprocess, load_model, weights_sha256
+from reinforce.models import ModelInfo, Preprocess, change_image_size, load_model, weights_sha256
 from reinforce.store import MapShape, RowShape, TargetShape
 from reinforce.views import libraries
 
@@ -28,10 +28,14 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 class Teacher:
     """Runs in one process per device; autotuning and TF32 are off and the number of threads is the plan's."""
 
-    def __init__(self, name: str, *, device: str, dtype: str, threads: int, batch_size: int) -> None:
-        """`name` is a catalog name or model directory; `dtype` is auto, bfloat16 or float32."""
+    def __init__(self, name: str, *, device: str, dtype: str, threads: int, batch_size: int,
+                 image_size: int | None = None) -> None:  # fmt: skip
+        """`name` is a catalog name or model directory; `dtype` is auto, bfloat16 or float32; `image_size` that of its
+        input in px, by default the one that it was trained at."""
         fix_arithmetic(threads)
         self.module, self.info = load_model(name)
+        if image_size is not None:
+            self.module, self.info = change_image_size(self.module, self.info, image_size)
         self.name, self.batch_size = Path(name).name, batch_size
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device, self.info)
