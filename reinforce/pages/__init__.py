@@ -4,13 +4,29 @@ rendering   templates -> one page's bytes; everything that a store says is escap
 writing     the page's file, written whole or not at all
 plots       histograms and curves as inline SVG in the page's own colours
 pictures    pixels -> data URIs of a bounded size
+palette     one colour for each class
+class_maps  classes of pixels -> a picture in these colours
 
 Knows nothing of stores: what is shown is gathered by the modules that make a page.
 """
 
-from reinforce.pages.pictures import data_uri
+from reinforce.pages.class_maps import paint_classes
+from reinforce.pages.palette import class_colours, css
+from reinforce.pages.pictures import MAX_SIDE_PX, data_uri
 from reinforce.pages.plots import Curve, Mark, Plotter
 from reinforce.pages.rendering import render
 from reinforce.pages.writing import check_writable, write_page
 
-__all__ = ["Curve", "Mark", "Plotter", "check_writable", "data_uri", "render", "write_page"]
+__all__ = [
+    "MAX_SIDE_PX",
+    "Curve",
+    "Mark",
+    "Plotter",
+    "check_writable",
+    "class_colours",
+    "css",
+    "data_uri",
+    "paint_classes",
+    "render",
+    "write_page",
+]

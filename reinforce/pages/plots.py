@@ -92,12 +92,13 @@ class Plotter:
         *,
         title: str,
         x_label: str,
+        y_label: str = "rows",
         marks: Sequence[Mark] = (),
         is_log: bool = False,
     ) -> Markup:
         """Bars of (H,) counts between (H + 1,) edges; `is_log`: the x axis. `title` is what a screen reader says."""
         with self._matplotlib.rc_context(_SETTINGS):
-            axes = self._axes(x_label, "rows")
+            axes = self._axes(x_label, y_label)
             widths = [right - left for left, right in pairwise(edges)]
             axes.bar(edges[:-1], counts, widths, align="edge", color=ACCENT, edgecolor="none", zorder=2)
             if is_log:
