@@ -41,7 +41,7 @@ from reinforce.store import (
 from reinforce.teacher import Teacher
 from reinforce.views import UnitReplayer, named_policy
 
-CODECS = ("sqrt-p", "int8", "fp16")
+CODECS = ("klt-maps", "sqrt-p", "int8", "fp16")
 REPEATS = 3
 Maps = NDArray[np.float32]
 """(V, R, N, C)"""

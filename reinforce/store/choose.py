@@ -25,6 +25,7 @@ from reinforce.store.codecs.base import CodecFamily, TargetCodec, view_arrays
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Family
 from reinforce.store.codecs.klt import MAX_CLASSES, KltFamily
+from reinforce.store.codecs.klt_maps import KltMapsFamily
 from reinforce.store.codecs.sqrt_p import SqrtPFamily
 from reinforce.store.codecs.top_k import TopKFamily
 from reinforce.store.fidelity import FidelityStats
@@ -91,7 +92,7 @@ class FittedFamily:
 def families(logits: NDArray[np.float32], request: CodecRequest) -> dict[str, Callable[[], CodecFamily]]:
     """Every family that suits the targets by the name of its codec, made when called.
 
-    klt is for rows of not too many classes; maps of sqrt-p are far smaller than maps of klt.
+    klt (for rows) and klt-maps are for not too many classes.
     """
     num_classes, shape = logits.shape[-1], _shape(logits, request)
     found: dict[str, Callable[[], CodecFamily]] = {
@@ -104,11 +105,20 @@ def families(logits: NDArray[np.float32], request: CodecRequest) -> dict[str, Ca
         "fp16": lambda: FixedFamily(Fp16Codec),
     }
     if isinstance(shape, MapShape):
-        rows = {name: found[name] for name in ("sqrt-p", "int8", "fp16")}
-        return {name: functools.partial(_fitted, make, shape) for name, make in rows.items()}
+        return _of_maps(logits, request, shape, {name: found[name] for name in ("sqrt-p", "int8", "fp16")})
     if num_classes > MAX_CLASSES:
         del found["klt"]
     return found
+
+
+def _of_maps(logits: NDArray[np.float32], request: CodecRequest, shape: MapShape,
+             rows: Mapping[str, Callable[[], CodecFamily]]) -> dict[str, Callable[[], CodecFamily]]:  # fmt: skip
+    found: dict[str, Callable[[], CodecFamily]] = {
+        "klt-maps": lambda: KltMapsFamily(logits, shape.height, shape.width, temperature=request.temperature)
+    }
+    if shape.num_classes > MAX_CLASSES:
+        del found["klt-maps"]
+    return found | {name: functools.partial(_fitted, make, shape) for name, make in rows.items()}
 
 
 def _fitted(make: Callable[[], CodecFamily], shape: TargetShape) -> CodecFamily:
@@ -165,7 +175,7 @@ def calibrate(logits: NDArray[np.float32], request: CodecRequest, name: str | No
     fitted_on, held_out = _split(logits)
     makers = families(fitted_on, request)
     if fitted_on is held_out:
-        makers.pop("klt", None)
+        makers = {kind: make for kind, make in makers.items() if not kind.startswith("klt")}
     found = [_candidate(kind, make(), held_out, request) for kind, make in makers.items() if name in (None, kind)]
     good = [candidate for candidate in found if candidate.keeps(request)]
     if not good:
@@ -256,7 +266,7 @@ def _chunks(part: NDArray[Any], width: int) -> list[NDArray[Any]]:
 
 def _packed_bytes(values: NDArray[Any], items_last: bool, level: int) -> int:
     """Bytes of a chunk, with its checksum and its entry in the shard's index."""
-    ordered = np.moveaxis(values, 0, -1) if items_last else values
+    ordered = np.moveaxis(values, -1, 0) if items_last else values
     return len(Zstd(level).encode(np.ascontiguousarray(ordered))) + 20
 
 

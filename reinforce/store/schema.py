@@ -141,7 +141,7 @@ class Schema:
         rows = self.unit_rows if spec.per_row else 1
         views = (self.num_views,) if spec.per_view else ()
         row_axis, num_axes = len(views), len(views) + 1 + len(spec.shape)
-        order = (*range(row_axis), *range(row_axis + 1, num_axes), row_axis) if spec.items_last else None
+        order = (*range(row_axis), num_axes - 1, *range(row_axis, num_axes - 1)) if spec.items_last else None
         stored, chunk = spec.shape, spec.shape
         if spec.grouped:
             *leading, columns = spec.shape

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import Fields
 from reinforce.store.codecs import TargetCodec
+from reinforce.store.codecs.klt_maps import KltMapsCodec
 from reinforce.store.codecs.maps import MapCodec
 from reinforce.store.fidelity import FidelityStats
 
@@ -65,6 +66,8 @@ class RowShape:
         return {"target": LOGITS}
 
     def fitted(self, codec: TargetCodec) -> TargetCodec:
+        if isinstance(codec, KltMapsCodec):
+            raise CorruptStoreError(f"codec {codec.name} is for maps")
         return codec
 
     def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
@@ -99,7 +102,10 @@ class MapShape:
         return {"target": DENSE_LOGITS, "map": [self.height, self.width]}
 
     def fitted(self, codec: TargetCodec) -> TargetCodec:
-        return codec if isinstance(codec, MapCodec) else MapCodec(codec, self.num_cells, self.num_classes)
+        if isinstance(codec, KltMapsCodec) and codec.num_cells != self.num_cells:
+            raise CorruptStoreError(f"codec {codec.name} is of {codec.height}x{codec.width} cells")
+        takes_maps = isinstance(codec, (MapCodec, KltMapsCodec))
+        return codec if takes_maps else MapCodec(codec, self.num_cells, self.num_classes)
 
     def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
         pairs = zip(self._pixels(targets), self._pixels(decoded), strict=True)

@@ -11,6 +11,7 @@ from reinforce.errors import BuildError, CorruptStoreError, UsageError
 from reinforce.store import CodecRequest, MapShape, Promise, RowShape, Schema, calibrate, decode_unit, encode_within
 from reinforce.store.codecs import Fp16Codec, Int8Codec
 from reinforce.store.codecs.base import view_arrays
+from reinforce.store.codecs.klt_maps import KltMapsCodec, KltMapsFamily, from_patches, to_patches
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.fidelity import row_kl
 from reinforce.store.shapes import MEASURED_VALUES, parse_shape, upsample
@@ -65,6 +66,111 @@ class TestMapCodec:
         assert kl[1, 7] < 1e-5 < np.median(kl)
 
 
+def fitted_klt(maps: np.ndarray, knob: float = 0.3, shape: MapShape = SHAPE) -> KltMapsCodec:
+    return KltMapsFamily(maps, shape.height, shape.width, temperature=1.0).codec(knob)
+
+
+class TestKltMaps:
+    @pytest.mark.parametrize("sides", [(4, 4), (8, 4), (6, 2), (3, 5)], ids=str)
+    def test_patches_are_the_largest_that_cover_and_fit_back(self, sides):
+        height, width = sides
+        maps = RNG.normal(size=(1, 3, height * width, 5)).astype(np.float32)
+        codec = KltMapsFamily(maps, height, width, temperature=1.0).codec(0.3)
+        assert codec.patch == {(4, 4): 4, (8, 4): 4, (6, 2): 2, (3, 5): 1}[sides]
+        patches = to_patches(maps[0].astype(np.float64), height, width, codec.patch)
+        assert patches.shape == (3 * height * width // codec.patch**2, 5, codec.patch**2)
+        np.testing.assert_array_equal(from_patches(patches, height, width, codec.patch), maps[0])
+
+    @pytest.mark.parametrize("patch", [1, 2, 4])
+    def test_its_waves_are_scipys(self, patch):
+        fft = pytest.importorskip("scipy.fft")
+        codec = fitted_klt(smooth_maps(1, 4, MapShape(5, patch, patch, 16)), shape=MapShape(5, patch, patch, 16))
+        cells = RNG.normal(size=(patch, patch))
+        np.testing.assert_allclose(codec.cosines @ cells.ravel(), fft.dctn(cells, norm="ortho").ravel(), atol=1e-12)
+
+    def test_equals_a_slow_reference(self):
+        shape = MapShape(5, 8, 4, 32)
+        maps = smooth_maps(2, 3, shape)
+        codec = fitted_klt(maps, shape=shape)
+        arrays = codec.encode(maps, level=1)
+        found = codec.decode(view_arrays(codec, arrays, 1, 5))
+        np.testing.assert_allclose(found, slow_klt_maps(codec, arrays, 1), rtol=1e-4, atol=1e-4)
+
+    def test_finer_levels_are_closer(self):
+        maps = smooth_maps(2, 32, MapShape(5, 4, 4, 16))
+        shape = MapShape(5, 4, 4, 16)
+        codec = fitted_klt(maps, 1.0, shape)
+        kls = []
+        for level in range(codec.num_levels):
+            decoded = codec.decode(view_arrays(codec, codec.encode(maps, level=level), 0, 5))
+            kls.append(shape.measure(maps[0], decoded, 1.0).kl_mean)
+        assert kls == sorted(kls, reverse=True)
+
+    def test_single_cells_are_spilled(self):
+        maps = smooth_maps(1, 2)
+        spilled = np.zeros(maps.shape[:3], np.bool_)
+        spilled[0, 1, 7] = True
+        codec = fitted_klt(maps, 4.0)
+        decoded = codec.decode(view_arrays(codec, codec.encode(maps, spilled_VR=spilled), 0, 5))
+        kl = row_kl(maps[0].reshape(-1, 5), decoded.reshape(-1, 5), 1.0).reshape(2, -1)
+        assert kl[1, 7] < 1e-5 < np.median(kl)
+
+    def test_is_a_function_of_what_a_plan_says(self):
+        maps = smooth_maps(2, 8)
+        codec = fitted_klt(maps)
+        again = KltMapsCodec.from_parameters(codec.parameters(), codec.calibration())
+        shapes = {name: values.shape for name, values in codec.calibration().items()}
+        assert shapes == KltMapsCodec.calibration_shapes(codec.parameters(), 5)
+        for name, values in codec.encode(maps).items():
+            np.testing.assert_array_equal(again.encode(maps)[name], values)
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"patch": 3}, {"patch": 0}, {"height": 0}, {"height": 10**6}, {"components": 6}, {"components": 0},
+         {"digits": [10**6, 0, 0, 0, 0]}, {"digits": "x"}],
+        ids=str,
+    )  # fmt: skip
+    def test_absurd_parameters_are_refused(self, change):
+        codec = fitted_klt(smooth_maps(1, 8))
+        with pytest.raises(ValueError):
+            KltMapsCodec.calibration_shapes(codec.parameters() | change, 5)
+
+    @pytest.mark.parametrize("order", [[0, 0], [-1, 0], [0, 10**6]], ids=str)
+    def test_an_order_that_is_none_is_refused(self, order):
+        codec = fitted_klt(smooth_maps(1, 8))
+        wrong = codec.order.copy()
+        wrong[:2] = order
+        with pytest.raises(ValueError, match="fit"):
+            KltMapsCodec.from_parameters(codec.parameters(), codec.calibration() | {"order": wrong})
+
+    def test_rows_and_maps_of_another_size_are_refused(self):
+        codec = fitted_klt(smooth_maps(1, 8))
+        for shape in (RowShape(5), MapShape(5, 4, 4, 16)):
+            with pytest.raises(CorruptStoreError, match="klt-maps"):
+                shape.fitted(codec)
+
+
+def slow_klt_maps(codec: KltMapsCodec, arrays: dict[str, np.ndarray], view: int) -> np.ndarray:
+    """(R, N, C) by the words of docs/store-format.md, one cell after the other."""
+    num_rows, side = arrays["codes"].shape[1], codec.patch
+    logits = np.zeros((num_rows, codec.height, codec.width, len(codec.mean)))
+    for row in range(num_rows):
+        digits = codec.digits.unpack(arrays["codes"][view, row]).whole()
+        for y in range(codec.height):
+            for x in range(codec.width):
+                patch = y // side * (codec.width // side) + x // side
+                components = np.zeros(len(codec.scales))
+                for place, digit in zip(codec.order.tolist(), digits[patch], strict=True):
+                    component, rest = divmod(place, side * side)
+                    wave = 1.0
+                    for frequency, offset in zip(divmod(rest, side), (y % side, x % side), strict=True):
+                        wave *= np.sqrt((1 if frequency == 0 else 2) / side)
+                        wave *= np.cos(np.pi * frequency * (offset + 0.5) / side)
+                    components[component] += digit * arrays["steps"][0] * wave
+                logits[row, y, x] = components @ (codec.basis * codec.scales[:, None]) + codec.mean
+    return logits.reshape(num_rows, -1, len(codec.mean))
+
+
 class TestMeasuring:
     def test_every_pixel_counts_in_a_small_view(self):
         maps, noisy = smooth_maps(1, 3)[0], smooth_maps(1, 3)[0]
@@ -101,10 +207,11 @@ def dense_schema(shape: MapShape, codec, rows: int = 16) -> Schema:
 class TestPromise:
     @pytest.mark.parametrize("max_kl", [3e-2, 1e-2, 1e-3, 1e-4])
     @pytest.mark.parametrize("scale", [0.5, 3, 12])
-    def test_is_kept_per_pixel(self, max_kl, scale):
+    @pytest.mark.parametrize("make", [lambda maps: SqrtPCodec(0.1, 1.0), fitted_klt], ids=["sqrt-p", "klt-maps"])
+    def test_is_kept_per_pixel(self, make, max_kl, scale):
         maps = smooth_maps(3, 16, scale=scale)
-        codec = SHAPE.fitted(SqrtPCodec(0.1, 1.0))
-        schema = dense_schema(SHAPE, SqrtPCodec(0.1, 1.0))
+        codec = SHAPE.fitted(make(smooth_maps(3, 16)))
+        schema = dense_schema(SHAPE, codec)
         encoded = encode_within(schema, codec, 0, maps, np.ones(16, np.bool_), Promise(max_kl=max_kl))
         decoded = decode_unit(schema, codec, 0, encoded.contents)
         found = SHAPE.measure(maps.reshape(-1, 12, 5), decoded.reshape(-1, 12, 5), 1.0)
@@ -119,12 +226,11 @@ class TestPromise:
 
 
 class TestCalibration:
-    def test_peaky_maps_are_kept_as_square_roots(self):
-        shape = MapShape(40, 4, 3, 16)
-        request = CodecRequest(max_kl=1e-2, temperature=1.0, num_samples=10**4, num_views=4, unit_rows=16, shape=shape)
-        choice = calibrate(smooth_maps(4, 64, shape, scale=12), request)
-        assert choice.codec.name == "sqrt-p"
-        assert {point.kind for point in choice.measured} == {"sqrt-p", "int8", "fp16"}
+    def test_smooth_maps_are_transformed(self):
+        request = CodecRequest(max_kl=1e-2, temperature=1.0, num_samples=10**6, num_views=4, unit_rows=64, shape=SHAPE)
+        choice = calibrate(smooth_maps(4, 64), request)
+        assert choice.codec.name == "klt-maps"
+        assert {point.kind for point in choice.measured} == {"klt-maps", "sqrt-p", "int8", "fp16"}
 
     def test_a_codec_of_rows_only_is_refused(self):
         request = CodecRequest(max_kl=1e-2, temperature=1.0, num_samples=10, num_views=4, unit_rows=16, shape=SHAPE)

@@ -16,6 +16,7 @@ from reinforce.store.codecs.base import Arrays, ArraySpec, CodecKind, TargetCode
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Codec
 from reinforce.store.codecs.klt import KltCodec
+from reinforce.store.codecs.klt_maps import KltMapsCodec
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.codecs.top_k import TopKCodec
 
@@ -32,7 +33,7 @@ __all__ = [
     "view_arrays",
 ]
 
-_KINDS: tuple[type[CodecKind], ...] = (KltCodec, SqrtPCodec, TopKCodec, Int8Codec, Fp16Codec)
+_KINDS: tuple[type[CodecKind], ...] = (KltCodec, KltMapsCodec, SqrtPCodec, TopKCodec, Int8Codec, Fp16Codec)
 CODECS: dict[str, type[CodecKind]] = {kind.name: kind for kind in _KINDS}
 
 

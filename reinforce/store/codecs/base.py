@@ -5,6 +5,7 @@ V = views, R = rows of a unit, C = classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
@@ -27,9 +28,9 @@ class ArraySpec:
     """One stored array of a codec: for every item, `shape` values of `dtype`.
 
     An item is a row of a view; a view of a unit (`per_row=False`), say a step of its own; a row, shared by its views
-    (`per_view=False`), say a mean over them; or a unit. `items_last` puts the rows after the item's axes inside a chunk
-    (class-major), which often packs better; `grouped` cuts the item's last axis into chunks of a few columns, each of
-    which gets an entropy code of its own: for columns in an order of likeness.
+    (`per_view=False`), say a mean over them; or a unit. `items_last` puts an item's last axis first inside a chunk, and
+    the rows behind it (class-major), which often packs better; `grouped` cuts the item's last axis into chunks of a few
+    columns, each of which gets an entropy code of its own: for columns in an order of likeness.
     """
 
     dtype: str
@@ -50,7 +51,7 @@ class ArraySpec:
         if not self.grouped:
             return columns
         fewest = -(-columns * num_views // MAX_GROUPS)
-        return min(columns, max(1, fewest, round(GROUP_VALUES / num_rows)))
+        return min(columns, max(1, fewest, round(GROUP_VALUES / (num_rows * math.prod(self.shape[:-1])))))
 
 
 class TargetCodec(Protocol):

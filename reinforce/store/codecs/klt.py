@@ -81,12 +81,12 @@ class KltCodec:
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> KltCodec:
         image = parameters["image_digits"]
         codec = cls(
-            digits=_packing(parameters["digits"]),
-            image_digits=None if image is None else _packing(image),
-            mean=_checked(calibration["mean"], np.float32, 1),
-            basis=_checked(calibration["basis"], calibration["basis"].dtype.type, 2),
-            scales=_checked(calibration["scales"], np.float32, 1),
-            weights=_checked(calibration["weights"], np.float32, 1),
+            digits=Packing.parse(parameters["digits"]),
+            image_digits=None if image is None else Packing.parse(image),
+            mean=checked(calibration["mean"], np.float32, 1),
+            basis=checked(calibration["basis"], calibration["basis"].dtype.type, 2),
+            scales=checked(calibration["scales"], np.float32, 1),
+            weights=checked(calibration["weights"], np.float32, 1),
             rounding=Rounding.from_parameters(parameters["rounding"], calibration),
         )
         num_digits = {codec.digits.num_digits, (codec.image_digits or codec.digits).num_digits, len(codec.scales)}
@@ -98,7 +98,7 @@ class KltCodec:
 
     @classmethod
     def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
-        count = _packing(parameters["digits"]).num_digits
+        count = Packing.parse(parameters["digits"]).num_digits
         if count > num_classes:
             raise ValueError(f"{count} digits are more than {num_classes} classes")
         shapes = {"mean": (num_classes,), "basis": (count, num_classes), "scales": (count,), "weights": (num_classes,)}
@@ -127,9 +127,9 @@ class KltCodec:
         shared: dict[str, NDArray[Any]] = {}
         image_RK = np.zeros(coefficients_VRK.shape[1:])
         if self.image_digits is not None:
-            image_RK = _cut(np.rint(coefficients_VRK.mean(axis=0)), self.image_digits)
+            image_RK = self.image_digits.cut(np.rint(coefficients_VRK.mean(axis=0)))
             shared = {"image_codes": self.image_digits.pack(image_RK)}
-        digits_VRK = _cut(dead_zone_round(coefficients_VRK - image_RK), self.digits)
+        digits_VRK = self.digits.cut(dead_zone_round(coefficients_VRK - image_RK))
         if self.rounding is not None:
             digits_VRK = self._improved(self.rounding, targets_VRC, digits_VRK, image_RK, step)
         return {
@@ -214,7 +214,7 @@ class KltFamily:
         self.logits_VRC, self.num_views = logits_VRC, num_views
         self.temperature, self.effort = temperature, effort
         flat = logits_VRC.reshape(-1, logits_VRC.shape[-1]).astype(np.float64)
-        self.weights = _class_weights(flat / temperature)
+        self.weights = class_weights(flat / temperature)
         flat -= (flat @ (self.weights / self.weights.sum()))[:, None]
         self.mean = flat.mean(axis=0)
         flat -= self.mean
@@ -244,9 +244,9 @@ class KltFamily:
         rest = dead_zone_round(coefficients_VRK - image)
         shares = _entropy(image) / self.num_views + _entropy(rest) < _entropy(alone)
         if self.num_views > 1 and len(coefficients_VRK) > 1 and shares:
-            digits, image_digits = _fitting(rest), _fitting(image)
+            digits, image_digits = fitting(rest), fitting(image)
         else:
-            digits, image_digits = _fitting(alone), None
+            digits, image_digits = fitting(alone), None
         return replace(draft, digits=digits, image_digits=image_digits)
 
     def _rounding(self, codec: KltCodec, step: float) -> KltCodec:
@@ -256,20 +256,20 @@ class KltFamily:
         for _ in range(2):
             digits = codec.digits.unpack(codec.encode(some_VRC)["codes"]).whole()
             rounding = Rounding(DigitRates.of(digits), price, self.temperature)
-            codec = replace(codec, digits=_fitting(digits), rounding=rounding)
+            codec = replace(codec, digits=fitting(digits), rounding=rounding)
         return codec
 
 
-def _class_weights(logits_BC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean probability of each class to a power, mean 1; no class is below a thousandth."""
+def class_weights(logits_BC: NDArray[np.float64], power: float = WEIGHT_POWER) -> NDArray[np.float64]:
+    """(C,) the mean probability of each class to a power, mean 1; no class is below a thousandth."""
     p = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
-    weights = p.mean(axis=0) ** WEIGHT_POWER
+    weights = p.mean(axis=0) ** power
     weights = np.maximum(weights / weights.mean(), 1e-3)
     return np.asarray(weights / weights.mean())
 
 
-def _fitting(digits: NDArray[np.floating]) -> Packing:
+def fitting(digits: NDArray[np.floating]) -> Packing:
     """Limits for digits like these, with room for the finer level."""
     return Packing.fitting(digits.reshape(-1, digits.shape[-1]) * 2**0.5, CUT_TOLERANCE)
 
@@ -284,18 +284,8 @@ def _entropy(digits: NDArray[np.float64]) -> float:
     return total
 
 
-def _cut(digits: NDArray[np.float64], packing: Packing) -> NDArray[np.float64]:
-    low, high = packing.limits()
-    return np.clip(digits, low, high)
-
-
-def _packing(counts: Any) -> Packing:
-    if not isinstance(counts, list) or not all(type(count) is int for count in counts):
-        raise ValueError(f"digits are {counts!r}, not a list of counts")
-    return Packing(tuple(counts))
-
-
-def _checked(values: NDArray[Any], dtype: type, ndim: int) -> NDArray[Any]:
+def checked(values: NDArray[Any], dtype: type, ndim: int) -> NDArray[Any]:
+    """A calibration array as it must be. Raises ValueError."""
     if values.dtype != dtype or values.ndim != ndim or not np.isfinite(values).all():
         raise ValueError("a calibration array is of another kind, or not finite")
     return values

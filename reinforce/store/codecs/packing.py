@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,13 @@ class Packing:
         radices = np.maximum.accumulate(np.array(needed[::-1], np.int64))[::-1]
         return cls(tuple(int((radices == radix).sum()) for radix in RADICES))
 
+    @classmethod
+    def parse(cls, counts: Any) -> Packing:
+        """From a plan. Raises ValueError."""
+        if not isinstance(counts, list) or not all(type(count) is int for count in counts):
+            raise ValueError(f"digits are {counts!r}, not a list of counts")
+        return cls(tuple(counts))
+
     @property
     def num_digits(self) -> int:
         return sum(self.counts)
@@ -86,6 +94,10 @@ class Packing:
         pairs = [(low.get(b, -(b - 1) // 2), high.get(b, (b - 1) // 2)) for b in RADICES]
         lows, highs = (np.repeat(np.array(values, np.float32), self.counts) for values in zip(*pairs, strict=True))
         return lows, highs
+
+    def cut(self, digits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., K) within the limits."""
+        return np.clip(digits, *self.limits())
 
     def pack(self, digits: NDArray[np.floating]) -> NDArray[np.uint8]:
         """(..., K) whole numbers within the limits -> (..., P)."""
