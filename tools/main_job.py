@@ -9,18 +9,15 @@ Each stage is a `reinforce` or `train` command whose JSON is kept in record.json
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Z95 = 1.96
+from stages import Stage, half_width, run_stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +59,6 @@ PRESETS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Stage:
-    name: str
-    argv: tuple[str, ...]
-
-
 def stages(preset: Preset, seed: int, folder: Path) -> list[Stage]:
     """The commands of one seed, in order."""
     p = preset
@@ -98,39 +89,6 @@ def stages(preset: Preset, seed: int, folder: Path) -> list[Stage]:
     return [Stage(name, tuple(map(str, argv))) for name, argv in commands.items()]
 
 
-def run_stage(stage: Stage, record: dict[str, Any], path: Path) -> None:
-    """Run a command once; its JSON and seconds go to the record."""
-    known = record.get(stage.name)
-    if known and known["argv"] == list(stage.argv):
-        return
-    print(f"\n== {stage.name}\n$ {' '.join(stage.argv)}", flush=True)
-    started = time.monotonic()
-    done = subprocess.run([*stage.argv, "--json"], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"the stage '{stage.name}' failed with status {done.returncode}")
-    seconds = time.monotonic() - started
-    record[stage.name] = {"argv": list(stage.argv), "seconds": seconds, "result": json.loads(done.stdout)}
-    path.write_text(json.dumps(record, indent=1) + "\n")
-
-
-def run_seed(preset: Preset, seed: int, folder: Path) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "record.json"
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    for stage in stages(preset, seed, folder):
-        run_stage(stage, record, path)
-    return record
-
-
-def interval(accuracies: Sequence[float], num_images: int) -> float:
-    """Half width of the 95 % interval of the mean accuracy: over seeds (t), or over test images for one seed."""
-    if len(accuracies) > 1:
-        t95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}.get(len(accuracies), Z95)
-        return t95 * statistics.stdev(accuracies) / math.sqrt(len(accuracies))
-    p = accuracies[0]
-    return Z95 * math.sqrt(p * (1 - p) / num_images)
-
-
 ROWS = {
     "teacher": "teacher, adapted",
     "distilled": "student, distilled from the store",
@@ -144,7 +102,7 @@ def summarize(records: Sequence[dict[str, Any]], setup_seconds: float | None) ->
     lines = ["", "| model | test accuracy | 95 % interval |", "|---|---|---|"]
     for name, label in ROWS.items():
         accuracies, num_images = _accuracies(records, name)
-        half = interval(accuracies, num_images)
+        half = half_width(accuracies, num_images)
         lines.append(f"| {label} | {100 * statistics.mean(accuracies):.1f} % | ± {100 * half:.1f} |")
     lines += ["", gain(records)]
     certificate = records[0]["build"]["result"]["certificate"]
@@ -165,9 +123,9 @@ def gain(records: Sequence[dict[str, Any]]) -> str:
     pairs = zip(_accuracies(records, "student")[0], _accuracies(records, "scratch")[0], strict=True)
     gains, num_images = [student - scratch for student, scratch in pairs], _accuracies(records, "student")[1]
     half = (
-        interval(gains, num_images)
+        half_width(gains, num_images)
         if len(gains) > 1
-        else math.sqrt(sum(interval(_accuracies(records, n)[0], num_images) ** 2 for n in ("student", "scratch")))
+        else math.sqrt(sum(half_width(_accuracies(records, n)[0], num_images) ** 2 for n in ("student", "scratch")))
     )
     return f"gained over scratch: {100 * statistics.mean(gains):+.1f} points ± {100 * half:.1f}"
 
@@ -186,7 +144,7 @@ def draw(records: Sequence[dict[str, Any]], path: Path) -> None:
 
     names = list(reversed(ROWS))
     values = [100 * statistics.mean(_accuracies(records, name)[0]) for name in names]
-    errors = [100 * interval(*_accuracies(records, name)) for name in names]
+    errors = [100 * half_width(*_accuracies(records, name)) for name in names]
     colors = ["#9aa5b1" if name == "scratch" else "#4c78a8" if name == "teacher" else "#e4863a" for name in names]
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     axis.barh([ROWS[name] for name in names], values, xerr=errors, color=colors, capsize=4, height=0.62)
@@ -208,7 +166,11 @@ def main() -> None:
     args = parser.parse_args()
     started = time.monotonic()
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    records = [run_seed(PRESETS[args.preset], seed, args.out / f"seed-{seed}") for seed in seeds]
+    records = [
+        run_stages(stages(PRESETS[args.preset], seed, folder), folder)
+        for seed in seeds
+        for folder in [args.out / f"seed-{seed}"]
+    ]
     summary = summarize(records, args.setup_seconds)
     (args.out / "summary.md").write_text(summary + "\n")
     draw(records, args.out / "summary.png")
