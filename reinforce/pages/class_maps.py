@@ -12,6 +12,8 @@ from reinforce.pages.palette import PADDING_RGB
 
 OPACITY = 0.62
 """Of the classes' colours over the image."""
+DARKEST = 90
+"""Grey level of the image's black: an orange darkened further would be brown, another class's."""
 HATCH_RGB = (74, 74, 74)
 HATCH_PX = 6
 _LUMA = (0.299, 0.587, 0.114)
@@ -31,7 +33,7 @@ def paint_classes(
     valid = np.ones(classes_HW.shape, np.bool_) if valid_HW is None else valid_HW
     painted = colours_C3[np.where(valid, classes_HW, 0)]
     if under_HW3 is not None:
-        grey_HW1 = (under_HW3 @ np.array(_LUMA))[..., None]
+        grey_HW1 = DARKEST + (1 - DARKEST / 255) * (under_HW3 @ np.array(_LUMA))[..., None]
         painted = np.rint(OPACITY * painted + (1 - OPACITY) * grey_HW1).astype(np.uint8)
     return np.where(valid[..., None], painted, _hatched(*classes_HW.shape))
 

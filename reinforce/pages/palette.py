@@ -2,7 +2,7 @@
 
     C = classes, P = the palette's colours
 
-The first eight colours are chosen by hand, each later one is as far in OKLab (Björn Ottosson, 2020) from all before it
+The first twelve colours are chosen by hand, each later one is as far in OKLab (Björn Ottosson, 2020) from all before it
 as the candidates allow: the first twenty are told apart at a glance, 255 are different. All keep away from near-black,
 which is padding's, from white, and from the grey of the class "background".
 """
@@ -29,9 +29,13 @@ FIRST_RGB = (
     (55, 200, 220),
     (240, 130, 190),
     (235, 215, 60),
+    (0, 225, 105),
+    (150, 15, 105),
+    (205, 205, 255),
+    (120, 75, 0),
 )
 _STEP = 15  # between the candidates' levels
-_LIGHTNESS, _MIN_CHROMA = (0.5, 0.88), 0.08  # of the candidates, in OKLab
+_LIGHTNESS, _CHROMA = (0.45, 0.88), (0.06, 0.22)  # of the candidates, in OKLab: neither grey nor glaring
 _LMS = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566),
         (0.0883024619, 0.2817188376, 0.6299787005))  # fmt: skip
 _LAB = ((0.2104542553, 0.7936177850, -0.0040720468), (1.9779984951, -2.4285922050, 0.4505937099),
@@ -76,8 +80,12 @@ def _candidates() -> NDArray[np.uint8]:
     levels = np.arange(0, 256, _STEP, dtype=np.uint8)
     rgb_P3 = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lightness, a, b = oklab(rgb_P3).T
-    is_coloured = np.hypot(a, b) > _MIN_CHROMA
-    return np.asarray(rgb_P3[(lightness > _LIGHTNESS[0]) & (lightness < _LIGHTNESS[1]) & is_coloured], np.uint8)
+    chosen = _lies_in(lightness, _LIGHTNESS) & _lies_in(np.hypot(a, b), _CHROMA)
+    return np.asarray(rgb_P3[chosen], np.uint8)
+
+
+def _lies_in(values_P: NDArray[np.float64], bounds: tuple[float, float]) -> NDArray[np.bool_]:
+    return (values_P > bounds[0]) & (values_P < bounds[1])
 
 
 def _distances(labs_P3: NDArray[np.float64], rgb: tuple[int, ...]) -> NDArray[np.float64]:
