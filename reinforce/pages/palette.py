@@ -29,10 +29,10 @@ FIRST_RGB = (
     (55, 200, 220),
     (240, 130, 190),
     (235, 215, 60),
-    (0, 225, 105),
     (150, 15, 105),
     (205, 205, 255),
     (120, 75, 0),
+    (0, 225, 105),
 )
 _STEP = 15  # between the candidates' levels
 _LIGHTNESS, _CHROMA = (0.45, 0.88), (0.06, 0.22)  # of the candidates, in OKLab: neither grey nor glaring
