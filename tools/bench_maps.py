@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from reinforce import catalog
 from reinforce.data import open_source
+from reinforce.errors import UsageError
 from reinforce.store import (
     CodecRequest,
     FidelityStats,
@@ -86,14 +87,18 @@ def _read(source: Any, places: list[tuple[int, int]], row: int) -> bytes:
     return data
 
 
-def measure(name: str, maps: Maps, max_kl: float, shape: TargetShape, policy: dict[str, Any]) -> Point:
-    """One codec, fitted on the first three quarters of the images, on a unit of the last."""
+def measure(name: str, maps: Maps, max_kl: float, shape: TargetShape, policy: dict[str, Any]) -> Point | None:
+    """One codec, fitted on the first three quarters of the images, on a unit of the last; None where it cannot."""
     num_views, num_images = maps.shape[:2]
     cut = num_images * 3 // 4
     held_out = np.ascontiguousarray(maps[:, cut:])
     request = CodecRequest(max_kl=max_kl, temperature=1.0, num_samples=10**6, num_views=num_views,
                            unit_rows=held_out.shape[1], shape=shape)  # fmt: skip
-    codec = calibrate(np.ascontiguousarray(maps[:, :cut]), request, name).codec
+    try:
+        codec = calibrate(np.ascontiguousarray(maps[:, :cut]), request, name).codec
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return None
     schema = schema_of(codec, held_out, shape, policy)
     ok = np.ones(held_out.shape[1], np.bool_)
     encoded = encode_within(schema, codec, 0, held_out, ok, Promise(max_kl=max_kl))
@@ -163,7 +168,8 @@ def main() -> None:
     maps, teacher_seconds = teacher_maps(teacher, args.transfer, size_px, args.images, args.views)
     shape, policy = teacher.target_shape(size_px), named_policy("segmentation", size_px=size_px).to_json()
     torch.set_num_threads(1)
-    points = [measure(name, maps, kl, shape, policy) for kl in (1e-2, 1e-3) for name in CODECS]
+    points = [point for kl in (1e-2, 1e-3) for name in CODECS
+              if (point := measure(name, maps, kl, shape, policy)) is not None]  # fmt: skip
     facts = {"map": list(shape.item_shape), "size_px": size_px, "teacher_ms": 1e3 * teacher_seconds,
              "fp16_zstd_share": peer_share(maps)}  # fmt: skip
     if args.json:
