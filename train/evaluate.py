@@ -1,25 +1,22 @@
-"""`train evaluate`: accuracy of a model on a labelled split."""
+"""`train evaluate`: a model on a labelled split: accuracy, or mean IoU with a page of masks."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reinforce.command import CommonOptions
 from reinforce.errors import DataError, ModelError, UsageError
 
-from train.options import require
+from train.options import check_shots, require
 
 if TYPE_CHECKING:
-    import torch
-    from reinforce.models import ModelInfo, Preprocess
-    from reinforce.progress import Progress
-    from torch import nn
+    from reinforce.models import ModelInfo
 
-    from train.batches import SkippedImages, TrainingData
-    from train.metrics import Tally
-    from train.world import World
+CLASSES_SAID = 30
+"""IoU of so many classes is printed; --json and --html have all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,11 +24,11 @@ class EvaluateConfig(CommonOptions):
     model: str
     """A run or model directory, or a catalog name."""
     data: str
-    """Labelled images: a catalog name, an ImageFolder, a CSV or WebDataset tars."""
+    """Labelled images: a catalog name, an ImageFolder, a CSV, WebDataset tars, or a folder of images/ and masks/."""
     split: str = "test"
     """Which split: train, val or test."""
     shots: int | None = None
-    """Images per class, drawn by --seed."""
+    """Images per class, drawn by --seed; of classification alone."""
     num_labelled: int | None = None
     """Images in all, drawn by --seed."""
     limit: int | None = None
@@ -42,14 +39,22 @@ class EvaluateConfig(CommonOptions):
     """Input size in px (default: the model's)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the forward pass; auto takes bf16 on CUDA, and on CPUs with bf16 for transformers."""
-    task: Literal["classification"] = "classification"
-    """What the labels are."""
+    task: Literal["classification", "segmentation"] | None = None
+    """What the labels are (default: what the model answers)."""
+    html: str | None = None
+    """A page to write, of segmentation: pictures, masks, predictions and the IoU of every class."""
+    teacher: str | None = None
+    """A second model to show and measure on the page beside it."""
+    overwrite: bool = False
+    """Replace an existing page."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("batch_size", "image_size", "shots", "num_labelled", "limit"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "an integer of at least 1")
+        if self.teacher is not None and self.html is None:
+            raise UsageError(f"--teacher {self.teacher} is shown on a page: type --html PAGE.html, too")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,14 +79,66 @@ class EvaluateResult:
                 f"'{self.split}'{skipped}")  # fmt: skip
 
 
-def evaluate(config: EvaluateConfig) -> EvaluateResult:
-    """Measure a model's accuracy on labelled images."""
+@dataclasses.dataclass(frozen=True)
+class SegmentationResult:
+    """Mean IoU in 0..1 with a 95 % bootstrap interval over images, at the images' own sizes."""
+
+    split: str
+    num_images: int
+    mean_iou: float
+    confidence_interval: tuple[float, float]
+    iou: Mapping[str, float | None]
+    """By class; None for one that is neither in a mask nor predicted, and that the mean leaves out."""
+    pixel_accuracy: float
+    num_skipped: int = 0
+    html: str | None = None
+    """The page that was written."""
+
+    def to_json(self) -> dict[str, Any]:
+        data = {"task": "segmentation", **dataclasses.asdict(self), "iou": dict(self.iou),
+                "confidence_interval": list(self.confidence_interval)}  # fmt: skip
+        left_out = [name for name in ("num_skipped", "html") if not data[name]]
+        return {key: value for key, value in data.items() if key not in left_out}
+
+    def __str__(self) -> str:
+        low, high = self.confidence_interval
+        skipped = f", {self.num_skipped} skipped" if self.num_skipped else ""
+        figures = (f"mean IoU {self.mean_iou:.2%} ({low:.2%} .. {high:.2%}, 95 %), pixel accuracy "
+                   f"{self.pixel_accuracy:.2%} on {self.num_images} images of '{self.split}'{skipped}")  # fmt: skip
+        page = [f"wrote {self.html}"] if self.html else []
+        return "\n".join([figures, self._classes(), *page])
+
+    def _classes(self) -> str:
+        said = [f"{name} {'absent' if value is None else f'{value:.1%}'}" for name, value in self.iou.items()]
+        more = f" and {len(said) - CLASSES_SAID} more" if len(said) > CLASSES_SAID else ""
+        return f"IoU: {', '.join(said[:CLASSES_SAID])}{more}"
+
+
+def evaluate(config: EvaluateConfig) -> EvaluateResult | SegmentationResult:
+    """Measure a model on labelled images."""
+    from train.students import own_task
+
+    task = own_task(config.model)
+    if config.task not in (None, task):
+        raise UsageError(f"{config.model} is a model of {task}, not of {config.task}: leave --task out, or choose a "
+                         f"model that train finetune --task {config.task} made")  # fmt: skip
+    check_shots(task, config.shots)
+    if task == "segmentation":
+        return _evaluate_segmentation(config)
+    if config.html is not None:
+        raise UsageError(f"--html {config.html} shows masks, and {config.model} is a model of classification: "
+                         "leave it out")  # fmt: skip
+    return _evaluate_classification(config)
+
+
+def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
     from reinforce import catalog
     from reinforce.data import open_labelled, take
     from reinforce.models import Preprocess, create_model
     from reinforce.progress import Progress
 
     from train.batches import SkippedImages
+    from train.classification import tally_labelled
     from train.labelled import PlainViews
     from train.metrics import wilson_interval
     from train.optim import autocast_dtype
@@ -99,36 +156,51 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
                                batch_size=config.batch_size, workers=config.workers,
                                skipped=SkippedImages(quiet=config.quiet), progress=progress)  # fmt: skip
     if tally.num_images == 0:
-        raise DataError(f"no image of split '{config.split}' of {config.data} can be evaluated: it has {len(samples)}")
+        raise nothing_to_evaluate(config, len(samples))
     interval = wilson_interval(tally.num_correct, tally.num_images)
     num_skipped = len(samples) - tally.num_images
     return EvaluateResult(info.task, config.split, tally.num_images, tally.accuracy, interval, num_skipped)
 
 
-def tally_labelled(model: nn.Module, views: TrainingData, preprocess: Preprocess, *, world: World,
-                   dtype: torch.dtype | None, batch_size: int, workers: int, skipped: SkippedImages,
-                   progress: Progress | None = None) -> Tally:  # fmt: skip
-    """Run a model in eval mode over all rows and count; rows that cannot be decoded are noted in `skipped`."""
-    import torch
+def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
+    from reinforce import catalog
+    from reinforce.data import open_masked, take_masked
+    from reinforce.pages import check_writable
 
-    from train.batches import make_loader, steps_in_epoch
-    from train.metrics import Tally
-    from train.optim import autocast
-    from train.world import World
+    from train.evaluation_page import write_evaluation_page
+    from train.iou import bootstrap_interval
+    from train.segmenter import Segmenter
+    from train.world import entered_world
 
-    tally = Tally()
-    total = steps_in_epoch(len(views.epoch_order(0)), batch_size)
-    loader = make_loader(views, batch_size, start=0, total=total, world=World(world.device), workers=workers)
-    model.eval()
-    for batch in loader:
-        skipped.note(batch, progress)
-        if progress is not None:
-            progress.update(len(batch) + len(batch.skipped))
-        if len(batch):
-            with torch.inference_mode(), autocast(world.device, dtype):
-                logits = model(preprocess(batch.inputs, world.device))
-            tally.add(logits, batch.targets.to(world.device))
-    return tally
+    if config.html is not None:
+        check_writable(Path(config.html), overwrite=config.overwrite)
+    dataset = open_masked(str(catalog.resolve_data(config.data).path), needs_train=False)
+    samples = take_masked(dataset.split(config.split), num_labelled=config.num_labelled, limit=config.limit,
+                          seed=config.seed)  # fmt: skip
+    names = [config.model] if config.teacher is None else [config.model, config.teacher]
+    with entered_world(config.device) as world:
+        segmenters = [Segmenter.open(name, config, dataset.class_names, world) for name in names]
+        tallies = [segmenter.measure(dataset, samples, config) for segmenter in segmenters]
+        tally = tallies[0]
+        if tally.num_images == 0:
+            raise nothing_to_evaluate(config, len(samples))
+        result = SegmentationResult(
+            split=config.split,
+            num_images=tally.num_images,
+            mean_iou=tally.confusion.mean_iou,
+            confidence_interval=bootstrap_interval(tally.measured_sums, seed=config.seed),
+            iou=dict(zip(segmenters[0].info.class_names, tally.confusion.iou, strict=True)),
+            pixel_accuracy=tally.confusion.pixel_accuracy,
+            num_skipped=len(samples) - tally.num_images,
+            html=config.html,
+        )
+        if config.html is not None and world.is_main:
+            write_evaluation_page(config, result, dataset, samples, segmenters, tallies)
+    return result
+
+
+def nothing_to_evaluate(config: EvaluateConfig, num_samples: int) -> DataError:
+    return DataError(f"no image of split '{config.split}' of {config.data} can be evaluated: it has {num_samples}")
 
 
 def check_class_names(name: str, info: ModelInfo, class_names: Sequence[str]) -> None:

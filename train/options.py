@@ -8,6 +8,13 @@ from typing import Literal
 from reinforce.command import OutputOptions
 from reinforce.errors import UsageError
 
+PolicyName = Literal["classification", "randaugment", "crops", "center", "segmentation", "segmentation-crops", "whole"]
+POLICIES: dict[str, tuple[PolicyName, ...]] = {
+    "classification": ("classification", "randaugment", "crops", "center"),
+    "segmentation": ("segmentation", "segmentation-crops", "whole"),
+}
+"""Task -> the view policies that it can be trained under."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions(OutputOptions):
@@ -52,9 +59,9 @@ class LabelledOptions(TrainOptions):
     """What `adapt` and `finetune` share: a model, labelled images, several learning rates."""
 
     data: str
-    """Labelled images: a catalog name, an ImageFolder, a CSV or WebDataset tars."""
+    """Labelled images: a catalog name, an ImageFolder, a CSV, WebDataset tars, or a folder of images/ and masks/."""
     shots: int | None = None
-    """Labelled images per class, drawn by --seed."""
+    """Labelled images per class, drawn by --seed; of classification alone."""
     num_labelled: int | None = None
     """Labelled images in all, drawn by --seed."""
     limit: int | None = None
@@ -68,18 +75,19 @@ class LabelledOptions(TrainOptions):
     image_size: int | None = None
     """Input size in px (default: the model's)."""
     crop_scale: tuple[float, ...] = ()
-    """Smallest and largest share of an image that a training crop covers, such as 0.25,1 (default: the policy's)."""
-    policy: Literal["classification", "randaugment", "crops", "center"] = "classification"
-    """Augmentation of full finetuning; classification is the paper's, with MixUp and CutMix."""
+    """Range of a crop's share of the image, such as 0.25,1; for masks of the image's scale, such as 0.5,1.5."""
+    policy: PolicyName | None = None
+    """Augmentation of full finetuning (default: the task's name, which is the paper's)."""
     probe_views: int = 8
     """Augmented views per image for a linear probe, fewer where there are many images."""
     task: Literal["classification", "segmentation"] = "classification"
-    """What the labels are."""
+    """What the labels are: a class per image, or a mask."""
+    head: Literal["deeplabv3", "linear"] | None = None
+    """Head of a segmentation model (default: the one that it has, else deeplabv3)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task == "segmentation":
-            raise UsageError("--task segmentation comes with a later version; this one trains classification")
+        self._check_task()
         if sum(x is not None for x in (self.shots, self.num_labelled)) > 1:
             raise UsageError("--shots and --num-labelled exclude each other: type one of them")
         for name in ("shots", "num_labelled", "limit", "val_limit", "batch_size", "image_size"):
@@ -87,9 +95,24 @@ class LabelledOptions(TrainOptions):
             require(value is None or value >= 1, name, value, "an integer of at least 1")
         require(all(lr > 0 for lr in self.lr), "lr", self.lr, "learning rates above 0, such as 1e-4,1e-3")
         require(self.probe_views >= 0, "probe_views", self.probe_views, "0 or more")
-        low_high = self.crop_scale or (0.5, 1.0)
-        require(len(low_high) == 2 and 0 < low_high[0] <= low_high[1] <= 1, "crop_scale", self.crop_scale,
+        low_high, largest = self.crop_scale or (0.5, 1.0), 1 if self.task == "classification" else 16
+        require(len(low_high) == 2 and 0 < low_high[0] <= low_high[1] <= largest, "crop_scale", self.crop_scale,
                 "two shares, such as 0.25,1")  # fmt: skip
+
+    def _check_task(self) -> None:
+        check_shots(self.task, self.shots)
+        fitting = POLICIES[self.task]
+        require(self.policy is None or self.policy in fitting, "policy", self.policy,
+                f"one of {', '.join(fitting)} for {self.task}")  # fmt: skip
+        if self.task == "classification" and self.head is not None:
+            raise UsageError(f"--head {self.head} is of segmentation: type --task segmentation, or leave it out")
+
+
+def check_shots(task: str, shots: int | None) -> None:
+    """Raises UsageError for --shots where an image has no single class."""
+    if task == "segmentation" and shots is not None:
+        raise UsageError(f"--shots {shots} counts images per class, and a mask shows several classes: "
+                         "type --num-labelled N, the images in all")  # fmt: skip
 
 
 def require(holds: bool, name: str, value: object, wanted: str) -> None:

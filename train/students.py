@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import timm
 import torch
@@ -20,15 +20,18 @@ DEFAULT_PX = 224
 
 
 def make_model(name: str, *, class_names: Sequence[str], image_size: int | None, seed: int,
-               init_from: str | None = None) -> tuple[nn.Module, ModelInfo]:  # fmt: skip
+               init_from: str | None = None, task: Literal["classification", "segmentation"] = "classification",
+               head: Literal["deeplabv3", "linear"] | None = None) -> tuple[nn.Module, ModelInfo]:  # fmt: skip
     """The model that training starts from: what is random in it is drawn by `seed`.
 
     `init_from` (a run or model directory, or catalog name) gives the weights instead of `name`, must be of the same
-    architecture, and gets a new head where its classes are others. Raises UnknownNameError, UsageError, ModelError.
+    architecture, and gets a new head where its classes or its task are others, or where `head`, the kind of a
+    segmentation model's, is. Raises UnknownNameError, UsageError, ModelError.
     """
     torch.manual_seed(seed)
     source = init_from or name
-    model, info = create_model(source, class_names=tuple(class_names), image_size=image_size)
+    model, info = create_model(source, class_names=tuple(class_names), image_size=image_size,
+                               task=task, head=head)  # fmt: skip
     wanted = name.partition(".")[0]
     if init_from is not None and find_directory(name) is None and info.architecture != wanted:
         raise UsageError(f"--init-from {init_from} is a {info.architecture}: type --student {info.architecture}")
@@ -49,6 +52,12 @@ def default_image_size(name: str) -> int | None:
         return None
     native = int(cast(Any, timm.get_pretrained_cfg(name)).input_size[-1])
     return DEFAULT_PX if native > COMFORTABLE_PX else None
+
+
+def own_task(name: str) -> Literal["classification", "segmentation"]:
+    """What a model directory's head answers; published weights classify. Raises UnknownNameError, ModelError."""
+    directory = find_directory(name)
+    return "classification" if directory is None else read_info(directory).task
 
 
 def short_name(name: str) -> str:

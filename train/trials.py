@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 PROBE, FULL = "linear-probe", "full"
 
@@ -31,19 +32,33 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class TrialResult:
-    """`accuracy` and `loss` on the validation images; a trial that diverged has accuracy -1."""
+    """`score` (0..1, what `metric` says) and `loss` on the validation images; a trial that diverged has score -1."""
 
     mode: str
     lr: float
     step: int
     num_trained: int
-    accuracy: float
+    score: float
     loss: float
+    metric: str = "accuracy"
+
+    @property
+    def trial(self) -> Trial:
+        return Trial(self.mode, self.lr)
 
     @property
     def order(self) -> tuple[float, ...]:
-        """Best is largest: accuracy, then fewer trained parameters, then loss."""
-        return (self.accuracy, -self.num_trained, -self.loss)
+        """Best is largest: score, then fewer trained parameters, then loss."""
+        return (self.score, -self.num_trained, -self.loss)
+
+    def to_json(self) -> dict[str, Any]:
+        """The score under its metric's name."""
+        return {"mode": self.mode, "lr": self.lr, "step": self.step, "num_trained": self.num_trained,
+                self.metric: self.score, "loss": self.loss}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], metric: str) -> TrialResult:
+        return cls(data["mode"], data["lr"], data["step"], data["num_trained"], data[metric], data["loss"], metric)
 
 
 def plan_trials(mode: str, lrs: Sequence[float], recipe: Recipe) -> list[Trial]:

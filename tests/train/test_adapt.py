@@ -18,7 +18,7 @@ from train.evaluate import EvaluateConfig, evaluate
 from train.probe import Standardisation, num_probe_views, set_head
 from train.results import LabelledResult
 from train.students import default_image_size
-from train.supervised import open_sets
+from train.tasks import open_task
 from train.trials import TrialResult
 
 
@@ -93,7 +93,7 @@ def test_validation_images_are_never_training_images(colours: Path) -> None:
         for folder in (colours / split).iterdir():
             folder.rmdir()
         (colours / split).rmdir()
-    sets = open_sets(AdaptConfig(data=str(colours), out="x", model="test_vit", shots=3))
+    sets = open_task(AdaptConfig(data=str(colours), out="x", model="test_vit", shots=3))
     assert len(sets.train) == 9
     assert sets.val
     assert not {s.key for s in sets.train} & {s.key for s in sets.val}

@@ -157,7 +157,9 @@ def test_an_existing_run_is_not_overwritten(colours: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "segmentation"}, "segmentation comes with a later version"),
+        ({"task": "segmentation"}, "--policy is crops: it must be one of segmentation, segmentation-crops, whole"),
+        ({"policy": "whole"}, "--policy is whole: it must be one of classification"),
+        ({"head": "linear"}, "--head linear is of segmentation: type --task segmentation"),
         ({"epochs": 1, "steps": 1}, "--epochs and --steps exclude each other"),
         ({"shots": 1, "num_labelled": 1}, "--shots and --num-labelled exclude each other"),
         ({"lr": (0.0,)}, "--lr is"),

@@ -1,0 +1,170 @@
+"""Classification: images with one class each, cross entropy, accuracy, a linear probe on pooled features."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from reinforce import catalog
+from reinforce.data import LabelledDataset, LabelledSample, open_labelled, take
+from reinforce.models import Preprocess
+from reinforce.progress import Progress
+from reinforce.views import named_policy
+from torch import Tensor, nn
+
+from train.batches import Batch, SkippedImages, TrainingData, make_loader, steps_in_epoch
+from train.labelled import PlainViews, TrainingViews
+from train.losses import cross_entropy
+from train.metrics import Tally
+from train.optim import autocast
+from train.options import LabelledOptions, default_epochs
+from train.probe import FeatureTable, Standardisation, extract_features, new_probe, num_probe_views, set_head
+from train.tasks import Bench, Task, crop_range
+from train.world import World
+
+PROBE_PASSES = 50_000
+PROBE_CROP_SCALE = (0.35, 1.0)
+"""Milder crops than a network learns from: a frozen encoder should still see the object."""
+
+
+class Classification(Task):
+    metric = "accuracy"
+
+    def __init__(self, dataset: LabelledDataset, train: tuple[LabelledSample, ...],
+                 val: tuple[LabelledSample, ...]) -> None:  # fmt: skip
+        self.dataset, self.train, self.val = dataset, train, val
+
+    @classmethod
+    def open(cls, config: LabelledOptions) -> Classification:
+        dataset = open_labelled(str(catalog.resolve_data(config.data).path))
+        train = take(dataset.split("train"), shots=config.shots, num_labelled=config.num_labelled, limit=config.limit,
+                     seed=config.seed)  # fmt: skip
+        val = dataset.splits.get("val", ())
+        # A fixed seed: the validation images stay the same ones when --seed draws other training images.
+        return cls(dataset, train, take(val, num_labelled=config.val_limit) if val else ())
+
+    @property
+    def data_name(self) -> str:
+        return self.dataset.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.dataset.class_names
+
+    def training_data(self, bench: Bench) -> TrainingViews:
+        config = bench.config
+        policy = named_policy(config.policy or "classification", size_px=bench.info.image_size, seed=config.seed,
+                              crop_scale=crop_range(config))  # fmt: skip
+        return TrainingViews(self.dataset.source, self.train, policy, num_classes=len(self.class_names),
+                             seed=config.seed)  # fmt: skip
+
+    def objective(self, bench: Bench, model: nn.Module, batch: Batch) -> Tensor:
+        return cross_entropy(model(bench.preprocess(batch.inputs)), batch.targets)
+
+    def evaluate(self, bench: Bench, model: nn.Module) -> dict[str, float]:
+        return _scores(tally_labelled(model, self.plain(bench), bench.preprocess, **bench.loading()))
+
+    def plain(self, bench: Bench) -> PlainViews:
+        """The validation images."""
+        return PlainViews(self.dataset.source, self.val, num_classes=len(self.class_names),
+                          size_px=bench.info.image_size)  # fmt: skip
+
+    def probe(self, bench: Bench) -> PooledProbe:
+        return PooledProbe(self, bench)
+
+
+class PooledProbe:
+    """A linear classifier on standardised pooled features, computed once for all learning rates."""
+
+    def __init__(self, task: Classification, bench: Bench) -> None:
+        self.task, self.bench = task, bench
+
+    @property
+    def data(self) -> FeatureTable:
+        return self._tables.train
+
+    @property
+    def reads_images(self) -> bool:
+        return False
+
+    @property
+    def num_epochs(self) -> int:
+        return default_epochs(len(self.task.train), image_passes=PROBE_PASSES, shortest=20, longest=300)
+
+    def new_head(self) -> nn.Module:
+        return new_probe(self.data.features.shape[-1], len(self.task.class_names))
+
+    def objective(self, head: nn.Module, batch: Batch) -> Tensor:
+        return cross_entropy(head(batch.inputs), batch.targets)
+
+    def evaluate(self, head: nn.Module) -> dict[str, float]:
+        val = self._tables.val
+        assert val is not None
+        tally = Tally()
+        device = next(head.parameters()).device
+        tally.add(head(val.features[0].to(device)), val.targets[0].to(device))
+        return _scores(tally)
+
+    def install(self, state: Mapping[str, Tensor]) -> None:
+        set_head(self.bench.model, *self._tables.standardisation.fold(state["weight"], state["bias"]))
+
+    @cached_property
+    def _tables(self) -> _Tables:
+        self.bench.restore()
+        config, size, task = self.bench.config, self.bench.info.image_size, self.task
+        count = num_probe_views(len(task.train), config.probe_views)
+        plain, crops = (
+            TrainingViews(task.dataset.source, task.train, policy, num_classes=len(task.class_names), seed=0)
+            for policy in (named_policy("center", size_px=size),
+                           named_policy("crops", size_px=size, seed=config.seed,
+                                        crop_scale=crop_range(config) or PROBE_CROP_SCALE))
+        )  # fmt: skip
+        train = self._extract([(plain, 0), *((crops, view) for view in range(count))])
+        val = self._extract([(task.plain(self.bench), 0)]) if task.val else None
+        return _Tables.standardised(train, val)
+
+    def _extract(self, data: Sequence[tuple[Any, int]]) -> FeatureTable:
+        bench = self.bench
+        return extract_features(bench.model, data, bench.preprocess, **bench.loading(), seed=bench.config.seed,
+                                quiet=bench.config.quiet or not bench.world.is_main)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tables:
+    train: FeatureTable
+    val: FeatureTable | None
+    standardisation: Standardisation
+
+    @classmethod
+    def standardised(cls, train: FeatureTable, val: FeatureTable | None) -> _Tables:
+        scale = Standardisation.of(train.features)
+        scaled = [None if table is None else replace(table, features=scale(table.features)) for table in (train, val)]
+        assert scaled[0] is not None
+        return cls(scaled[0], scaled[1], scale)
+
+
+def tally_labelled(model: nn.Module, views: TrainingData, preprocess: Preprocess, *, world: World,
+                   dtype: torch.dtype | None, batch_size: int, workers: int, skipped: SkippedImages,
+                   progress: Progress | None = None) -> Tally:  # fmt: skip
+    """Run a model in eval mode over all rows and count; rows that cannot be decoded are noted in `skipped`."""
+    tally = Tally()
+    total = steps_in_epoch(len(views.epoch_order(0)), batch_size)
+    loader = make_loader(views, batch_size, start=0, total=total, world=World(world.device), workers=workers)
+    model.eval()
+    for batch in loader:
+        skipped.note(batch, progress)
+        if progress is not None:
+            progress.update(len(batch) + len(batch.skipped))
+        if len(batch):
+            with torch.inference_mode(), autocast(world.device, dtype):
+                logits = model(preprocess(batch.inputs, world.device))
+            tally.add(logits, batch.targets.to(world.device))
+    return tally
+
+
+def _scores(tally: Tally) -> dict[str, float]:
+    return {"val_accuracy": tally.accuracy, "val_loss": tally.loss}

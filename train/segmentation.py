@@ -1,0 +1,67 @@
+"""Segmentation: images with masks, cross entropy per pixel, mean IoU at the images' own size, a probe on maps."""
+
+from __future__ import annotations
+
+from reinforce import catalog
+from reinforce.data import MaskedDataset, MaskedSample, open_masked, take_masked
+from reinforce.views import named_policy
+from torch import Tensor, nn
+
+from train.batches import Batch
+from train.losses import pixel_cross_entropy
+from train.map_probe import MapProbe
+from train.mask_tally import tally_masked
+from train.masked import MaskedTrainingViews, WholeViews
+from train.options import LabelledOptions
+from train.tasks import Bench, Task, crop_range
+
+
+class Segmentation(Task):
+    metric = "mean_iou"
+
+    def __init__(self, dataset: MaskedDataset, train: tuple[MaskedSample, ...],
+                 val: tuple[MaskedSample, ...]) -> None:  # fmt: skip
+        self.dataset, self.train, self.val = dataset, train, val
+
+    @classmethod
+    def open(cls, config: LabelledOptions) -> Segmentation:
+        dataset = open_masked(str(catalog.resolve_data(config.data).path))
+        train = take_masked(dataset.split("train"), num_labelled=config.num_labelled, limit=config.limit,
+                            seed=config.seed)  # fmt: skip
+        val = dataset.splits.get("val", ())
+        # A fixed seed: the validation images stay the same ones when --seed draws other training images.
+        return cls(dataset, train, take_masked(val, num_labelled=config.val_limit) if val else ())
+
+    @property
+    def data_name(self) -> str:
+        return self.dataset.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.dataset.class_names
+
+    def training_data(self, bench: Bench) -> MaskedTrainingViews:
+        return self.augmented(bench, bench.config.policy or "segmentation")
+
+    def augmented(self, bench: Bench, policy: str) -> MaskedTrainingViews:
+        """The training images under a policy by name."""
+        config = bench.config
+        scale = None if policy == "whole" else crop_range(config)
+        named = named_policy(policy, size_px=bench.info.image_size, seed=config.seed, crop_scale=scale)
+        return MaskedTrainingViews(self.dataset, self.train, named, seed=config.seed)
+
+    def whole(self, bench: Bench) -> WholeViews:
+        """The validation images."""
+        return WholeViews(self.dataset, self.val, size_px=bench.info.image_size)
+
+    def objective(self, bench: Bench, model: nn.Module, batch: Batch) -> Tensor:
+        return pixel_cross_entropy(model(bench.preprocess(batch.inputs)), batch.targets)
+
+    def evaluate(self, bench: Bench, model: nn.Module) -> dict[str, float]:
+        preprocess = bench.preprocess
+        model.eval()
+        return tally_masked(lambda images: model(preprocess(images)), self.whole(bench),
+                            num_classes=len(self.class_names), **bench.loading()).scores()  # fmt: skip
+
+    def probe(self, bench: Bench) -> MapProbe:
+        return MapProbe(self, bench)

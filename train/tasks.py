@@ -1,0 +1,135 @@
+"""What adapt and finetune ask of a task: its images, its model's objective and figures, how a head is trained alone.
+
+`classification` and `segmentation` answer; trials, checkpoints and the run directory are the same for both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import torch
+from reinforce.models import ModelInfo, Preprocess
+from torch import Tensor, nn
+
+from train.batches import Batch, SkippedImages, TrainingData
+from train.options import LabelledOptions
+from train.world import World
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench:
+    """The model that a run's trials work on, and what they work with."""
+
+    config: LabelledOptions
+    model: nn.Module
+    info: ModelInfo
+    world: World
+    dtype: torch.dtype | None
+    """Arithmetic of the model's forward pass; None: float32."""
+    skipped: SkippedImages
+    start: Mapping[str, Tensor]
+    """The weights that every trial starts from."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return Preprocess.from_info(self.info)
+
+    def restore(self) -> None:
+        """Put the starting weights into the model."""
+        self.model.load_state_dict(self.start)
+
+    def loading(self) -> dict[str, Any]:
+        """How an evaluation by this rank alone loads its rows and runs the model."""
+        return {"world": World(self.world.device), "dtype": self.dtype, "batch_size": self.config.batch_size,
+                "workers": self.config.workers, "skipped": self.skipped}  # fmt: skip
+
+
+class Probe(Protocol):
+    """The head alone, trained on a frozen encoder. What is costly is computed when it is first asked for."""
+
+    @property
+    def data(self) -> TrainingData:
+        """What heads are trained on."""
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether loading `data` decodes images, and does not only take what is in memory."""
+
+    @property
+    def num_epochs(self) -> int:
+        """Default length of a training."""
+
+    def new_head(self) -> nn.Module:
+        """What training starts from, every time the same."""
+
+    def objective(self, head: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss of a batch of `data`."""
+
+    def evaluate(self, head: nn.Module) -> dict[str, float]:
+        """Figures on the validation images, named as those of `Task.evaluate`."""
+
+    def install(self, state: Mapping[str, Tensor]) -> None:
+        """Put a trained head's weights into the model."""
+
+
+class Task(ABC):
+    """A task with the labelled images of a run."""
+
+    metric: ClassVar[str]
+    """What decides between trials, 0..1: figures call it val_METRIC."""
+
+    train: tuple[Any, ...]
+    """Training samples, as asked for by --shots and the like."""
+    val: tuple[Any, ...]
+    """Validation samples, of the val split; empty where there is none."""
+
+    @property
+    @abstractmethod
+    def data_name(self) -> str:
+        """What the data are called in provenance."""
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @abstractmethod
+    def training_data(self, bench: Bench) -> TrainingData:
+        """Augmented views for full training."""
+
+    @abstractmethod
+    def objective(self, bench: Bench, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss of a batch of `training_data`."""
+
+    @abstractmethod
+    def evaluate(self, bench: Bench, model: nn.Module) -> dict[str, float]:
+        """val_METRIC and val_loss on the validation images."""
+
+    @abstractmethod
+    def probe(self, bench: Bench) -> Probe: ...
+
+    @property
+    def score(self) -> str:
+        return f"val_{self.metric}"
+
+    def rank(self, scores: Mapping[str, float]) -> tuple[float, ...]:
+        """Best is largest: the metric, then the loss."""
+        return (scores[self.score], -scores["val_loss"])
+
+
+def open_task(config: LabelledOptions) -> Task:
+    """The images of --data for --task. Raises MissingDataError, UnknownNameError, DataError."""
+    if config.task == "segmentation":
+        from train.segmentation import Segmentation
+
+        return Segmentation.open(config)
+    from train.classification import Classification
+
+    return Classification.open(config)
+
+
+def crop_range(config: LabelledOptions) -> tuple[float, float] | None:
+    """--crop-scale, or None for the policy's own."""
+    return (config.crop_scale[0], config.crop_scale[1]) if config.crop_scale else None
