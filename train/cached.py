@@ -1,6 +1,11 @@
-"""Rows of a reinforced dataset as training batches: replayed views with their teacher's logits."""
+"""Rows of a reinforced dataset as training batches: replayed views with their teacher's logits, of rows or of maps.
+
+B batch, C classes, h, w sides of a map, S side of a view in px.
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -8,8 +13,8 @@ from reinforce.dataset import ReinforcedDataset
 
 from train.batches import Batch, Rows
 
-EVALUATED_ROWS = 2048
-"""Held-out rows that an evaluation looks at, evenly spaced."""
+EVALUATED_ROWS = {"logits": 2048, "dense-logits": 512}
+"""Held-out rows that an evaluation looks at, evenly spaced; a map holds many pixels."""
 
 
 class CachedViews:
@@ -21,10 +26,16 @@ class CachedViews:
     def epoch_order(self, epoch: int) -> Rows:
         return self.dataset.epoch_order(epoch, self.seed)
 
+    @property
+    def row_bytes(self) -> int:
+        return row_bytes(self.dataset)
+
     def load(self, rows: Rows, epoch: int) -> Batch:
-        """`inputs` uint8 (B, S, S, 3), `targets` the teacher's logits (B, C). Raises TransferMismatchError."""
-        batch = self.dataset.load(rows, epoch)
-        return Batch(torch.from_numpy(batch.images), torch.from_numpy(batch.logits))
+        """`inputs` uint8 (B, S, S, 3), `targets` the teacher's logits (B, C), or (B, h, w, C) with `valid` (B, S, S).
+
+        Raises TransferMismatchError.
+        """
+        return _loaded(self.dataset, rows, epoch)
 
 
 class HeldOutViews:
@@ -33,12 +44,28 @@ class HeldOutViews:
     def __init__(self, dataset: ReinforcedDataset) -> None:
         self.dataset = dataset
         held_out = dataset.held_out()
-        count = min(len(held_out), EVALUATED_ROWS)
+        count = min(len(held_out), EVALUATED_ROWS[dataset.store.target])
         self.rows = held_out[np.arange(count) * len(held_out) // max(count, 1)]
 
     def epoch_order(self, epoch: int) -> Rows:
         return self.rows
 
+    @property
+    def row_bytes(self) -> int:
+        return row_bytes(self.dataset)
+
     def load(self, rows: Rows, epoch: int) -> Batch:
-        batch = self.dataset.load(rows, 0)
-        return Batch(torch.from_numpy(batch.images), torch.from_numpy(batch.logits))
+        return _loaded(self.dataset, rows, 0)
+
+
+def row_bytes(dataset: ReinforcedDataset) -> int:
+    """A loaded row: pixels, logits and, of a map, the valid mask."""
+    cells = math.prod(dataset.store.map_size or (1,))
+    pixels = dataset.size_px**2
+    return 3 * pixels + 4 * cells * dataset.num_classes + (pixels if dataset.store.map_size else 0)
+
+
+def _loaded(dataset: ReinforcedDataset, rows: Rows, epoch: int) -> Batch:
+    batch = dataset.load(rows, epoch)
+    valid = None if batch.valid is None else torch.from_numpy(batch.valid)
+    return Batch(torch.from_numpy(batch.images), torch.from_numpy(batch.logits), valid=valid)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from train.loop import LoopPlan, Validation
     from train.world import World
 
+Task = Literal["classification", "segmentation"]
 DEFAULT_EPOCHS = 100
 NEEDED_TARGET = {"contrastive": "global-features", "cosine": "patch-features"}
 
@@ -41,6 +42,10 @@ class DistillConfig(TrainOptions):
     """Views per step, over all devices."""
     lr: float = 7e-4
     """Peak learning rate."""
+    task: Literal["classification", "segmentation"] | None = None
+    """What the teacher answers (default: what the store says)."""
+    head: Literal["deeplabv3", "linear"] | None = None
+    """Head of a segmentation student (default: the one that it has, else deeplabv3)."""
     loss: Literal["kl", "contrastive", "cosine"] = "kl"
     """kl matches logits; the others match features, which need a store of features."""
     temperature: float | None = None
@@ -64,7 +69,10 @@ class DistillConfig(TrainOptions):
 
 @dataclasses.dataclass(frozen=True)
 class DistillResult:
-    """`kl` (nats, at the store's temperature) and `agreement` (same top-1, 0..1) with the teacher on held-out rows."""
+    """`kl` (nats, at the store's temperature) and `agreement` (same top-1, 0..1) with the teacher on held-out views.
+
+    Both are means over views, or over the valid pixels of all views for a segmentation student.
+    """
 
     out: str
     student: str
@@ -73,13 +81,15 @@ class DistillResult:
     best_step: int
     kl: float | None
     agreement: float | None
+    task: Task = "classification"
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
+        compared = "views" if self.task == "classification" else "pixels"
         measured = "" if self.agreement is None or self.kl is None else (
-            f", agrees with the teacher on {self.agreement:.1%} of held-out views, KL {self.kl:.4f}")  # fmt: skip
+            f", agrees with the teacher on {self.agreement:.1%} of held-out {compared}, KL {self.kl:.4f}")  # fmt: skip
         return (f"wrote {self.out} ({self.student}, best at step {self.best_step} of {self.steps}{measured})\n"
                 f"next: train finetune --model {self.out} --data DATA --out {self.out}-ft, "
                 f"or train evaluate --model {self.out} --data DATA")  # fmt: skip
@@ -94,15 +104,17 @@ def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
     from train.world import entered_world
 
     dataset = open_dataset(config.cache, config.transfer)
-    temperature = certified_temperature(config, dataset)
+    temperature, task = certified_temperature(config, dataset), stored_task(config, dataset)
     if config.dry_run:
         return {"out": config.run_directory, "student": config.student, "temperature": temperature,
-                "samples": dataset.num_samples, "views": dataset.num_views, "classes": dataset.num_classes}  # fmt: skip
+                "task": task, "samples": dataset.num_samples, "views": dataset.num_views,
+                "classes": dataset.num_classes}  # fmt: skip
     with entered_world(config.device) as world:
         refuse_own_input(config.run_directory, config.student, config.init_from)
         image_size = config.image_size or dataset.size_px
         model, info = make_model(config.student, class_names=dataset.store.class_names, image_size=image_size,
-                                 seed=config.seed, init_from=config.init_from)  # fmt: skip
+                                 seed=config.seed, init_from=config.init_from, task=task,
+                                 head=config.head)  # fmt: skip
         run = RunDirectory(config.run_directory, config, verb="distill", overwrite=config.overwrite,
                            resume=config.resume, world=world)  # fmt: skip
         if (finished := run.finished()) is not None:
@@ -121,13 +133,27 @@ def certified_temperature(config: DistillConfig, dataset: ReinforcedDataset) -> 
     return certified
 
 
+def stored_task(config: DistillConfig, dataset: ReinforcedDataset) -> Task:
+    """What the store's teacher answers. Raises UsageError where --task or --head say otherwise."""
+    target = dataset.store.target
+    task: Task = "segmentation" if target == "dense-logits" else "classification"
+    if config.task not in (None, task):
+        raise UsageError(
+            f"{config.cache} holds {target} of a {task} teacher: leave --task out, or type another --cache"
+        )
+    if config.head is not None and task == "classification":
+        raise UsageError(f"--head {config.head} is of segmentation, and {config.cache} is of a classification teacher: "
+                         "leave --head out")  # fmt: skip
+    return task
+
+
 def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, temperature: float,
                   world: World, model: nn.Module, info: ModelInfo) -> DistillResult:  # fmt: skip
     from reinforce.models import Preprocess
 
     from train.cached import CachedViews
     from train.loop import TrainingLoop
-    from train.losses import kl_divergence
+    from train.matching import matching
     from train.rundir import MetricsLog
 
     replay = _checked_replay(config, dataset)
@@ -140,7 +166,7 @@ def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, t
     loop = TrainingLoop(
         model,
         data,
-        lambda student, batch: kl_divergence(student(preprocess(batch.inputs)), batch.targets, temperature),
+        lambda student, batch: matching(student(preprocess(batch.inputs)), batch, temperature),
         plan,
         world=world,
         folder=run.checkpoints,
@@ -153,7 +179,7 @@ def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, t
         _save(run.path, loop.model, info, dataset, config, outcome.scores, replay)
     return DistillResult(out=config.run_directory, student=info.architecture, store_digest=store.manifest.digest,
                          steps=plan.total_steps, best_step=outcome.step, kl=outcome.scores.get("kl"),
-                         agreement=outcome.scores.get("agreement"))  # fmt: skip
+                         agreement=outcome.scores.get("agreement"), task=info.task)  # fmt: skip
 
 
 def _checked_replay(config: DistillConfig, dataset: ReinforcedDataset) -> dict[str, Any]:
@@ -191,10 +217,11 @@ def _plan(config: DistillConfig, num_rows: int, store_digest: str) -> LoopPlan:
 
 def _validation(config: DistillConfig, dataset: ReinforcedDataset, preprocess: Any, temperature: float,
                 world: World) -> Validation | None:  # fmt: skip
-    """KL and agreement with the teacher on held-out rows: "best" needs no labels."""
+    """KL and agreement with the teacher on held-out rows, of maps per pixel: "best" needs no labels."""
     from train.batches import make_loader, steps_in_epoch
     from train.cached import HeldOutViews
     from train.loop import Validation
+    from train.matching import add_agreement
     from train.metrics import AgreementTally
     from train.world import World
 
@@ -208,7 +235,8 @@ def _validation(config: DistillConfig, dataset: ReinforcedDataset, preprocess: A
         loader = make_loader(views, config.batch_size, start=0, total=total, world=World(world.device),
                              workers=config.workers)  # fmt: skip
         for batch in loader:
-            tally.add(student(preprocess(batch.inputs, world.device)), batch.targets.to(world.device), temperature)
+            moved = batch.to(world.device)
+            add_agreement(tally, student(preprocess(moved.inputs)), moved, temperature)
         return {"kl": tally.kl, "agreement": tally.agreement}
 
     return Validation(evaluate, lambda scores: (-scores["kl"],), ("kl", "agreement"))

@@ -1,4 +1,7 @@
-"""Figures of a classifier: accuracy with its interval, agreement with a teacher. B batch, C classes."""
+"""Figures of a classifier: accuracy with its interval, agreement with a teacher.
+
+B batch, C classes, h, w sides of a map, S side of a view in px.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,11 @@ import dataclasses
 import math
 
 import torch
+from reinforce.models import upsample
 from torch import Tensor
+
+from train.losses import rowwise_kl
+from train.slices import images_in_slice
 
 Z_95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
@@ -54,24 +61,36 @@ class Tally:
 
 @dataclasses.dataclass
 class AgreementTally:
-    """Counts over batches: how near a student is to its teacher's stored logits."""
+    """Counts over batches: how near a student is to its teacher's stored logits, row by row or pixel by pixel."""
 
-    num_images: int = 0
+    num_compared: int = 0
+    """Rows, or valid pixels."""
     num_agreeing: int = 0
     kl_sum: float = 0.0
 
     def add(self, student_BC: Tensor, teacher_BC: Tensor, temperature: float) -> None:
         """KL(softmax(teacher / T) || softmax(student / T)), without the loss's T^2, and whether top-1 is the same."""
-        log_p_BC = torch.log_softmax(teacher_BC.float() / temperature, dim=1)
-        log_q_BC = torch.log_softmax(student_BC.float() / temperature, dim=1)
-        self.kl_sum += float((log_p_BC.exp() * (log_p_BC - log_q_BC)).sum(dtype=torch.float64))
+        self.kl_sum += float(rowwise_kl(student_BC, teacher_BC, temperature).sum(dtype=torch.float64))
         self.num_agreeing += int((student_BC.argmax(dim=1) == teacher_BC.argmax(dim=1)).sum())
-        self.num_images += len(teacher_BC)
+        self.num_compared += len(teacher_BC)
+
+    def add_maps(self, student_BChw: Tensor, teacher_BChw: Tensor, valid_BSS: Tensor, temperature: float) -> None:
+        """The same at every valid pixel of the upsampled maps, a few images at a time as in `train.slices`."""
+        size_px = valid_BSS.shape[-1]
+        length = images_in_slice(teacher_BChw.shape[1], size_px)
+        for start in range(0, len(valid_BSS), length):
+            part = slice(start, start + length)
+            student, teacher = (upsample(maps[part].float(), size_px) for maps in (student_BChw, teacher_BChw))
+            valid = valid_BSS[part]
+            kl_BSS = rowwise_kl(student, teacher, temperature)
+            self.kl_sum += float((kl_BSS * valid).sum(dtype=torch.float64))
+            self.num_agreeing += int(((student.argmax(dim=1) == teacher.argmax(dim=1)) & valid).sum())
+            self.num_compared += int(valid.sum())
 
     @property
     def kl(self) -> float:
-        return self.kl_sum / max(self.num_images, 1)
+        return self.kl_sum / max(self.num_compared, 1)
 
     @property
     def agreement(self) -> float:
-        return self.num_agreeing / max(self.num_images, 1)
+        return self.num_agreeing / max(self.num_compared, 1)
