@@ -1,4 +1,4 @@
-"""Fidelity against bytes: what was promised, what calibration measured, what the store's own rows lost."""
+"""Fidelity against bytes: what was promised, what calibration measured, what the store's own targets lost."""
 
 from __future__ import annotations
 
@@ -72,26 +72,26 @@ def _curve(codec: str, points: list[MeasuredPoint]) -> Curve:
     return Curve(label=codec, x=[point.bytes_per_view for point in own], y=[point.kl for point in own])
 
 
-def row_fidelity(store: Store) -> FidelityStats:
-    """Statistics of every row's KL, from the units' own records. Raises CorruptStoreError."""
+def stored_fidelity(store: Store) -> FidelityStats:
+    """Statistics of the KL of every row, or measured pixel, from the units' own records. Raises CorruptStoreError."""
     records = store.objects.read_json("units.json")["units"]
     stats = (FidelityStats.from_json(record["fidelity"], "units.json") for record in records)
     return FidelityStats.merge_all(stats, store.temperature)
 
 
-def kl_plot(plotter: Plotter, stats: FidelityStats, max_kl: float | None) -> Markup | None:
-    """How many rows lost how much."""
+def kl_plot(plotter: Plotter, stats: FidelityStats, max_kl: float | None, what: str = "row") -> Markup | None:
+    """How many rows (or `what` is measured) lost how much."""
     if not stats.histogram:
         return None
     edges, counts = kl_bars(stats.histogram)
     marks = [Mark(at=stats.kl_mean, label="mean")] if stats.kl_mean > edges[0] else []
     marks += [Mark(at=max_kl, label="promised mean", is_alert=True)] if max_kl and max_kl > edges[0] else []
-    title, x_label = "Histogram of the rows' KL", "KL(teacher || stored) of a row, nats"
-    return plotter.histogram(edges, counts, title=title, x_label=x_label, marks=marks, is_log=True)
+    title, x_label = f"Histogram of the {what}s' KL", f"KL(teacher || stored) of a {what}, nats"
+    return plotter.histogram(edges, counts, title=title, x_label=x_label, y_label=f"{what}s", marks=marks, is_log=True)
 
 
 def kl_bars(histogram: Mapping[int, int]) -> tuple[list[float], list[int]]:
-    """Edges (H + 1) in nats and rows (H) of a few dozen bars; what is far below the rest is in the first one."""
+    """Edges (H + 1) in nats and counts (H) of a few dozen bars; what is far below the rest is in the first one."""
     last = max(histogram)
     first = max(min(histogram), last - MAX_OCTAVES * _BINS_PER_OCTAVE)
     width = next(w for w in (1, 2, 4, 8) if (last - first) // w < MAX_BARS)

@@ -1,10 +1,11 @@
-"""Replayed views, and the teacher's best classes for each.
+"""Replayed views, and what the teacher says of each: of a row its best classes, of a map the classes of its pixels.
 
-B = rows, C = classes, U = rows of a unit, S = size_px
+N = cells, C = classes, U = rows of a unit, S = size_px
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from reinforce.dataset import ReinforcedDataset
 from reinforce.errors import DataError, ReinforceError
-from reinforce.pages import data_uri
-from reinforce.store import Store
+from reinforce.pages import class_colours, css, data_uri
+from reinforce.store import MapShape, Store
+from reinforce.store_page.maps import ClassMap
 from reinforce.store_page.targets import Choice, TargetSums, probabilities
-from reinforce.views import ViewParams
+from reinforce.store_page.view_words import in_words
 
 TOP = 5
+LEGEND_SHOWN = 24
 PICTURES_BYTES = 1_900_000
 """All pictures of a page together, before base64 makes four bytes of three."""
 
@@ -25,8 +28,10 @@ PICTURES_BYTES = 1_900_000
 @dataclass(frozen=True, kw_only=True)
 class Guess:
     name: str
-    probability: float
-    """0..1, at temperature 1."""
+    share: float
+    """0..1: of a row the probability at temperature 1, of a map the share of the pixels."""
+    colour: str | None = None
+    """ "#rrggbb", in maps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,8 @@ class ShownView:
     guesses: list[Guess]
     picture: str | None
     """A data URI; None where the image is not here."""
+    map_picture: str | None
+    """A data URI of the map's classes; None for a row."""
     words: str
     """What was done to the image."""
 
@@ -49,34 +56,53 @@ class ShownSample:
 class Gallery:
     samples: list[ShownSample]
     sums: TargetSums
-    """Over the counted rows of the same units and views."""
+    """Over the counted rows, or cells, of the same units and views."""
     num_unreadable: int
     """Views whose image is not the one that the teacher saw, or is not readable here."""
+    legend: list[Guess]
+    """The classes that take most of all maps' pixels; empty for rows."""
+    num_other_seen: int
+    """Classes that take pixels but are not in the legend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """A view as a student sees it."""
+
+    pixels: NDArray[np.uint8]
+    """(S, S, 3)."""
+    valid: NDArray[np.bool_]
+    """(S, S), False where the view shows no image."""
+    words: str
 
 
 def look(store: Store, dataset: ReinforcedDataset | None, choice: Choice) -> Gallery:
     """Read the chosen targets once and replay the shown views. Raises CorruptStoreError for a damaged object."""
     sums = TargetSums.empty(store.num_classes)
     samples = {(unit, row): _sample(store, unit, row) for unit, rows in choice.shown.items() for row in rows.tolist()}
-    max_bytes = PICTURES_BYTES // max(1, choice.num_shown * len(choice.views))
+    show = _Shower(store, choice.num_shown * len(choice.views), has_views=dataset is not None)
     num_unreadable = 0
     for unit, view in choice.planes():
-        logits_UC = store.read_targets(unit, view)
-        sums.add(logits_UC[choice.counted[unit]])
+        targets = store.read_targets(unit, view)
+        sums.add(targets.reshape(-1, store.num_classes)[choice.counted[unit]])
         for row in choice.shown[unit].tolist():
-            picture, words = (None, "") if dataset is None else _replayed(dataset, unit, row, view, max_bytes)
-            num_unreadable += dataset is not None and picture is None
-            guesses = best_classes(logits_UC[row], store.class_names)
-            shown = ShownView(index=view, guesses=guesses, picture=picture, words=words)
-            samples[unit, row].views.append(shown)
-    return Gallery(samples=list(samples.values()), sums=sums, num_unreadable=num_unreadable)
+            replayed = None if dataset is None else _replayed(dataset, unit, row, view)
+            num_unreadable += dataset is not None and replayed is None
+            samples[unit, row].views.append(show.view(view, targets[row], replayed))
+    legend, num_others = show.legend()
+    return Gallery(
+        samples=list(samples.values()),
+        sums=sums,
+        num_unreadable=num_unreadable,
+        legend=legend,
+        num_other_seen=num_others,
+    )
 
 
 def best_classes(logits_C: NDArray[np.float32], names: tuple[str, ...]) -> list[Guess]:
     """The five (or all) most likely classes of a row of (C,) logits."""
     p_C = probabilities(logits_C[None])[0]
-    order = np.argsort(-p_C, kind="stable")[:TOP].tolist()
-    return [Guess(name=names[c], probability=float(p_C[c])) for c in order]
+    return [Guess(name=names[c], share=float(p_C[c])) for c in _largest(p_C, TOP)]
 
 
 def replay_line(dataset: ReinforcedDataset) -> str | None:
@@ -87,34 +113,61 @@ def replay_line(dataset: ReinforcedDataset) -> str | None:
         return None
 
 
+class _Shower:
+    """Views and targets -> what the gallery shows, within the page's budget; counts the pixels of each class."""
+
+    def __init__(self, store: Store, num_views: int, *, has_views: bool) -> None:
+        self.names, self.shape = store.class_names, store.shape
+        self.is_map = isinstance(self.shape, MapShape)
+        self.max_bytes = PICTURES_BYTES // max(1, num_views * (has_views + self.is_map))
+        self.colours_C3 = class_colours(self.names)
+        self.pixels_C = np.zeros(len(self.names), np.int64)
+
+    def view(self, index: int, target: NDArray[np.float32], replayed: Replayed | None) -> ShownView:
+        picture = None if replayed is None else data_uri(replayed.pixels, self.max_bytes)
+        words = "" if replayed is None else replayed.words
+        map_picture, guesses = self._map(target, replayed) if self.is_map else (None, best_classes(target, self.names))
+        return ShownView(index=index, guesses=guesses, picture=picture, map_picture=map_picture, words=words)
+
+    def legend(self) -> tuple[list[Guess], int]:
+        """The classes with most pixels so far, and how many others have any."""
+        shown = self._shares(self.pixels_C, LEGEND_SHOWN)
+        return shown, int((self.pixels_C > 0).sum()) - len(shown)
+
+    def _map(self, map_NC: NDArray[np.float32], replayed: Replayed | None) -> tuple[str, list[Guess]]:
+        assert isinstance(self.shape, MapShape)
+        classes = ClassMap.of(map_NC, self.shape, None if replayed is None else replayed.valid)
+        painted = classes.painted(self.colours_C3, None if replayed is None else replayed.pixels)
+        pixels_C = classes.count()
+        self.pixels_C += pixels_C
+        return data_uri(painted, self.max_bytes), self._shares(pixels_C, TOP)
+
+    def _shares(self, pixels_C: NDArray[np.int64], limit: int) -> list[Guess]:
+        """Of the classes that have pixels."""
+        total = int(pixels_C.sum())
+        largest = (c for c in _largest(pixels_C, limit) if pixels_C[c])
+        return [
+            Guess(name=self.names[c], share=int(pixels_C[c]) / total, colour=css(self.colours_C3[c])) for c in largest
+        ]
+
+
+def _largest(values_C: NDArray[np.float64] | NDArray[np.int64], limit: int) -> Iterable[int]:
+    """Indices, ties in their order."""
+    order: list[int] = np.argsort(-values_C, kind="stable")[:limit].tolist()
+    return order
+
+
 def _sample(store: Store, unit: int, row: int) -> ShownSample:
     position = store.units[unit][1] + row
     (key,) = store.keys(position, position + 1)
     return ShownSample(key=key)
 
 
-def _replayed(dataset: ReinforcedDataset, unit: int, row: int, view: int, max_bytes: int) -> tuple[str | None, str]:
-    """The view as a data URI and how it was made, or (None, "")."""
+def _replayed(dataset: ReinforcedDataset, unit: int, row: int, view: int) -> Replayed | None:
+    """None where the image is not the one that the teacher saw, or cannot be read."""
     replayer = dataset.replayer(unit)
     try:
-        pixels_SS3 = replayer.view(row, view)
         words = in_words(replayer.params(row, view), replayer.image(row).size, dataset.size_px)
+        return Replayed(pixels=replayer.view(row, view), valid=replayer.valid(row, view), words=words)
     except DataError:
-        return None, ""
-    return data_uri(pixels_SS3, max_bytes), words
-
-
-def in_words(params: ViewParams, image_size: tuple[int, int], size_px: int) -> str:
-    """ "crop 43 %, flip, posterize, CutMix 30 %": shares of the image's area, of the view's, of the partner's."""
-    *_, width, height = params.crop
-    parts = [f"crop {100 * width * height / (image_size[0] * image_size[1]):.0f} %"]
-    parts += ["flip"] if params.flip else []
-    parts += [op[0].replace("_", " ") for op in params.ops if op[0] != "identity"]
-    if params.erase is not None:
-        parts.append(f"erase {100 * params.erase[2] * params.erase[3] / size_px**2:.0f} %")
-    if params.mix is not None and params.mix[0] == "mixup":
-        parts.append(f"MixUp {100 * (256 - params.mix[2]) / 256:.0f} %")
-    elif params.mix is not None:
-        *_, width, height = params.mix[2]
-        parts.append(f"CutMix {100 * width * height / size_px**2:.0f} %")
-    return ", ".join(part.replace(" %", "\u00a0%") for part in parts)
+        return None

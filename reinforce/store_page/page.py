@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import DataError, MissingDataError, MissingExtraError, UsageError
-from reinforce.pages import Mark, Plotter, check_writable, render, write_page
+from reinforce.pages import Mark, Plotter, check_writable, class_colours, css, render, write_page
 from reinforce.progress import human_bytes
 from reinforce.store import Store
-from reinforce.store_page.certificate import kl_plot, rate_distortion_plot, read_calibration, row_fidelity
+from reinforce.store_page.certificate import kl_plot, rate_distortion_plot, read_calibration, stored_fidelity
 from reinforce.store_page.gallery import Gallery, look, replay_line
 from reinforce.store_page.provenance import policy_rows, provenance_tables
-from reinforce.store_page.targets import Choice, TargetSums, class_shares, max_entropy
+from reinforce.store_page.targets import Choice, ClassShare, TargetSums, class_shares, max_entropy
 
 CLASSES_SHOWN, LEAST_SHOWN, SKIPPED_SHOWN, POINTS_SHOWN = 30, 8, 200, 60
 NUM_BARS = 40
@@ -83,8 +83,10 @@ def page_content(
         "policy": policy_rows(store.policy_json),
         "skipped": store.manifest.skipped[:SKIPPED_SHOWN],
         "num_skipped": len(store.manifest.skipped),
-        **_class_content(gallery.sums, store.class_names),
-        **_sureness_content(plotter, gallery, store.num_classes),
+        "is_map": store.map_size is not None,
+        "row": _row_word(store),
+        **_class_content(gallery.sums, store),
+        **_sureness_content(plotter, gallery, store),
         **_certificate_content(plotter, store),
     }
 
@@ -106,6 +108,11 @@ def _told(store: Store, reason: Exception | None) -> str | None:
     return f"The images that were at hand as '{name}' are not those that the store was built from."
 
 
+def _row_word(store: Store) -> str:
+    """What the histograms count."""
+    return "row" if store.map_size is None else "cell"
+
+
 def _tiles(store: Store) -> list[tuple[str, str]]:
     certificate = store.manifest.certificate
     num_bytes = store.manifest.num_bytes + len(store.manifest.to_bytes())
@@ -113,18 +120,20 @@ def _tiles(store: Store) -> list[tuple[str, str]]:
         ("samples", f"{store.num_samples:,}"),
         ("views each", f"{store.num_views:,}"),
         ("classes", f"{store.num_classes:,}"),
+        *([("map, cells", "{} × {}".format(*store.map_size))] if store.map_size else []),
         ("on disk", human_bytes(num_bytes)),
         ("bytes per view", f"{certificate['bytes_per_view']:.1f}"),
         ("top-1 kept", f"{100 * certificate['top1_agreement']:.2f} %"),
     ]
 
 
-def _class_content(sums: TargetSums, names: tuple[str, ...]) -> dict[str, Any]:
-    shares = class_shares(sums, names)
+def _class_content(sums: TargetSums, store: Store) -> dict[str, Any]:
+    shares = class_shares(sums, store.class_names)
     shown, others = shares[:CLASSES_SHOWN], shares[CLASSES_SHOWN:]
     return {
         "num_rows": sums.num_rows,
         "class_shares": shown,
+        "colours": _shown_colours(store, shown),
         "largest_share": max((max(share.expected, share.most_likely) for share in shown), default=0.0) or 1.0,
         "num_other_classes": len(others),
         "other_expected": sum(share.expected for share in others),
@@ -133,29 +142,47 @@ def _class_content(sums: TargetSums, names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _sureness_content(plotter: Plotter, gallery: Gallery, num_classes: int) -> dict[str, Any]:
-    sums, limit = gallery.sums, max_entropy(num_classes)
+def _shown_colours(store: Store, shown: list[ClassShare]) -> list[str | None]:
+    """Of the classes in maps; None for each of a store of rows."""
+    if store.map_size is None:
+        return [None] * len(shown)
+    colours_C3 = class_colours(store.class_names)
+    return [css(colours_C3[share.index]) for share in shown]
+
+
+def _sureness_content(plotter: Plotter, gallery: Gallery, store: Store) -> dict[str, Any]:
+    sums, limit, row = gallery.sums, max_entropy(store.num_classes), _row_word(store)
     know_nothing = Mark(at=limit, label=f"log C = {limit:.2f}", is_alert=True)
     entropy_N, confidence_N = sums.entropy, sums.confidence
     return {
         "mean_entropy": _mean(entropy_N),
         "max_entropy": limit,
         "mean_confidence": _mean(confidence_N),
-        "entropy_plot": _bars(plotter, entropy_N, limit, "Entropy", "entropy, nats", [know_nothing]),
-        "confidence_plot": _bars(plotter, confidence_N, 1.0, "Confidence", "probability of the most likely class"),
+        "entropy_plot": _bars(plotter, entropy_N, limit, "Entropy", "entropy, nats", f"{row}s", [know_nothing]),
+        "confidence_plot": _bars(
+            plotter, confidence_N, 1.0, "Confidence", "probability of the most likely class", f"{row}s"
+        ),
     }
 
 
 def _bars(
-    plotter: Plotter, values_N: NDArray[np.float64], limit: float, what: str, x_label: str, marks: Iterable[Mark] = ()
+    plotter: Plotter,
+    values_N: NDArray[np.float64],
+    limit: float,
+    what: str,
+    x_label: str,
+    rows: str,
+    marks: Iterable[Mark] = (),
 ) -> Markup | None:
     """A histogram from 0 to `limit`; None where there is nothing to count."""
     if not len(values_N) or limit == 0:
         return None
     counts, edges = np.histogram(np.clip(values_N, 0, limit), NUM_BARS, (0.0, limit))
     all_marks = [Mark(at=_mean(values_N), label=f"mean = {_mean(values_N):.2f}"), *marks]
-    title = f"{what} of {len(values_N)} rows"
-    return plotter.histogram(edges.tolist(), counts.tolist(), title=title, x_label=x_label, marks=all_marks)
+    title = f"{what} of {len(values_N)} {rows}"
+    return plotter.histogram(
+        edges.tolist(), counts.tolist(), title=title, x_label=x_label, y_label=rows, marks=all_marks
+    )
 
 
 def _mean(values_N: NDArray[np.float64]) -> float:
@@ -163,14 +190,16 @@ def _mean(values_N: NDArray[np.float64]) -> float:
 
 
 def _certificate_content(plotter: Plotter, store: Store) -> dict[str, Any]:
-    calibration, stats = read_calibration(store.plan), row_fidelity(store)
+    calibration, stats = read_calibration(store.plan), stored_fidelity(store)
+    measured = "row" if store.map_size is None else "pixel"
     max_kl = store.plan["promise"].get("max_kl")
     return {
         "certificate": dict(store.manifest.certificate),
         "promise": {"max_kl": max_kl, "max_bytes": store.plan["promise"].get("max_bytes")},
-        "num_certified_rows": stats.count,
+        "num_certified": stats.count,
+        "measured": measured,
         "calibration": calibration,
         "max_points": POINTS_SHOWN,
         "curve_plot": None if calibration is None else rate_distortion_plot(plotter, store, calibration),
-        "kl_plot": kl_plot(plotter, stats, max_kl),
+        "kl_plot": kl_plot(plotter, stats, max_kl, measured),
     }

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reinforce.command import field_docs
 from reinforce.pages.rendering import number
 from reinforce.store import Store
-from reinforce.views import ViewPolicy
+from reinforce.store_page.view_words import degrees, hue_degrees, rotation_degrees
+from reinforce.views import policy_from_json
 
 MAX_LISTED = 10
 SHARDS_SHOWN = 20
 Row = tuple[str, str]
+_SCALES = {"_q32": 1 << 32, "_q16": 1 << 16, "_q12": 1 << 12, "_q8": 1 << 8, "_lambdas": 1 << 8}
+_ANGLES: dict[str, Callable[..., float]] = {"hues_q12": hue_degrees, "rotations_q16": rotation_degrees}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +62,8 @@ def in_words(value: object) -> str:
 
 def policy_rows(policy_json: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(field, value, meaning) of every field of the view policy. Raises StoreError for a policy that is none."""
-    ViewPolicy.from_json(policy_json)
-    docs = field_docs(ViewPolicy)
+    kind: type = type(policy_from_json(policy_json))
+    docs = field_docs(kind)
     ordered = [name for name in docs if name in policy_json]
     return [(name, _policy_value(name, policy_json[name]), docs[name].replace("`", "")) for name in ordered]
 
@@ -68,13 +71,17 @@ def policy_rows(policy_json: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _policy_value(name: str, value: Any) -> str:
     if name == "ops":
         return ", ".join(_operation(*op) for op in value) or "none"
-    if name.endswith("_q32"):
-        return _scaled(value, 1 << 32)
-    if name.endswith("_q16"):
-        return _scaled(value, 1 << 16)
-    if name.endswith("_lambdas"):
-        return _scaled(value, 256)
-    return in_words(value)
+    if name in _ANGLES:
+        return _angles([_ANGLES[name](*entry) for entry in value])
+    one = next((one for suffix, one in _SCALES.items() if name.endswith(suffix)), None)
+    return in_words(value) if one is None else _scaled(value, one)
+
+
+def _angles(angles: list[float]) -> str:
+    """The ends of a table of degrees."""
+    if not angles:
+        return "none"
+    return f"{degrees(min(angles))} to {degrees(max(angles))}, {len(angles)} entries"
 
 
 def _scaled(value: int | list[int], one: int) -> str:
@@ -116,6 +123,7 @@ def _store_rows(store: Store) -> list[Row]:
         ("plan digest", store.manifest.plan_digest),
         ("format", str(plan["format"])),
         ("target", str(plan["target"])),
+        *([("map", "{} x {} cells".format(*store.map_size))] if store.map_size else []),
         ("units", f"{store.num_units:,} of {store.unit_rows:,} rows"),
     ]
     rows += [(f"promise {name}", value) for name, value in described(plan["promise"])]

@@ -1,6 +1,7 @@
 """What the teacher says, over a sample of rows: one view of one unit is in memory at a time.
 
-B = rows, C = classes, U = rows of a unit, N = rows looked at
+B = rows, C = classes, U = rows of a unit, N = rows looked at. In a store of maps the rows are the maps' cells, and a
+plane is (U * cells, C).
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from reinforce.store import STATE_OK, Store
 
-MAX_ROWS = 4096
-"""Rows whose targets the histograms are made from."""
+MAX_ROWS, MAX_CELLS = 4096, 1 << 15
+"""Rows, or cells of maps, that the histograms are made from."""
 NUM_SAMPLES, NUM_VIEWS = 24, 4
 """Samples in the gallery and views of each; their units and views are those that are read at all."""
 _BLOCK_VALUES = 1 << 20
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 def probabilities(logits_BC: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -34,6 +36,16 @@ def spread(num: int, total: int) -> NDArray[np.int64]:
     return (np.arange(num) * total + total // 2) // max(1, num)
 
 
+def scattered(num: int, total: int) -> NDArray[np.int64]:
+    """`num` positions (all, where there are fewer), one in each even part of 0..total-1 and at another place in each,
+    so that cells of maps don't come from the same few columns. A function of its arguments alone.
+    """
+    num = min(num, total)
+    ends = np.arange(num + 1) * total // max(1, num)
+    place = (np.arange(num) + 0.5) * _GOLDEN % 1
+    return ends[:-1] + (place * np.diff(ends)).astype(np.int64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """Which rows of a store the page looks at; a function of the store alone."""
@@ -41,7 +53,7 @@ class Choice:
     shown: dict[int, NDArray[np.int64]]
     """unit -> rows inside it that the gallery shows."""
     counted: dict[int, NDArray[np.int64]]
-    """unit -> rows inside it that the histograms count."""
+    """unit -> rows of a plane of it that the histograms count."""
     views: list[int]
     """View indices that are read of each of these units."""
 
@@ -52,12 +64,15 @@ class Choice:
         chosen = spread(NUM_SAMPLES, int(ends[-1]))
         units = np.searchsorted(ends, chosen, side="right")
         views = spread(NUM_VIEWS, store.num_views).tolist()
-        rows_each = max(1, MAX_ROWS // max(1, len(np.unique(units)) * len(views)))
+        num_cells = math.prod(store.item_shape[:-1])
+        most = MAX_ROWS if num_cells == 1 else MAX_CELLS
+        rows_each = max(1, most // max(1, len(np.unique(units)) * len(views)))
         shown, counted = {}, {}
         for unit in np.unique(units).tolist():
             local = np.flatnonzero(is_ok[unit])
             shown[unit] = local[chosen[units == unit] - (int(ends[unit]) - len(local))]
-            counted[unit] = local[spread(rows_each, len(local))]
+            row, cell = np.divmod(scattered(rows_each, len(local) * num_cells), num_cells)
+            counted[unit] = local[row] * num_cells + cell
         return cls(shown=shown, counted=counted, views=views)
 
     @property
@@ -112,6 +127,7 @@ class TargetSums:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassShare:
+    index: int
     name: str
     expected: float
     """Mean probability, 0..1."""
@@ -125,7 +141,10 @@ def class_shares(sums: TargetSums, names: tuple[str, ...]) -> list[ClassShare]:
     rows = max(1, sums.num_rows)
     return [
         ClassShare(
-            name=names[c], expected=float(sums.expected_rows[c]) / rows, most_likely=int(sums.top1_rows[c]) / rows
+            index=c,
+            name=names[c],
+            expected=float(sums.expected_rows[c]) / rows,
+            most_likely=int(sums.top1_rows[c]) / rows,
         )
         for c in order
     ]
