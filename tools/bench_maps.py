@@ -99,7 +99,7 @@ def measure(name: str, maps: Maps, max_kl: float, shape: TargetShape, policy: di
     except UsageError as error:
         print(error, file=sys.stderr)
         return None
-    schema = schema_of(codec, held_out, shape, policy)
+    schema = schema_of(codec, held_out, shape, policy, request.zstd_level)
     ok = np.ones(held_out.shape[1], np.bool_)
     encoded = encode_within(schema, codec, 0, held_out, ok, Promise(max_kl=max_kl))
     encode_seconds = seconds(lambda: encode_within(schema, codec, 0, held_out, ok, Promise(max_kl=max_kl)))
@@ -118,13 +118,14 @@ def measure(name: str, maps: Maps, max_kl: float, shape: TargetShape, policy: di
     )
 
 
-def schema_of(codec: TargetCodec, maps: Maps, shape: TargetShape, policy: dict[str, Any]) -> Schema:
+def schema_of(codec: TargetCodec, maps: Maps, shape: TargetShape, policy: dict[str, Any],
+              zstd_level: int) -> Schema:  # fmt: skip
     """Of a store of one unit, with these maps."""
     num_views, num_rows, _, num_classes = maps.shape
     return Schema.from_plan({
         "format": 1, **shape.to_json(), "views": num_views, "unit_rows": num_rows, "num_samples": num_rows,
         "units": [[0, 0, num_rows]], "classes": num_classes, "class_names": [f"c{i}" for i in range(num_classes)],
-        "policy": policy, "codec": codec_record(codec), "promise": Promise(max_kl=1.0).to_json(1.0),
+        "policy": policy, "codec": codec_record(codec, zstd_level), "promise": Promise(max_kl=1.0).to_json(1.0),
         "transfer": {"name": "maps", "digest": "0" * 64, "shards": []},
     })  # fmt: skip
 
