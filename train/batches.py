@@ -39,6 +39,7 @@ class Batch:
     `skipped`: (key, reason) of rows that could not be decoded; another row stands in their place.
     `num_global`: rows of the step over all ranks.
     `valid`: bool (B, S, S), the pixels that count, where the targets cannot say so.
+    `num_counted`: how many pixels the loss is a mean of; None where it is a mean of rows.
     """
 
     inputs: Tensor
@@ -46,6 +47,7 @@ class Batch:
     skipped: tuple[tuple[str, str], ...] = ()
     num_global: int = 0
     valid: Tensor | None = None
+    num_counted: int | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

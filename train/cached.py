@@ -67,5 +67,7 @@ def row_bytes(dataset: ReinforcedDataset) -> int:
 
 def _loaded(dataset: ReinforcedDataset, rows: Rows, epoch: int) -> Batch:
     batch = dataset.load(rows, epoch)
-    valid = None if batch.valid is None else torch.from_numpy(batch.valid)
-    return Batch(torch.from_numpy(batch.images), torch.from_numpy(batch.logits), valid=valid)
+    images, logits = torch.from_numpy(batch.images), torch.from_numpy(batch.logits)
+    if batch.valid is None:
+        return Batch(images, logits)
+    return Batch(images, logits, valid=torch.from_numpy(batch.valid), num_counted=int(batch.valid.sum()))

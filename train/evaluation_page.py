@@ -166,7 +166,7 @@ def _tiles(result: SegmentationResult, tallies: Sequence[MaskTally]) -> list[tup
     of_teacher = [("teacher's mean IoU", percent(tally.confusion.mean_iou)) for tally in tallies[1:]]
     return [
         ("mean IoU", percent(result.mean_iou)),
-        ("95 % interval", f"{percent(low)} – {percent(high)}"),
+        ("95 % interval", f"{100 * low:.1f} – {100 * high:.1f} %"),
         *of_teacher,
         ("pixels right", percent(result.pixel_accuracy)),
         ("images", count(result.num_images)),

@@ -162,15 +162,23 @@ class TrainingLoop:
         with autocast(self.world.device, self.dtype):
             loss = self.objective(self.parallel, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        # DDP averages over ranks; shares of a batch may differ by one row, the gradient stays that of the global mean.
-        share = len(batch) * self.world.size / batch.num_global
-        (loss * share if share != 1 else loss).backward()  # type: ignore[no-untyped-call]
+        # DDP averages over ranks, whose means may be of different numbers: the gradient stays that of the global mean.
+        share = self._share(batch)
+        loss = loss * share if share != 1 else loss
+        loss.backward()  # type: ignore[no-untyped-call]
         clip_gradient(self.model, plan.clip_norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
-        self.window.add(loss, len(batch))
+        self.window.add(loss, batch.num_global / self.world.size, len(batch))
         self.step += 1
+
+    def _share(self, batch: Batch) -> float:
+        """What this rank's mean is of, over the mean of all ranks: 1 for one process."""
+        if batch.num_counted is None or self.world.size == 1:
+            return len(batch) * self.world.size / batch.num_global
+        counted = torch.tensor(float(batch.num_counted), dtype=torch.float64, device=self.world.device)
+        return batch.num_counted * self.world.size / max(self.world.sum(counted).item(), 1.0)
 
     def _after_step(self, progress: Progress) -> None:
         plan, ends = self.plan, self.step == self.plan.total_steps
@@ -288,8 +296,9 @@ class _Window:
     def waiting(self) -> _Stopwatch:
         return _Stopwatch(self)
 
-    def add(self, loss: Tensor, num_images: int) -> None:
-        self.loss_sum += loss.detach().double() * num_images
+    def add(self, loss: Tensor, weight: float, num_images: int) -> None:
+        """`loss`: its mean over ranks is the step's; `weight`: images of the step over the number of ranks."""
+        self.loss_sum += loss.detach().double() * weight
         self.num_images += num_images
         self.num_timed += num_images
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+from reinforce.data import IGNORE
 from reinforce.models import SegmentationModel
 from reinforce.progress import Progress
 from torch import Tensor, nn
@@ -148,7 +149,8 @@ class StoredMaps:
 
     def load(self, rows: Rows, epoch: int) -> Batch:
         view, index = epoch % len(self.maps), torch.from_numpy(rows)
-        return Batch(self.maps[view, index], self.labels[view, index])
+        labels = self.labels[view, index]
+        return Batch(self.maps[view, index], labels, num_counted=int((labels != IGNORE).sum()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from reinforce.data import MaskedDataset, MaskedSample
+from reinforce.data import IGNORE, MaskedDataset, MaskedSample
 from reinforce.errors import UndecodableImageError
 from reinforce.views import DenseParams, Policy, content_rect, named_policy
 from torch import Tensor
@@ -94,7 +94,8 @@ class MaskedTrainingViews(MaskedViews):
             images.append(image)
             labels.append(self.labels(shown, epoch))
             skipped += problems
-        return Batch(self.stacked(images), self.stacked_labels(labels), tuple(skipped))
+        targets = self.stacked_labels(labels)
+        return Batch(self.stacked(images), targets, tuple(skipped), num_counted=int((targets != IGNORE).sum()))
 
 
 class WholeViews(MaskedViews):

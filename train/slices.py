@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 SLICE_BYTES = 64 << 20
-"""Upsampled float32 logits of a slice, unless one image alone has more; some six tensors of that size exist at once."""
+"""Upsampled float32 logits of a slice, or those of one image where it has more; up to seven such tensors exist."""
 
 SliceLoss = Callable[..., Tensor]
 

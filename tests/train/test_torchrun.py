@@ -1,4 +1,4 @@
-"""Two processes under torchrun give the losses of one (a model without BatchNorm, to float noise)."""
+"""Two processes under torchrun give the losses and figures of one (a model without BatchNorm, to float noise)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 OPTIONS = {"--model": "test_vit", "--image-size": "32", "--lr": "1e-3", "--steps": "6", "--batch-size": "11",
-           "--policy": "crops", "--precision": "fp32", "--log-every": "2", "--device": "cpu"}  # fmt: skip
+           "--precision": "fp32", "--log-every": "2", "--device": "cpu"}  # fmt: skip
+TASKS = {
+    "classification": ["--policy", "crops"],
+    "segmentation": ["--policy", "segmentation", "--task", "segmentation", "--head", "linear"],
+}
 
 
 def losses(out: Path) -> list[float]:
@@ -20,14 +26,32 @@ def losses(out: Path) -> list[float]:
     return [line.get("loss", line.get("val_loss")) for line in lines]
 
 
-@pytest.mark.slow
-def test_two_processes_are_one(colours: Path, tmp_path: Path) -> None:
-    launcher = tmp_path / "launch_training.py"
+def run(num_processes: int, folder: Path, argv: Sequence[str]) -> str:
+    launcher = folder / "launch_training.py"
     launcher.write_text("from train.cli import main\nmain()\n")
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-    for name, prefix in (("one", []), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2"])):
-        options = itertools.chain(*OPTIONS.items(), ("--data", str(colours), "--out", str(tmp_path / name)))
-        command = [sys.executable, *prefix, str(launcher), "finetune", *options]
-        subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True)
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    prefix = ["-m", "torch.distributed.run", "--nproc-per-node", str(num_processes)] if num_processes > 1 else []
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *prefix, str(launcher), *argv]
+    return subprocess.run(command, check=True, env=environment, cwd=folder, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_two_processes_are_one(task: str, colours: Path, scenes: Path, tmp_path: Path) -> None:
+    data = {"classification": colours, "segmentation": scenes}[task]
+    for num_processes in (1, 2):
+        options = itertools.chain(*OPTIONS.items(), TASKS[task], ("--data", str(data), "--out", str(num_processes)))
+        run(num_processes, tmp_path, ["finetune", *options])
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_share_the_masks_of_an_evaluation(scenes: Path, tmp_path: Path) -> None:
+    """Five images in batches of three: a rank's shares differ in size."""
+    options = itertools.chain(*OPTIONS.items(), TASKS["segmentation"], ("--data", str(scenes), "--out", "model"))
+    run(1, tmp_path, ["finetune", *options])
+    argv = ["evaluate", "--model", "model", "--data", str(scenes), "--batch-size", "3", "--device", "cpu", "--json"]
+    figures: list[dict[str, Any]] = [json.loads(run(number, tmp_path, [*argv, "--precision", "fp32"]))
+                                     for number in (1, 2)]  # fmt: skip
+    assert figures[0] == figures[1]
+    assert figures[0]["num_images"] == 5
