@@ -42,8 +42,8 @@ class Preset:
 
 PRESETS = {
     "small": Preset(
-        size_px=64, num_train=4000, num_test=500, num_labelled=200, views=4, adapt=("--mode", "linear-probe"),
-        distill_epochs=8, finetune_epochs=30, scratch_epochs=100, all_epochs=8, students=("mobilevitv2_050",),
+        size_px=64, num_train=4000, num_test=500, num_labelled=200, views=2, adapt=("--mode", "linear-probe"),
+        distill_epochs=5, finetune_epochs=20, scratch_epochs=60, all_epochs=5, students=("mobilevitv2_050",),
     ),
     "results": Preset(
         size_px=64, num_train=4000, num_test=500, num_labelled=200, views=8,

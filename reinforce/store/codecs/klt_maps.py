@@ -1,0 +1,258 @@
+"""A transform of whole patches of a map: over classes that of klt, over the patch's cells a cosine transform.
+
+V = views, R = rows of a unit, N = h * w cells of a map, C = classes, B = side of a patch in cells, Q = patches of a
+map, K = components over classes, D = digits of a patch: of its K * B * B coefficients those that are ever other than 0.
+
+Neighbouring cells of a map are alike, and classes go together: after both transforms most coefficients are small, and
+what is left needs no table of probabilities: logits far below the maximum count here, too, because upsampling mixes
+logits and not probabilities.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.store.codecs.base import Arrays, ArraySpec, count, require_finite
+from reinforce.store.codecs.klt import checked, class_weights, dead_zone_round, fitting
+from reinforce.store.codecs.packing import Packing
+from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
+
+PATCH_SIDES = (4, 2, 1)
+"""The largest that divides both sides of a map is taken."""
+WEIGHT_POWER = 0.25
+"""Of a class's mean probability: what counts here is logits, and less which classes are likely."""
+KEPT_STD = 0.2
+"""In steps: coefficients that vary less are always 0."""
+_LARGEST = 32767
+
+
+@dataclass(frozen=True, eq=False)
+class KltMapsCodec:
+    """See the module. `level` n of `encode` divides the step by 2^(n/2)."""
+
+    height: int
+    width: int
+    patch: int
+    digits: Packing
+    mean: NDArray[np.float32]
+    """(C,)"""
+    basis: NDArray[np.int16]
+    """(K, C), each row divided by its scale"""
+    scales: NDArray[np.float32]
+    """(K,)"""
+    order: NDArray[np.int32]
+    """(D,) which coefficient each digit is: component * B * B + vertical frequency * B + horizontal frequency"""
+    weights: NDArray[np.float32]
+    """(C,), of the classes; for encoding only"""
+
+    name: ClassVar[str] = "klt-maps"
+    formula: ClassVar[str] = (
+        "coefficients[order] = float32(steps) * digits(codes), else 0, of each B x B patch, the patches row by row; "
+        "cells = cosine transform of each component @ (basis * scales[:, None]) + mean: see docs/store-format.md; "
+        + FORMULA
+    )
+    num_levels: ClassVar[int] = 4
+    can_spill: ClassVar[bool] = True
+
+    def parameters(self) -> dict[str, Any]:
+        return {"height": self.height, "width": self.width, "patch": self.patch, "components": len(self.scales),
+                "digits": list(self.digits.counts)}  # fmt: skip
+
+    def calibration(self) -> dict[str, NDArray[Any]]:
+        return {"mean": self.mean, "basis": self.basis, "scales": self.scales, "order": self.order,
+                "weights": self.weights}  # fmt: skip
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> KltMapsCodec:
+        height, width, patch = _sides(parameters)
+        codec = cls(
+            height=height,
+            width=width,
+            patch=patch,
+            digits=Packing.parse(parameters["digits"]),
+            mean=checked(calibration["mean"], np.float32, 1),
+            basis=checked(calibration["basis"], np.int16, 2),
+            scales=checked(calibration["scales"], np.float32, 1),
+            order=checked(calibration["order"], np.int32, 1),
+            weights=checked(calibration["weights"], np.float32, 1),
+        )
+        shape = (len(codec.scales), len(codec.mean))
+        order = codec.order
+        fits = codec.basis.shape == shape and codec.weights.shape == codec.mean.shape and shape[0] <= shape[1]
+        is_order = len(order) == codec.digits.num_digits == len(np.unique(order)) and order.min(initial=0) >= 0
+        if not fits or not is_order or order.max(initial=0) >= shape[0] * patch**2:
+            raise ValueError("the calibration's shapes do not fit each other")
+        return codec
+
+    @classmethod
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+        _, _, patch = _sides(parameters)
+        num_digits = Packing.parse(parameters["digits"]).num_digits
+        num_components = count(parameters, "components", 1, num_classes)
+        if num_digits > num_components * patch**2:
+            raise ValueError(f"{num_digits} digits are more than {num_components} components of {patch}x{patch} cells")
+        return {"mean": (num_classes,), "basis": (num_components, num_classes), "scales": (num_components,),
+                "order": (num_digits,), "weights": (num_classes,)}  # fmt: skip
+
+    def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
+        if num_classes != len(self.mean):
+            raise ValueError(f"made for {len(self.mean)} classes, not {num_classes}")
+        shape = (self.num_patches, self.digits.num_bytes)
+        spilled = {name: ArraySpec(dtype=spec.dtype, shape=(self.num_cells, *spec.shape))
+                   for name, spec in spill_specs(num_classes).items()}  # fmt: skip
+        return {
+            "codes": ArraySpec(dtype="uint8", shape=shape, items_last=True, grouped=True),
+            "steps": ArraySpec(dtype="float32", per_view=False, per_row=False),
+            **spilled,
+        }
+
+    @property
+    def num_cells(self) -> int:
+        return self.height * self.width
+
+    @property
+    def num_patches(self) -> int:
+        return self.num_cells // self.patch**2
+
+    def encode(
+        self, targets_VRNC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """`spilled_VR`, (V, R, N), marks single cells."""
+        require_finite(targets_VRNC)
+        num_views, num_rows, _, num_classes = targets_VRNC.shape
+        step = np.float32(2.0 ** (-level / 2))
+        codes = np.empty((num_views, num_rows, self.num_patches, self.digits.num_bytes), np.uint8)
+        for view, targets_RNC in enumerate(targets_VRNC):
+            digits = self.digits.cut(dead_zone_round(self.coefficients(targets_RNC) / float(step)))
+            codes[view] = self.digits.pack(digits).reshape(codes[view].shape)
+        cells = targets_VRNC.reshape(num_views, -1, num_classes)
+        spilled = encode_spill(cells, None if spilled_VR is None else spilled_VR.reshape(num_views, -1))
+        by_cell = {name: values.reshape(num_views, num_rows, self.num_cells, *values.shape[2:])
+                   for name, values in spilled.items()}  # fmt: skip
+        return {"codes": codes, "steps": np.full((1,), step, np.float32), **by_cell}
+
+    def coefficients(self, targets_RNC: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(R * Q, D) in steps."""
+        targets = targets_RNC.astype(np.float64)
+        share = self.weights.astype(np.float64) / self.weights.sum(dtype=np.float64)
+        targets -= (targets @ share)[..., None]
+        components_RNK = (targets - self.mean) @ self.encoder
+        patches = to_patches(components_RNK, self.height, self.width, self.patch)
+        return np.asarray((patches @ self.cosines.T).reshape(len(patches), -1)[:, self.order])
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        """(R, N, C) logits of one view."""
+        step = arrays["steps"].astype(np.float32)
+        if not (np.isfinite(step).all() and (step >= 0).all()):
+            raise ValueError("steps hold NaN, infinity or negative values")
+        codes = arrays["codes"]
+        digits = self.digits.unpack(codes.reshape(-1, codes.shape[-1])).whole()
+        num_components, area = len(self.scales), self.patch**2
+        coefficients = np.zeros((len(digits), num_components * area), np.float32)
+        coefficients[:, self.order] = digits * step
+        patches = coefficients.reshape(-1, num_components, area) @ self.cosines.astype(np.float32)
+        components_RNK = from_patches(patches, self.height, self.width, self.patch)
+        logits = components_RNK.reshape(-1, num_components) @ self.decoder
+        logits += self.mean
+        flat = _FlatSpill(arrays)
+        return put_spilled(logits, flat).reshape(-1, self.num_cells, len(self.mean))
+
+    @functools.cached_property
+    def decoder(self) -> NDArray[np.float32]:
+        """(K, C)"""
+        return self.basis.astype(np.float32) * self.scales[:, None]
+
+    @functools.cached_property
+    def encoder(self) -> NDArray[np.float64]:
+        """(C, K) weighted least squares, as klt's."""
+        decoder = self.decoder.astype(np.float64)
+        weighted = decoder * self.weights
+        return np.asarray(np.linalg.solve(weighted @ decoder.T, weighted).T)
+
+    @functools.cached_property
+    def cosines(self) -> NDArray[np.float64]:
+        """(B * B frequencies, B * B cells), orthonormal: the type-II cosine transform of a patch."""
+        side = np.arange(self.patch)
+        waves = np.cos(np.pi * side[:, None] * (side + 0.5) / self.patch) * np.sqrt(2 / self.patch)
+        waves[0] /= np.sqrt(2)
+        return np.kron(waves, waves)
+
+
+def _sides(parameters: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Height, width, patch. Raises ValueError."""
+    height, width = (count(parameters, name, 1, 1024) for name in ("height", "width"))
+    patch = count(parameters, "patch", 1, max(PATCH_SIDES))
+    if height % patch or width % patch:
+        raise ValueError(f"patches of {patch} do not cover a map of {height}x{width}")
+    return height, width, patch
+
+
+def to_patches(maps_RNK: NDArray[np.float64], height: int, width: int, patch: int) -> NDArray[np.float64]:
+    """(R * Q, K, B * B)"""
+    num_rows, _, components = maps_RNK.shape
+    split = maps_RNK.reshape(num_rows, height // patch, patch, width // patch, patch, components)
+    return split.transpose(0, 1, 3, 5, 2, 4).reshape(-1, components, patch**2)
+
+
+def from_patches(patches: NDArray[np.float32], height: int, width: int, patch: int) -> NDArray[np.float32]:
+    """(R, N, K): inverse of `to_patches`."""
+    components = patches.shape[1]
+    split = patches.reshape(-1, height // patch, width // patch, components, patch, patch)
+    return split.transpose(0, 1, 4, 2, 5, 3).reshape(-1, height * width, components)
+
+
+class _FlatSpill(dict[str, NDArray[Any]]):
+    """Spilled cells in one axis with the rows, read when they are asked for."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__()
+        self.arrays = arrays
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        values = self.arrays[name]
+        return values.reshape(-1, *values.shape[2:])
+
+
+class KltMapsFamily:
+    """Codecs of one set of maps, by step."""
+
+    knobs: ClassVar[tuple[float, ...]] = tuple(0.02 * 2 ** (i / 16) for i in range(160))
+    """Steps, from exact to coarse: 0.02 to 19."""
+
+    def __init__(self, logits_VRNC: NDArray[np.float32], height: int, width: int, *, temperature: float) -> None:
+        self.height, self.width = height, width
+        self.patch = next(side for side in PATCH_SIDES if height % side == 0 == width % side)
+        self.logits_RNC = logits_VRNC.reshape(-1, *logits_VRNC.shape[2:])
+        flat = self.logits_RNC.reshape(-1, self.logits_RNC.shape[-1]).astype(np.float64)
+        self.weights = class_weights(flat / temperature, WEIGHT_POWER)
+        flat -= (flat @ (self.weights / self.weights.sum()))[:, None]
+        self.mean = flat.mean(axis=0)
+        flat -= self.mean
+        flat *= np.sqrt(self.weights)
+        _, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
+        self.vectors = vectors[:, ::-1].T / np.sqrt(self.weights)
+
+    def codec(self, knob: float) -> KltMapsCodec:
+        num_components = max(1, len(self.mean) - 1)  # a cell's constant takes one direction away
+        decoder = self.vectors[:num_components] * knob
+        scales = (np.abs(decoder).max(axis=1) / _LARGEST).astype(np.float32)
+        basis = np.clip(np.rint(decoder / scales[:, None]), -_LARGEST, _LARGEST).astype(np.int16)
+        every = np.arange(num_components * self.patch**2, dtype=np.int32)
+        draft = KltMapsCodec(self.height, self.width, self.patch, Packing((len(every), 0, 0, 0, 0)),
+                             self.mean.astype(np.float32), basis, scales, every,
+                             self.weights.astype(np.float32))  # fmt: skip
+        return self._ordered(draft)
+
+    def _ordered(self, draft: KltMapsCodec) -> KltMapsCodec:
+        """With the coefficients that vary, most first, in digits as narrow as they allow."""
+        coefficients = draft.coefficients(self.logits_RNC)
+        stds = np.sqrt(np.square(coefficients).mean(axis=0))
+        kept = np.argsort(-stds, kind="stable")[: max(1, int((stds > KEPT_STD).sum()))]
+        packing = fitting(dead_zone_round(coefficients[:, kept]))
+        return replace(draft, digits=packing, order=kept.astype(np.int32))
