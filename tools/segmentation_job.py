@@ -43,7 +43,7 @@ class Preset:
 PRESETS = {
     "small": Preset(
         size_px=64, num_train=4000, num_test=500, num_labelled=200, views=2, adapt=("--mode", "linear-probe"),
-        distill_epochs=5, finetune_epochs=20, scratch_epochs=60, all_epochs=5, students=("mobilevitv2_050",),
+        distill_epochs=4, finetune_epochs=15, scratch_epochs=40, all_epochs=4, students=("mobilevitv2_050",),
     ),
     "results": Preset(
         size_px=64, num_train=4000, num_test=500, num_labelled=200, views=8,
@@ -90,7 +90,7 @@ def stages(preset: Preset, scenes: Path, seed: int, folder: Path) -> list[Stage]
             f"{student}: distilled": ("train", "distill", "--cache", store, "--student", student, "--head", "linear",
                                       "--batch-size", 32, "--lr", "1e-3", "--epochs", p.distill_epochs, "--seed", seed,
                                       "--resume", "--out", runs["distilled"]),
-            f"{student}: finetuned": (*tune, *few, "--model", runs["distilled"], "--lr", "1e-4,3e-4", "--epochs",
+            f"{student}: finetuned": (*tune, *few, "--model", runs["distilled"], "--lr", "3e-4", "--epochs",
                                       p.finetune_epochs, "--out", runs["finetuned"]),
             f"{student}: scratch": (*untrained, *few, "--epochs", p.scratch_epochs, "--out", runs["scratch"]),
             f"{student}: all masks": (*untrained, "--epochs", p.all_epochs, "--out", runs["all masks"]),
