@@ -71,9 +71,12 @@ class MapProbe:
             return crops
         whole = self.task.augmented(self.bench, "whole")
         views = [InOrder(whole, 0), *(InOrder(crops, view) for view in range(self.num_views - 1))]
-        tables = [self._stored(view) for view in views]
-        maps, labels = (torch.stack(column) for column in zip(*tables, strict=True))
-        return StoredMaps(maps, labels, self.bench.config.seed)
+        size_px = self.bench.info.image_size
+        labels = torch.zeros(self.num_views, len(whole), size_px, size_px, dtype=torch.uint8)
+        stored = StoredMaps(self._room(self.num_views, len(whole)), labels, self.bench.config.seed)
+        for number, view in enumerate(views):
+            self._store(view, stored.maps[number], stored.labels[number])
+        return stored
 
     def new_head(self) -> nn.Module:
         self._freeze()
@@ -97,7 +100,7 @@ class MapProbe:
         if self.reads_images:
             return whole
         self._freeze()
-        maps = torch.zeros(len(whole), self.model.num_features, *2 * (self.bench.info.map_size,), dtype=torch.half)
+        maps = self._room(len(whole))
         for batch in self._loaded(whole):
             assert isinstance(batch, MaskedBatch)
             maps[[truth.row for truth in batch.truths]] = self._maps(batch.inputs).half().cpu()
@@ -116,11 +119,19 @@ class MapProbe:
             features: Tensor = self.model.features(self.bench.preprocess(inputs, self.bench.world.device))
         return features.float()
 
-    def _stored(self, view: InOrder) -> tuple[Tensor, Tensor]:
-        """One view of all training images: maps (N, D, h, w) float16 and labels (N, S, S) uint8."""
-        parts = [(self._maps(batch.inputs).half().cpu(), batch.targets) for batch in self._loaded(view)]
-        maps, labels = zip(*parts, strict=True)
-        return torch.cat(maps), torch.cat(labels)
+    def _room(self, *counts: int) -> Tensor:
+        """Zeros (*counts, D, h, w), float16."""
+        side = self.bench.info.map_size
+        return torch.zeros(*counts, self.model.num_features, side, side, dtype=torch.half)
+
+    def _store(self, view: InOrder, maps_NDhw: Tensor, labels_NSS: Tensor) -> None:
+        """Fill in one view of all training images."""
+        start = 0
+        for batch in self._loaded(view):
+            rows = slice(start, start + len(batch))
+            maps_NDhw[rows] = self._maps(batch.inputs).half().cpu()
+            labels_NSS[rows] = batch.targets
+            start += len(batch)
 
     def _loaded(self, views: TrainingData) -> Iterator[Batch]:
         """All rows in order, with progress; the bad ones noted."""

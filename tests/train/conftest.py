@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_scenes import write_scene
 
 COLOURS = {"blue": (30, 40, 200), "green": (40, 180, 50), "red": (200, 50, 40)}
 SPLITS = {"train": 8, "val": 4, "test": 5}
@@ -28,21 +29,6 @@ def reinforce_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("REINFORCE_HOME", str(home))
     monkeypatch.chdir(tmp_path)
     return home
-
-
-def write_scene(folder: Path, name: str, rng: np.random.Generator) -> None:
-    """A grey ground with a red and a blue rectangle on it, both noisy, 30 x 40 px, and a border without labels."""
-    pixels, mask = np.full((30, 40, 3), 120.0), np.zeros((30, 40), np.uint8)
-    for label, colour in ((1, COLOURS["red"]), (2, COLOURS["blue"])):
-        top, left = rng.integers(2, 12, 2)
-        left += 18 * (label - 1)
-        where = np.s_[top : top + 14, left : left + 14]
-        pixels[where], mask[where] = colour, label
-    mask[:, :1] = 255
-    pixels += rng.normal(0, 15, pixels.shape)
-    for kind, array in (("images", np.clip(pixels, 0, 255).astype(np.uint8)), ("masks", mask)):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array).save(folder / kind / f"{name}.png")
 
 
 @pytest.fixture

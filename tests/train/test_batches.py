@@ -111,10 +111,11 @@ class NamedBatch(Batch):
 
 
 def test_a_batch_moves_with_all_its_tensors() -> None:
-    batch = NamedBatch(torch.zeros(2, 3), torch.ones(2, 4, 4), (("a", "b"),), 5, torch.ones(2, 4, 4) > 0, ("x", "y"))
+    batch = NamedBatch(torch.zeros(2, 3), torch.ones(2, 4, 4), (("a", "b"),), 5, torch.ones(2, 4, 4) > 0, 9, ("x", "y"))
     moved = batch.to(torch.device("meta"))
     assert [tensor.device.type for tensor in (moved.inputs, moved.targets, moved.valid)] == ["meta"] * 3
-    assert (moved.skipped, moved.num_global, moved.names, len(moved)) == ((("a", "b"),), 5, ("x", "y"), 2)
+    assert (moved.skipped, moved.num_global, moved.num_counted, moved.names) == ((("a", "b"),), 5, 9, ("x", "y"))
+    assert len(moved) == 2
 
 
 @pytest.mark.parametrize(

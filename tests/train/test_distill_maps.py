@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tiny_reinforced as tiny
 import torch
-from conftest import write_scene
+from tiny_scenes import write_scene
 
 from reinforce.build import BuildConfig, build
 from reinforce.dataset import open_dataset
