@@ -143,14 +143,14 @@ class TestFullDisks:
         assert digest_of(Path("out.zarr")) == reference
         return status
 
-    @pytest.mark.parametrize("num_files", [2, 4, 12, 24, 40, 46, 50, 54, 57, 60, 100])
+    @pytest.mark.parametrize("num_files", [2, 4, 12, 24, 40, 46, 50, 54, 57, 60, 200])
     def test_at_some_of_its_files(
         self, num_files: int, small_disk: Callable[[str], None], reference: dict[str, str], teacher: Path, images: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
         arguments = build_argv(teacher, images, "--resume")
         status = self.stops_and_goes_on(small_disk, f"nr_inodes={num_files}", reference, arguments, capsys)
-        assert status == (0 if num_files == 100 else 1)
+        assert status == (0 if num_files == 200 else 1)
 
     @pytest.mark.long
     def test_at_each_of_its_files(
