@@ -250,9 +250,11 @@ class KltMapsFamily:
         return self._ordered(draft)
 
     def _ordered(self, draft: KltMapsCodec) -> KltMapsCodec:
-        """With the coefficients that vary, most first, in digits as narrow as they allow."""
+        """With the coefficients that vary, most first, in digits as narrow as they allow; no component behind them."""
         coefficients = draft.coefficients(self.logits_RNC)
         stds = np.sqrt(np.square(coefficients).mean(axis=0))
         kept = np.argsort(-stds, kind="stable")[: max(1, int((stds > KEPT_STD).sum()))]
         packing = fitting(dead_zone_round(coefficients[:, kept]))
-        return replace(draft, digits=packing, order=kept.astype(np.int32))
+        num_used = 1 + int(kept.max()) // self.patch**2
+        return replace(draft, digits=packing, order=kept.astype(np.int32), basis=draft.basis[:num_used],
+                       scales=draft.scales[:num_used])  # fmt: skip
