@@ -46,6 +46,8 @@ class VerifyReport:
     level: str
     problems: list[str]
     checks: list[str]
+    is_repairable: bool
+    """Whether bytes are wrong, and not what they are compared with."""
     repaired: bool
 
     @property
@@ -70,7 +72,7 @@ class VerifyReport:
         lines += [f"  {line}" for line in (*self.checks, *self.problems)]
         if self.repaired:
             lines.append("next: the damaged units are dropped; reinforce build ... --resume recomputes them")
-        elif self.problems:
+        elif self.is_repairable:
             lines.append(f"next: reinforce verify {self.store} --repair")
         return "\n".join(lines)
 
@@ -87,6 +89,7 @@ def verify(config: VerifyConfig) -> VerifyReport:
         level=config.level,
         problems=problems,
         checks=checks,
+        is_repairable=bool(report.problems),
         repaired=config.repair and bool(report.problems),
     )
 

@@ -157,7 +157,7 @@ class Inputs:
                 f"'{options.teacher}' has no classes whose logits could be kept: teach it a task first, "
                 f"train adapt --model {options.teacher} --data DATA --out runs/NAME"
             )
-        self.target = _target(options, info.task)
+        _check_target(options, info.task)
         scale = None if options.crop_scale is None else (options.crop_scale[0], options.crop_scale[1])
         size_px = options.image_size or info.image_size
         self.policy = named_policy(options.policy or info.task, size_px=size_px, seed=options.seed, crop_scale=scale)
@@ -191,12 +191,11 @@ class Inputs:
         return environment(self.teacher.device, self.teacher.dtype)
 
 
-def _target(options: TargetOptions, task: str) -> str:
-    """What a teacher of this task gives. Raises UsageError where another is asked for."""
+def _check_target(options: TargetOptions, task: str) -> None:
+    """Raises UsageError where another target is asked for than a teacher of this task gives."""
     target = DENSE_LOGITS if task == "segmentation" else LOGITS
     if options.target not in (None, target):
         raise UsageError(f"'{options.teacher}' is a {task} model, which gives {target}: type --target {target}")
-    return target
 
 
 def _warn_of_unread(source: ImageSource) -> None:

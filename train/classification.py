@@ -31,12 +31,8 @@ PROBE_CROP_SCALE = (0.35, 1.0)
 """Milder crops than a network learns from: a frozen encoder should still see the object."""
 
 
-class Classification(Task):
+class Classification(Task[LabelledDataset, LabelledSample]):
     metric = "accuracy"
-
-    def __init__(self, dataset: LabelledDataset, train: tuple[LabelledSample, ...],
-                 val: tuple[LabelledSample, ...]) -> None:  # fmt: skip
-        self.dataset, self.train, self.val = dataset, train, val
 
     @classmethod
     def open(cls, config: LabelledOptions) -> Classification:
@@ -46,14 +42,6 @@ class Classification(Task):
         val = dataset.splits.get("val", ())
         # A fixed seed: the validation images stay the same ones when --seed draws other training images.
         return cls(dataset, train, take(val, num_labelled=config.val_limit) if val else ())
-
-    @property
-    def data_name(self) -> str:
-        return self.dataset.name
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.dataset.class_names
 
     def training_data(self, bench: Bench) -> TrainingViews:
         config = bench.config

@@ -42,7 +42,7 @@ class DistillConfig(TrainOptions):
     """Views per step, over all devices."""
     lr: float = 7e-4
     """Peak learning rate."""
-    task: Literal["classification", "segmentation"] | None = None
+    task: Task | None = None
     """What the teacher answers (default: what the store says)."""
     head: Literal["deeplabv3", "linear"] | None = None
     """Head of a segmentation student (default: the one that it has, else deeplabv3)."""

@@ -6,18 +6,16 @@ C classes, H, W an image's own size, L the size of a picture, at most MAX_SIDE_P
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 from reinforce.data import IGNORE, MaskedDataset, MaskedSample
-from reinforce.pages import MAX_SIDE_PX, class_colours, css, data_uri, paint_classes, write_page
-from reinforce.pages.rendering import count, number, percent, shorten
+from reinforce.pages import MAX_SIDE_PX, class_colours, css, data_uri, paint_classes, render, write_page
+from reinforce.pages.rendering import count, percent
 
 from train.iou import ConfusionMatrix
 from train.mask_tally import MaskTally
@@ -80,7 +78,9 @@ def write_evaluation_page(config: EvaluateConfig, result: SegmentationResult, da
     by_size = sorted(rows, key=lambda row: -row.share)
     shown = spread(np.flatnonzero(tallies[0].seen), NUM_SHOWN)
     views = segmenters[0].views(dataset, samples)
-    page = _environment().get_template("evaluation.html").render(
+    page = render(
+        "evaluation.html",
+        package="train",
         data_name=dataset.name,
         split=result.split,
         num_images=result.num_images,
@@ -94,7 +94,7 @@ def write_evaluation_page(config: EvaluateConfig, result: SegmentationResult, da
         classes=by_size,
         confusions=confusions(tallies[0].confusion, rows),
     )  # fmt: skip
-    write_page(Path(config.html), page.encode("utf-8", "backslashreplace"), overwrite=config.overwrite)
+    write_page(Path(config.html), page, overwrite=config.overwrite)
 
 
 def class_rows(names: Sequence[str], tallies: Sequence[MaskTally]) -> list[ClassRow]:
@@ -177,17 +177,3 @@ def _tiles(result: SegmentationResult, tallies: Sequence[MaskTally]) -> list[tup
 def _described(segmenter: Segmenter) -> dict[str, Any]:
     info = segmenter.info
     return {"name": segmenter.name, "architecture": info.architecture, "image_size": info.image_size}
-
-
-@functools.cache
-def _environment() -> Environment:
-    """The templates of this package, on the base that the pages of stores have; every value is escaped."""
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("train"), PackageLoader("reinforce.pages")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "number": number, "short": shorten, "count": count}
-    return environment

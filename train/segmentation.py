@@ -16,12 +16,8 @@ from train.options import LabelledOptions
 from train.tasks import Bench, Task, crop_range
 
 
-class Segmentation(Task):
+class Segmentation(Task[MaskedDataset, MaskedSample]):
     metric = "mean_iou"
-
-    def __init__(self, dataset: MaskedDataset, train: tuple[MaskedSample, ...],
-                 val: tuple[MaskedSample, ...]) -> None:  # fmt: skip
-        self.dataset, self.train, self.val = dataset, train, val
 
     @classmethod
     def open(cls, config: LabelledOptions) -> Segmentation:
@@ -31,14 +27,6 @@ class Segmentation(Task):
         val = dataset.splits.get("val", ())
         # A fixed seed: the validation images stay the same ones when --seed draws other training images.
         return cls(dataset, train, take_masked(val, num_labelled=config.val_limit) if val else ())
-
-    @property
-    def data_name(self) -> str:
-        return self.dataset.name
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.dataset.class_names
 
     def training_data(self, bench: Bench) -> MaskedTrainingViews:
         return self.augmented(bench, bench.config.policy or "segmentation")

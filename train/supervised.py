@@ -34,7 +34,7 @@ from train.world import World, entered_world
 class Supervised:
     """Runs the trials of one verb in a run directory."""
 
-    def __init__(self, config: LabelledOptions, *, mode: str, recipe: Recipe, task: Task, model_name: str,
+    def __init__(self, config: LabelledOptions, *, mode: str, recipe: Recipe, task: Task[Any, Any], model_name: str,
                  model: nn.Module, info: ModelInfo, run: RunDirectory, world: World) -> None:  # fmt: skip
         self.config, self.mode, self.recipe, self.task = config, mode, recipe, task
         self.model_name, self.model, self.info = model_name, model, info

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from reinforce.models import ModelInfo, Preprocess
@@ -75,25 +75,38 @@ class Probe(Protocol):
         """Put a trained head's weights into the model."""
 
 
-class Task(ABC):
+class Labelled(Protocol):
+    """A dataset as every task sees it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+
+D = TypeVar("D", bound=Labelled)
+S = TypeVar("S")
+
+
+class Task(ABC, Generic[D, S]):
     """A task with the labelled images of a run."""
 
     metric: ClassVar[str]
     """What decides between trials, 0..1: figures call it val_METRIC."""
 
-    train: tuple[Any, ...]
-    """Training samples, as asked for by --shots and the like."""
-    val: tuple[Any, ...]
-    """Validation samples, of the val split; empty where there is none."""
+    def __init__(self, dataset: D, train: tuple[S, ...], val: tuple[S, ...]) -> None:
+        """`train`: samples as asked for by --shots and the like; `val`: of the val split, empty where there is none."""
+        self.dataset, self.train, self.val = dataset, train, val
 
     @property
-    @abstractmethod
     def data_name(self) -> str:
         """What the data are called in provenance."""
+        return self.dataset.name
 
     @property
-    @abstractmethod
-    def class_names(self) -> tuple[str, ...]: ...
+    def class_names(self) -> tuple[str, ...]:
+        return self.dataset.class_names
 
     @abstractmethod
     def training_data(self, bench: Bench) -> TrainingData:
@@ -119,7 +132,7 @@ class Task(ABC):
         return (scores[self.score], -scores["val_loss"])
 
 
-def open_task(config: LabelledOptions) -> Task:
+def open_task(config: LabelledOptions) -> Task[Any, Any]:
     """The images of --data for --task. Raises MissingDataError, UnknownNameError, DataError."""
     if config.task == "segmentation":
         from train.segmentation import Segmentation

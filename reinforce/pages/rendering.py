@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import functools
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 MAX_TEXT = 160
 """Characters of a foreign text that are shown; a key or a reason may be of any length."""
 
 
-def render(template: str, **content: object) -> bytes:
-    """The page of a template in `pages/templates`, UTF-8.
+def render(template: str, *, package: str = __package__, **content: object) -> bytes:
+    """The page of a template in a package's folder `templates`, UTF-8; it may extend those of this package.
 
     Lone surrogates, which keys of undecodable file names hold, are written as `\\udcff`.
     """
-    text = _environment().get_template(template).render(**content)
+    text = _environment(package).get_template(template).render(**content)
     return text.encode("utf-8", "backslashreplace")
 
 
 @functools.cache
-def _environment() -> Environment:
+def _environment(package: str) -> Environment:
     environment = Environment(
-        loader=PackageLoader("reinforce.pages"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(__package__)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

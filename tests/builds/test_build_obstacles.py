@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from processes import session_members
-from tiny_builds import VIEWS, digest_of, largest_object, run
+from tiny_builds import ROWS_ONLY, VIEWS, digest_of, largest_object, run
 
 from reinforce.cli import command
 from reinforce.command import run_group
@@ -93,6 +93,7 @@ def largest_file(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
+@ROWS_ONLY
 class TestFilesThatCannotGrow:
     @pytest.mark.parametrize("num_bytes", [0, 100, 300, 1000, 3000, 10_000, 30_000])
     def test_one_line_and_then_equal_bytes(
@@ -272,6 +273,7 @@ def public(images: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory
         yield Path(name) / teacher.name, Path(name) / images.name
 
 
+@ROWS_ONLY
 class TestPermissionDenied:
     @pytest.mark.parametrize(
         ("path", "bits", "words"),
@@ -391,6 +393,7 @@ class TestKilledAndTerminated:
             self.goes_on(teacher, images, longer)
             shutil.rmtree("out.zarr")
 
+    @ROWS_ONLY
     @pytest.mark.parametrize("workers", [0, 2])
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
     def test_a_stopped_builder(
@@ -466,6 +469,7 @@ def arguments_of(teacher: Path, images: Path, *more: str, workers: int = 0) -> l
 
 
 @pytest.mark.slow
+@ROWS_ONLY
 class TestTwoAtOnce:
     @pytest.mark.parametrize(
         ("one", "other"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -40,6 +41,10 @@ def make_segmenter(folder: Path) -> Path:
             weights.normal_(0, 1.5)
     save_model(folder, model, info)
     return folder
+
+
+ROWS_ONLY = pytest.mark.parametrize("teacher", [make_teacher], ids=["rows"], indirect=True)
+"""Of tests that take long and never look at targets: for the fixture `teacher`, which is of both kinds."""
 
 
 def make_images(folder: Path, num: int = NUM_IMAGES) -> Path:

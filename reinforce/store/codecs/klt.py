@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
+from reinforce.store.codecs.class_axes import ClassAxes, centred, least_squares
 from reinforce.store.codecs.packing import Digits, Packing
 from reinforce.store.codecs.product import int8_product
 from reinforce.store.codecs.rounding import DigitRates, Rounding
@@ -178,10 +179,7 @@ class KltCodec:
 
     def coefficients(self, targets_VRC: NDArray[np.float32]) -> NDArray[np.float64]:
         """(V, R, K) in steps, those that give the least weighted error with the basis as it is stored."""
-        targets = targets_VRC.astype(np.float64)
-        share = self.weights.astype(np.float64) / self.weights.sum(dtype=np.float64)
-        targets -= (targets @ share)[..., None]
-        return (targets - self.mean) @ self.encoder
+        return (centred(targets_VRC, self.weights) - self.mean) @ self.encoder
 
     @functools.cached_property
     def decoder(self) -> NDArray[np.float32]:
@@ -189,10 +187,7 @@ class KltCodec:
 
     @functools.cached_property
     def encoder(self) -> NDArray[np.float64]:
-        """Weighted least squares: (D W D^T)^-1 D W, in float64: an order of sums hardly ever decides a digit."""
-        decoder = self.decoder.astype(np.float64)
-        weighted = decoder * self.weights
-        return np.asarray(np.linalg.solve(weighted @ decoder.T, weighted).T, np.float64)
+        return least_squares(self.decoder, self.weights)
 
 
 def dead_zone_round(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -213,20 +208,12 @@ class KltFamily:
         """`logits_VRC`: calibration views; `num_views`: views an image will have in the store."""
         self.logits_VRC, self.num_views = logits_VRC, num_views
         self.temperature, self.effort = temperature, effort
-        flat = logits_VRC.reshape(-1, logits_VRC.shape[-1]).astype(np.float64)
-        self.weights = class_weights(flat / temperature)
-        flat -= (flat @ (self.weights / self.weights.sum()))[:, None]
-        self.mean = flat.mean(axis=0)
-        flat -= self.mean
-        flat *= np.sqrt(self.weights)
-        variances, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
-        self.stds = np.sqrt(np.maximum(variances[::-1], 0))
-        self.vectors = vectors[:, ::-1].T / np.sqrt(self.weights)
+        self.axes = ClassAxes.of(logits_VRC.reshape(-1, logits_VRC.shape[-1]), temperature, WEIGHT_POWER)
 
     def codec(self, knob: float) -> KltCodec:
         least = KEPT_STD_ROUNDED if self.effort > 1 else KEPT_STD
-        count = max(1, int((self.stds / knob > least).sum()))
-        decoder = self.vectors[:count] * knob
+        count = max(1, int((self.axes.stds / knob > least).sum()))
+        decoder = self.axes.vectors[:count] * knob
         dtype = np.int16 if decoder.size <= SMALL_BASIS else np.int8
         peaks = np.abs(decoder).max(axis=1)
         if dtype == np.int8:
@@ -234,7 +221,9 @@ class KltFamily:
         scales = (peaks / np.iinfo(dtype).max).astype(np.float32)
         basis = np.clip(np.rint(decoder / scales[:, None]), -np.iinfo(dtype).max, np.iinfo(dtype).max).astype(dtype)
         every = Packing((count, 0, 0, 0, 0))
-        draft = KltCodec(every, None, self.mean.astype(np.float32), basis, scales, self.weights.astype(np.float32))
+        draft = KltCodec(
+            every, None, self.axes.mean.astype(np.float32), basis, scales, self.axes.weights.astype(np.float32)
+        )
         codec = self._packed(draft, draft.coefficients(self.logits_VRC))
         return self._rounding(codec, knob) if self.effort > 1 else codec
 
@@ -258,15 +247,6 @@ class KltFamily:
             rounding = Rounding(DigitRates.of(digits), price, self.temperature)
             codec = replace(codec, digits=fitting(digits), rounding=rounding)
         return codec
-
-
-def class_weights(logits_BC: NDArray[np.float64], power: float = WEIGHT_POWER) -> NDArray[np.float64]:
-    """(C,) the mean probability of each class to a power, mean 1; no class is below a thousandth."""
-    p = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    weights = p.mean(axis=0) ** power
-    weights = np.maximum(weights / weights.mean(), 1e-3)
-    return np.asarray(weights / weights.mean())
 
 
 def fitting(digits: NDArray[np.floating]) -> Packing:

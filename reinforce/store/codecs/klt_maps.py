@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.store.codecs.base import Arrays, ArraySpec, count, require_finite
-from reinforce.store.codecs.klt import checked, class_weights, dead_zone_round, fitting
+from reinforce.store.codecs.class_axes import ClassAxes, centred, least_squares
+from reinforce.store.codecs.klt import checked, dead_zone_round, fitting
+from reinforce.store.codecs.maps import FlatCells, of_cells
 from reinforce.store.codecs.packing import Packing
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
 
@@ -104,8 +106,7 @@ class KltMapsCodec:
         if num_classes != len(self.mean):
             raise ValueError(f"made for {len(self.mean)} classes, not {num_classes}")
         shape = (self.num_patches, self.digits.num_bytes)
-        spilled = {name: ArraySpec(dtype=spec.dtype, shape=(self.num_cells, *spec.shape))
-                   for name, spec in spill_specs(num_classes).items()}  # fmt: skip
+        spilled = {name: of_cells(spec, self.num_cells) for name, spec in spill_specs(num_classes).items()}
         return {
             "codes": ArraySpec(dtype="uint8", shape=shape, items_last=True, grouped=True),
             "steps": ArraySpec(dtype="float32", per_view=False, per_row=False),
@@ -139,10 +140,7 @@ class KltMapsCodec:
 
     def coefficients(self, targets_RNC: NDArray[np.float32]) -> NDArray[np.float64]:
         """(R * Q, D) in steps."""
-        targets = targets_RNC.astype(np.float64)
-        share = self.weights.astype(np.float64) / self.weights.sum(dtype=np.float64)
-        targets -= (targets @ share)[..., None]
-        components_RNK = (targets - self.mean) @ self.encoder
+        components_RNK = (centred(targets_RNC, self.weights) - self.mean) @ self.encoder
         patches = to_patches(components_RNK, self.height, self.width, self.patch)
         return np.asarray((patches @ self.cosines.T).reshape(len(patches), -1)[:, self.order])
 
@@ -160,7 +158,7 @@ class KltMapsCodec:
         components_RNK = from_patches(patches, self.height, self.width, self.patch)
         logits = components_RNK.reshape(-1, num_components) @ self.decoder
         logits += self.mean
-        flat = _FlatSpill(arrays)
+        flat = FlatCells(arrays, frozenset(spill_specs(len(self.mean))))
         return put_spilled(logits, flat).reshape(-1, self.num_cells, len(self.mean))
 
     @functools.cached_property
@@ -170,10 +168,8 @@ class KltMapsCodec:
 
     @functools.cached_property
     def encoder(self) -> NDArray[np.float64]:
-        """(C, K) weighted least squares, as klt's."""
-        decoder = self.decoder.astype(np.float64)
-        weighted = decoder * self.weights
-        return np.asarray(np.linalg.solve(weighted @ decoder.T, weighted).T)
+        """(C, K)"""
+        return least_squares(self.decoder, self.weights)
 
     @functools.cached_property
     def cosines(self) -> NDArray[np.float64]:
@@ -207,18 +203,6 @@ def from_patches(patches: NDArray[np.float32], height: int, width: int, patch: i
     return split.transpose(0, 1, 4, 2, 5, 3).reshape(-1, height * width, components)
 
 
-class _FlatSpill(dict[str, NDArray[Any]]):
-    """Spilled cells in one axis with the rows, read when they are asked for."""
-
-    def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
-        self.arrays = arrays
-
-    def __missing__(self, name: str) -> NDArray[Any]:
-        values = self.arrays[name]
-        return values.reshape(-1, *values.shape[2:])
-
-
 class KltMapsFamily:
     """Codecs of one set of maps, by step."""
 
@@ -229,24 +213,18 @@ class KltMapsFamily:
         self.height, self.width = height, width
         self.patch = next(side for side in PATCH_SIDES if height % side == 0 == width % side)
         self.logits_RNC = logits_VRNC.reshape(-1, *logits_VRNC.shape[2:])
-        flat = self.logits_RNC.reshape(-1, self.logits_RNC.shape[-1]).astype(np.float64)
-        self.weights = class_weights(flat / temperature, WEIGHT_POWER)
-        flat -= (flat @ (self.weights / self.weights.sum()))[:, None]
-        self.mean = flat.mean(axis=0)
-        flat -= self.mean
-        flat *= np.sqrt(self.weights)
-        _, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
-        self.vectors = vectors[:, ::-1].T / np.sqrt(self.weights)
+        cells = self.logits_RNC.reshape(-1, self.logits_RNC.shape[-1])
+        self.axes = ClassAxes.of(cells, temperature, WEIGHT_POWER)
 
     def codec(self, knob: float) -> KltMapsCodec:
-        num_components = max(1, len(self.mean) - 1)  # a cell's constant takes one direction away
-        decoder = self.vectors[:num_components] * knob
+        num_components = max(1, len(self.axes.mean) - 1)  # a cell's constant takes one direction away
+        decoder = self.axes.vectors[:num_components] * knob
         scales = (np.abs(decoder).max(axis=1) / _LARGEST).astype(np.float32)
         basis = np.clip(np.rint(decoder / scales[:, None]), -_LARGEST, _LARGEST).astype(np.int16)
         every = np.arange(num_components * self.patch**2, dtype=np.int32)
         draft = KltMapsCodec(self.height, self.width, self.patch, Packing((len(every), 0, 0, 0, 0)),
-                             self.mean.astype(np.float32), basis, scales, every,
-                             self.weights.astype(np.float32))  # fmt: skip
+                             self.axes.mean.astype(np.float32), basis, scales, every,
+                             self.axes.weights.astype(np.float32))  # fmt: skip
         return self._ordered(draft)
 
     def _ordered(self, draft: KltMapsCodec) -> KltMapsCodec:

@@ -50,7 +50,8 @@ class MapCodec:
         return self.codec.calibration()
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
-        return {name: self._with_cells(spec) for name, spec in self.codec.arrays(num_classes).items()}
+        specs = self.codec.arrays(num_classes)
+        return {name: of_cells(spec, self.num_cells) if spec.per_row else spec for name, spec in specs.items()}
 
     def encode(
         self, targets_VRNC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
@@ -65,7 +66,7 @@ class MapCodec:
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         """(R, N, C) logits of one view."""
-        logits = self.codec.decode(_FlatCells(arrays, self._per_row))
+        logits = self.codec.decode(FlatCells(arrays, self._per_row))
         return logits.reshape(-1, self.num_cells, self.num_classes)
 
     @functools.cached_property
@@ -73,21 +74,21 @@ class MapCodec:
         """Names of the arrays that have an axis of cells."""
         return frozenset(name for name, spec in self.codec.arrays(self.num_classes).items() if spec.per_row)
 
-    def _with_cells(self, spec: ArraySpec) -> ArraySpec:
-        if not spec.per_row:
-            return spec
-        return replace(spec, shape=(self.num_cells, *spec.shape), items_last=False, grouped=False)
+
+def of_cells(spec: ArraySpec, num_cells: int) -> ArraySpec:
+    """An array with a value for every row, with one for every cell."""
+    return replace(spec, shape=(num_cells, *spec.shape), items_last=False, grouped=False)
 
 
-class _FlatCells(Mapping[str, NDArray[Any]]):
-    """A view's arrays with rows and cells in one axis, read when they are asked for."""
+class FlatCells(Mapping[str, NDArray[Any]]):
+    """A view's arrays, rows and cells of the named ones in one axis, read when they are asked for."""
 
-    def __init__(self, arrays: Arrays, per_row: frozenset[str]) -> None:
-        self.arrays, self.per_row = arrays, per_row
+    def __init__(self, arrays: Arrays, with_cells: frozenset[str]) -> None:
+        self.arrays, self.with_cells = arrays, with_cells
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         values = self.arrays[name]
-        return values.reshape(-1, *values.shape[2:]) if name in self.per_row else values
+        return values.reshape(-1, *values.shape[2:]) if name in self.with_cells else values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
