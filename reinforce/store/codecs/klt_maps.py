@@ -31,6 +31,8 @@ WEIGHT_POWER = 0.25
 """Of a class's mean probability: what counts here is logits, and less which classes are likely."""
 KEPT_STD = 0.2
 """In steps: coefficients that vary less are always 0."""
+FITTED_VALUES = 1 << 23
+"""Logits of calibration maps that are looked at: a large map holds thousands of cells."""
 _LARGEST = 32767
 
 
@@ -212,7 +214,8 @@ class KltMapsFamily:
     def __init__(self, logits_VRNC: NDArray[np.float32], height: int, width: int, *, temperature: float) -> None:
         self.height, self.width = height, width
         self.patch = next(side for side in PATCH_SIDES if height % side == 0 == width % side)
-        self.logits_RNC = logits_VRNC.reshape(-1, *logits_VRNC.shape[2:])
+        maps = logits_VRNC.reshape(-1, *logits_VRNC.shape[2:])
+        self.logits_RNC = maps[:: -(-maps.size // FITTED_VALUES)]
         cells = self.logits_RNC.reshape(-1, self.logits_RNC.shape[-1])
         self.axes = ClassAxes.of(cells, temperature, WEIGHT_POWER)
 
