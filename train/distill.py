@@ -90,8 +90,9 @@ class DistillResult:
         compared = "views" if self.task == "classification" else "pixels"
         measured = "" if self.agreement is None or self.kl is None else (
             f", agrees with the teacher on {self.agreement:.1%} of held-out {compared}, KL {self.kl:.4f}")  # fmt: skip
+        task = "--task segmentation " if self.task == "segmentation" else ""
         return (f"wrote {self.out} ({self.student}, best at step {self.best_step} of {self.steps}{measured})\n"
-                f"next: train finetune --model {self.out} --data DATA --out {self.out}-ft, "
+                f"next: train finetune {task}--model {self.out} --data DATA --out {self.out}-ft, "
                 f"or train evaluate --model {self.out} --data DATA")  # fmt: skip
 
 
