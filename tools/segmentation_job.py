@@ -14,7 +14,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ PRESETS = {
     "small": Preset(
         size_px=64, num_train=4000, num_test=500, num_labelled=200, views=2, adapt=("--mode", "linear-probe"),
         distill_epochs=4, finetune_epochs=15, scratch_epochs=40, all_epochs=4, students=("mobilevitv2_050",),
+    ),
+    "medium": Preset(
+        size_px=64, num_train=4000, num_test=500, num_labelled=100, views=4, adapt=("--mode", "linear-probe"),
+        distill_epochs=12, finetune_epochs=30, scratch_epochs=150, all_epochs=12,
+        students=("mobilevitv2_050", "fastvit_t8"),
     ),
     "results": Preset(
         size_px=64, num_train=4000, num_test=500, num_labelled=200, views=8,
@@ -129,9 +134,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="small")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--students", help="some of the preset's, such as mobilevitv2_050 (default: all)")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     preset = PRESETS[args.preset]
+    if args.students:
+        preset = replace(preset, students=tuple(args.students.split(",")))
     scenes = make_scenes(preset, args.out)
     records = []
     for seed in map(int, args.seeds.split(",")):
