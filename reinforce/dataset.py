@@ -4,7 +4,7 @@
 
     dataset = open_dataset("cc3m.zarr")
     for batch in dataset.batches(epoch=0, batch_size=256):
-        ...                                 # batch.images (B, S, S, 3) uint8, batch.logits (B, C) float32
+        ...                                 # batch.images (B, S, S, 3) uint8, batch.targets (B, C) float32
 
 Every encoded image is hashed when it is read and must be the one that the teacher saw.
 """
@@ -45,7 +45,7 @@ BATCHES_AHEAD = 8
 class Batch:
     images: NDArray[np.uint8]
     """(B, S, S, 3), the replayed views."""
-    logits: NDArray[np.float32]
+    targets: NDArray[np.float32]
     """(B, C), the decoded targets of just these views; (B, h, w, C) for a store of maps."""
     rows: NDArray[np.int64]
     """(B,), row ids in the store."""

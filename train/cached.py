@@ -67,7 +67,7 @@ def row_bytes(dataset: ReinforcedDataset) -> int:
 
 def _loaded(dataset: ReinforcedDataset, rows: Rows, epoch: int) -> Batch:
     batch = dataset.load(rows, epoch)
-    images, logits = torch.from_numpy(batch.images), torch.from_numpy(batch.logits)
+    images, logits = torch.from_numpy(batch.images), torch.from_numpy(batch.targets)
     if batch.valid is None:
         return Batch(images, logits)
     return Batch(images, logits, valid=torch.from_numpy(batch.valid), num_counted=int(batch.valid.sum()))

@@ -52,9 +52,9 @@ class TestWhatIsStored:
         for epoch in range(VIEWS):
             batch = dataset.load(dataset.epoch_order(epoch)[:32], epoch)
             targets = np.concatenate([live.logits(part) for part in np.split(batch.images, 2)])
-            kl = dataset.store.shape.measure(targets, batch.logits.reshape(targets.shape), 1.0)
+            kl = dataset.store.shape.measure(targets, batch.targets.reshape(targets.shape), 1.0)
             assert kl.kl_mean < 1e-3
-            assert not np.allclose(batch.logits, np.roll(batch.logits, 1, axis=0), atol=0.1)
+            assert not np.allclose(batch.targets, np.roll(batch.targets, 1, axis=0), atol=0.1)
 
     def test_every_bad_image_is_counted_and_listed_with_its_reason(self, reference: Path, images: Path) -> None:
         dataset = open_dataset(reference, str(images))

@@ -62,7 +62,7 @@ class TestOrder:
         some = batches[len(batches) // 2]
         again = dataset.load(some.rows, epoch=2)
         np.testing.assert_array_equal(some.images, again.images)
-        np.testing.assert_array_equal(some.logits, again.logits)
+        np.testing.assert_array_equal(some.targets, again.targets)
 
     def test_few_units_hold_out_every_twentieth_row(self, dataset: ReinforcedDataset) -> None:
         assert len(dataset.held_out()) == dataset.num_samples // HELD_OUT_SHARE
@@ -80,7 +80,7 @@ class TestPixels:
         for part in np.split(np.arange(24), 6):
             batch = pickle.loads(pickle.dumps(dataset)).load(rows[part], epoch=1)
             assert (batch.images == whole.images[part]).all()
-            assert (batch.logits == whole.logits[part]).all()
+            assert (batch.targets == whole.targets[part]).all()
 
     def test_probe_views_replay(self, dataset: ReinforcedDataset) -> None:
         report = dataset.check_replay(num=100, exact=True)
