@@ -49,7 +49,7 @@ def test_distill_runs_with_everything_else_absent(tmp_path: Path) -> None:
     assert seen["status"] == 0
     assert (tmp_path / "student" / "model.safetensors").exists()
     loaded = set(seen["modules"])
-    assert not loaded & {*FOREIGN, *TEACHER_SIDE}
+    assert not loaded & {*FOREIGN, *TEACHER_SIDE, "train.online"}
     assert {name for name in loaded if name.startswith("reinforce.")} >= {"reinforce.dataset", "reinforce.store"}
 
 

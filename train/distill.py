@@ -14,9 +14,11 @@ from train.options import TrainOptions, require
 if TYPE_CHECKING:
     from reinforce.dataset import ReinforcedDataset
     from reinforce.models import ModelInfo
-    from torch import nn
+    from torch import Tensor, nn
 
+    from train.batches import Batch
     from train.loop import LoopPlan, Validation
+    from train.online import LiveTeacher
     from train.world import World
 
 Task = Literal["classification", "segmentation"]
@@ -50,6 +52,9 @@ class DistillConfig(TrainOptions):
     """kl matches logits; the others match features, which need a store of features."""
     temperature: float | None = None
     """Temperature of the softmax (default: the one that the store certifies)."""
+    online_teacher: str | None = None
+    """The store's own teacher, to compute every training target anew instead of reading it, over the same views, order
+    and steps: a control that shows what the cache costs in quality. Validation stays on what is stored."""
     accept_drift: bool = False
     """Train even if this machine replays other pixels than the teacher saw; model.json then says so."""
 
@@ -112,6 +117,7 @@ def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
                 "classes": dataset.num_classes}  # fmt: skip
     with entered_world(config.device) as world:
         refuse_own_input(config.run_directory, config.student, config.init_from)
+        teacher = _live_teacher(config, dataset, world)
         image_size = config.image_size or dataset.size_px
         model, info = make_model(config.student, class_names=dataset.store.class_names, image_size=image_size,
                                  seed=config.seed, init_from=config.init_from, task=task,
@@ -120,7 +126,7 @@ def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
                            resume=config.resume, world=world)  # fmt: skip
         if (finished := run.finished()) is not None:
             return DistillResult(**finished)
-        result = _distill_into(run, config, dataset, temperature, world, model, info)
+        result = _distill_into(run, config, dataset, temperature, world, model, info, teacher)
         run.finish(result.to_json())
         return result
 
@@ -149,7 +155,8 @@ def stored_task(config: DistillConfig, dataset: ReinforcedDataset) -> Task:
 
 
 def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, temperature: float,
-                  world: World, model: nn.Module, info: ModelInfo) -> DistillResult:  # fmt: skip
+                  world: World, model: nn.Module, info: ModelInfo,
+                  teacher: LiveTeacher | None) -> DistillResult:  # fmt: skip
     from reinforce.models import Preprocess
 
     from train.cached import CachedViews
@@ -164,10 +171,15 @@ def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, t
     plan = _plan(config, len(data.epoch_order(0)), store.manifest.digest)
     run.resolve(student=info.architecture, image_size=info.image_size, temperature=temperature,
                 device=str(world.device), loop=dataclasses.asdict(plan))  # fmt: skip
+
+    def objective(student: nn.Module, batch: Batch) -> Tensor:
+        labelled = batch if teacher is None else teacher.relabelled(batch)
+        return matching(student(preprocess(batch.inputs)), labelled, temperature)
+
     loop = TrainingLoop(
         model,
         data,
-        lambda student, batch: matching(student(preprocess(batch.inputs)), batch, temperature),
+        objective,
         plan,
         world=world,
         folder=run.checkpoints,
@@ -177,7 +189,7 @@ def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, t
     outcome = loop.run(resume=config.resume)
     loop.load_best()
     if world.is_main:
-        _save(run.path, loop.model, info, dataset, config, outcome.scores, replay)
+        _save(run.path, loop.model, info, dataset, config, outcome.scores, replay, teacher)
     return DistillResult(out=config.run_directory, student=info.architecture, store_digest=store.manifest.digest,
                          steps=plan.total_steps, best_step=outcome.step, kl=outcome.scores.get("kl"),
                          agreement=outcome.scores.get("agreement"), task=info.task)  # fmt: skip
@@ -189,6 +201,15 @@ def _checked_replay(config: DistillConfig, dataset: ReinforcedDataset) -> dict[s
         return dataset.check_replay(accept_drift=config.accept_drift).to_json()
     except ReplayDriftError as error:
         raise ReplayDriftError(f"{error}; --accept-drift trains all the same") from None
+
+
+def _live_teacher(config: DistillConfig, dataset: ReinforcedDataset, world: World) -> LiveTeacher | None:
+    """Of --online-teacher. Raises UsageError for another than the store's."""
+    if config.online_teacher is None:
+        return None
+    from train.online import LiveTeacher
+
+    return LiveTeacher.open(config.online_teacher, dataset.store, world.device)
 
 
 def _plan(config: DistillConfig, num_rows: int, store_digest: str) -> LoopPlan:
@@ -244,7 +265,7 @@ def _validation(config: DistillConfig, dataset: ReinforcedDataset, preprocess: A
 
 
 def _save(folder: Path, model: nn.Module, info: ModelInfo, dataset: ReinforcedDataset, config: DistillConfig,
-          scores: Mapping[str, float], replay: Mapping[str, Any]) -> None:  # fmt: skip
+          scores: Mapping[str, float], replay: Mapping[str, Any], teacher: LiveTeacher | None) -> None:  # fmt: skip
     from reinforce.models import save_model
 
     from train.students import grown, short_name
@@ -252,8 +273,9 @@ def _save(folder: Path, model: nn.Module, info: ModelInfo, dataset: ReinforcedDa
     store = dataset.store
     init_from = short_name(config.init_from) if config.init_from else None
     training = {"verb": "distill", "student": short_name(config.student), "init_from": init_from, "lr": config.lr,
-                "loss": config.loss, "seed": config.seed, "store": {"manifest_digest": store.manifest.digest,
-                "transfer": store.plan["transfer"]["name"], "teacher": store.plan["teacher"]},
-                "replay": dict(replay)}  # fmt: skip
+                "loss": config.loss, "seed": config.seed, "targets": "stored" if teacher is None else "online",
+                "store": {"manifest_digest": store.manifest.digest, "transfer": store.plan["transfer"]["name"],
+                          "teacher": store.plan["teacher"]},
+                "replay": dict(replay), **({} if teacher is None else {"online": teacher.provenance})}  # fmt: skip
     metrics = {f"held_out_{name}": value for name, value in scores.items()}
     save_model(folder, model, dataclasses.replace(info, provenance=grown(info.provenance, training), metrics=metrics))
