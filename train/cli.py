@@ -15,6 +15,7 @@ VERBS = {
     "adapt": ("train.adapt:adapt", "Teach a foundation model a task with few labels."),
     "distill": ("train.distill:distill", "Train a student from a store, without the teacher."),
     "finetune": ("train.finetune:finetune", "Train a model on labels; an untrained name trains from scratch."),
+    "pretrain": ("train.pretrain.pretrain:pretrain", "Pretrain a model the classical ways, to compare with."),
     "evaluate": ("train.evaluate:evaluate", "Measure a model on a labelled split."),
 }
 
