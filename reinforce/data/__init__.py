@@ -1,5 +1,6 @@
 """Images from where they lie: sources, frozen listings, labelled datasets with splits and subsets. Needs no torch."""
 
+from reinforce.data.captions import CaptionedSource, open_captioned
 from reinforce.data.folder import FolderSource
 from reinforce.data.keys import check_keys, hash64, hex64, key_columns, keys_from_columns
 from reinforce.data.labelled import LabelledDataset, open_labelled
@@ -15,6 +16,7 @@ from reinforce.data.unit_images import UnitImages
 __all__ = [
     "IGNORE",
     "IMAGE_SUFFIXES",
+    "CaptionedSource",
     "FolderSource",
     "ImageSource",
     "LabelledDataset",
@@ -34,6 +36,7 @@ __all__ = [
     "key_columns",
     "keys_from_columns",
     "num_images",
+    "open_captioned",
     "open_labelled",
     "open_masked",
     "open_source",

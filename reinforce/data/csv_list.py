@@ -1,5 +1,7 @@
 """Image files named by a CSV: `path[,label[,split]]` a line, with or without a header line that starts with "path".
 
+With a header there may be a column `caption`, too; an image with several captions then has a line for each.
+
 Rows keep their order. Relative paths are relative to the CSV and are keys as they are written. For a key, an absolute
 path becomes relative to the common folder of all absolute ones: keys go into stores, and stores hold no absolute path.
 """
@@ -11,12 +13,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from reinforce.data.keys import check_keys
 from reinforce.data.sources import VIRTUAL_SHARD_ROWS, Shard, read_image_file, virtual_shards
 from reinforce.errors import DataError
 
 COLUMNS = ("path", "label", "split")
+"""Of a list without a header."""
+CAPTION = "caption"
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class CsvSource:
     paths: tuple[str, ...]
     labels: tuple[str, ...]
     splits: tuple[str, ...]
+    captions: tuple[tuple[str, ...], ...] = ()
+    """Those of each image, in listing order; () for a list without such a column."""
 
     def read(self, shard: int, row: int) -> bytes:
         if not 0 <= row < len(self.shards[shard].keys):
@@ -41,15 +48,49 @@ def open_csv(path: Path) -> CsvSource:
     rows = list(_rows(path))
     if not rows:
         raise DataError(f"{path} lists no images: write one path[,label[,split]] a line")
-    paths, labels, splits = zip(*rows, strict=True)
+    captions = _captions(rows)
+    if captions:
+        rows = _first_of_each_path(rows)
+    paths = tuple(row.path for row in rows)
     keys = _keys(paths)
     check_keys(keys, str(path))
-    folder = path.absolute().parent
-    return CsvSource(path.stem, str(folder), virtual_shards("csv", keys), paths, labels, splits)
+    return CsvSource(
+        name=path.stem,
+        folder=str(path.absolute().parent),
+        shards=virtual_shards("csv", keys),
+        paths=paths,
+        labels=tuple(row.label for row in rows),
+        splits=tuple(row.split for row in rows),
+        captions=tuple(tuple(texts) for texts in captions.values()),
+    )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(path, label, split) of every line that is not blank."""
+class _Row(NamedTuple):
+    path: str
+    label: str
+    split: str
+    caption: str | None
+    """None where the list has no such column."""
+
+
+def _captions(rows: list[_Row]) -> dict[str, list[str]]:
+    """Path -> captions that are not empty, paths in the order of their first line; {} without such a column."""
+    captions: dict[str, list[str]] = {}
+    for row in rows:
+        if row.caption is not None:
+            captions.setdefault(row.path, []).extend([row.caption] if row.caption else [])
+    return captions
+
+
+def _first_of_each_path(rows: list[_Row]) -> list[_Row]:
+    first: dict[str, _Row] = {}
+    for row in rows:
+        first.setdefault(row.path, row)
+    return list(first.values())
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    """Every line that is not blank."""
     columns: tuple[str, ...] = COLUMNS
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
@@ -66,18 +107,19 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
 
 def _header(cells: list[str], path: Path) -> tuple[str, ...]:
     columns = tuple(cell.lower() for cell in cells)
-    if len(set(columns)) != len(columns) or not set(columns) <= set(COLUMNS):
-        raise DataError(f"{path} has the columns {', '.join(cells)}: expected path[,label[,split]]")
+    if len(set(columns)) != len(columns) or not set(columns) <= {*COLUMNS, CAPTION}:
+        raise DataError(f"{path} has the columns {', '.join(cells)}: expected path[,label[,split]], or path,caption")
     return columns
 
 
-def _row(columns: tuple[str, ...], cells: list[str], where: str) -> tuple[str, str, str]:
+def _row(columns: tuple[str, ...], cells: list[str], where: str) -> _Row:
     if len(cells) > len(columns):
         raise DataError(f"{where} has {len(cells)} cells: expected {','.join(columns)} (quote cells with commas)")
     row = dict(zip(columns, cells, strict=False))
     if not row.get("path"):
         raise DataError(f"{where} has no path")
-    return row["path"], row.get("label", ""), row.get("split", "")
+    caption = row.get(CAPTION, "") if CAPTION in columns else None
+    return _Row(row["path"], row.get("label", ""), row.get("split", ""), caption)
 
 
 def _keys(paths: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,14 +1,15 @@
 """WebDataset tars: indexed once by their headers, then any row is one `pread`.
 
 Key = "<tar's path without .tar>/<member's name up to the first dot of its base name>", the tar's path being relative to
-the common folder of the set: a moved set keeps its keys. Members that are neither images nor `.cls` are ignored.
+the common folder of the set: a moved set keeps its keys. Beside an image X.jpg, its class may lie in X.cls and its
+caption in X.txt or X.json; other members are ignored.
 """
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from reinforce.data.keys import check_keys
-from reinforce.data.sources import Shard, is_image_name
+from reinforce.data.sources import Shard, is_image_name, suffix_of
 from reinforce.data.tar_index import Member, read_members
 from reinforce.errors import DataError, MissingDataError
 
 _MAX_OPEN_FILES = 64
+BESIDE = ("cls", "txt", "json")
+"""Suffixes of what may lie beside an image."""
 
 _Positions = npt.NDArray[np.int64]  # (rows, 2): offset and size in bytes; offset -1 = not there
 
@@ -30,7 +33,8 @@ _Positions = npt.NDArray[np.int64]  # (rows, 2): offset and size in bytes; offse
 class _TarTable:
     shard: Shard
     images: _Positions
-    classes: _Positions
+    beside: Mapping[str, _Positions]
+    """Suffix -> where the members lie; without the suffixes that no image of the tar has."""
 
 
 class TarSource:
@@ -41,7 +45,7 @@ class TarSource:
         self.root = root
         self.shards = tuple(table.shard for table in tables)
         self._images = [table.images for table in tables]
-        self._classes = [table.classes for table in tables]
+        self._beside = [table.beside for table in tables]
         self._files: OrderedDict[int, int] = OrderedDict()
 
     def read(self, shard: int, row: int) -> bytes:
@@ -49,8 +53,16 @@ class TarSource:
 
     def read_class(self, shard: int, row: int) -> bytes | None:
         """The bytes of the row's `.cls` member, or None where it has none."""
-        position = self._classes[shard][row]
-        return None if position[0] < 0 else self._read(shard, row, position)
+        return self.read_beside(shard, row, "cls")
+
+    def read_beside(self, shard: int, row: int, suffix: str) -> bytes | None:
+        """The bytes of the row's member of that suffix, one of BESIDE, or None where it has none."""
+        if not self.has_beside(shard, row, suffix):
+            return None
+        return self._read(shard, row, self._beside[shard][suffix][row])
+
+    def has_beside(self, shard: int, row: int, suffix: str) -> bool:
+        return suffix in self._beside[shard] and int(self._beside[shard][suffix][row, 0]) >= 0
 
     def close(self) -> None:
         """Close the tars; the next read opens its own again."""
@@ -109,21 +121,28 @@ def open_tars(paths: Iterable[Path], root: Path | None = None) -> TarSource:
 
 def _table(path: Path, shard_name: str) -> _TarTable:
     keys: list[str] = []
+    stems: list[str] = []
     images: list[tuple[int, int]] = []
-    classes: dict[str, tuple[int, int]] = {}
-    stem = shard_name.removesuffix(".tar")
+    beside: dict[str, dict[str, tuple[int, int]]] = {suffix: {} for suffix in BESIDE}
+    prefix = shard_name.removesuffix(".tar")
     for member in read_members(path):
         folder, slash, base = member.name.removeprefix("./").lstrip("/").rpartition("/")
-        key = f"{stem}/{folder}{slash}{base.partition('.')[0]}"
+        name, suffix = f"{prefix}/{folder}{slash}", suffix_of(base)
         if is_image_name(base):
             _check_is_regular(member, path)
-            keys.append(key)
+            keys.append(name + base.partition(".")[0])
+            stems.append(name + base.rpartition(".")[0])
             images.append((member.offset, member.size_bytes))
-        elif base.endswith(".cls") and member.regular:
-            classes[key] = (member.offset, member.size_bytes)
-    return _TarTable(
-        Shard(shard_name, tuple(keys)), _positions(images), _positions([classes.get(key, (-1, 0)) for key in keys])
-    )
+        elif suffix in beside and member.regular:
+            beside[suffix][name + base.rpartition(".")[0]] = (member.offset, member.size_bytes)
+    found = {suffix: _positions([_beside(members, *names) for names in zip(stems, keys, strict=True)])
+             for suffix, members in beside.items() if members}  # fmt: skip
+    return _TarTable(Shard(shard_name, tuple(keys)), _positions(images), found)
+
+
+def _beside(members: Mapping[str, tuple[int, int]], stem: str, key: str) -> tuple[int, int]:
+    """Of X.v2.jpg: X.v2.txt, which has its name up to the last dot, or X.txt, which is WebDataset's field "txt"."""
+    return members.get(stem) or members.get(key) or (-1, 0)
 
 
 def _positions(rows: list[tuple[int, int]]) -> _Positions:

@@ -172,7 +172,7 @@ class TestCsv(ImageSourceContract):
             pytest.param("a.png,1\na.png,2\n", "'a.png' is there twice", id="duplicate"),
             pytest.param("a.png\n,1\n", "line 2 has no path", id="no path"),
             pytest.param("a.png,1,train,x\n", "line 1 has 4 cells", id="too many cells"),
-            pytest.param("path,caption\na.png,hi\n", "has the columns path, caption", id="unknown column"),
+            pytest.param("path,depth\na.png,3\n", "has the columns path, depth", id="unknown column"),
         ],
     )
     def test_bad_lists(self, tree: Tree, text: str, message: str) -> None:
