@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from train.batches import Batch, SkippedImages, TrainingData, make_loader, steps_in_epoch
 from train.checkpoint import read_checkpoint, write_checkpoint
+from train.cost import Cost, CostBook, DeviceClock
 from train.optim import (
     AveragedModel,
     autocast,
@@ -100,10 +101,14 @@ class TrainingLoop:
 
     def __init__(self, model: nn.Module, data: TrainingData, objective: Callable[[nn.Module, Batch], Tensor],
                  plan: LoopPlan, *, world: World, folder: Path, log: MetricsLog,
-                 skipped: SkippedImages | None = None, validation: Validation | None = None) -> None:  # fmt: skip
-        """`objective(model, batch)` is the mean loss over the batch, given on the device."""
+                 skipped: SkippedImages | None = None, validation: Validation | None = None,
+                 keep: Callable[[nn.Module, Path], None] | None = None) -> None:  # fmt: skip
+        """`objective(model, batch)` is the mean loss over the batch, given on the device.
+
+        `keep(model, folder)` writes the judged weights of each kept step as a model directory, step-N beside step-N.pt.
+        """
         self.data, self.objective, self.plan = data, objective, plan
-        self.world, self.folder, self.log, self.validation = world, folder, log, validation
+        self.world, self.folder, self.log, self.validation, self.keep = world, folder, log, validation, keep
         self.model = model.to(world.device)
         self.parallel = world.parallel(self.model)
         self.average = AveragedModel(self.model, plan.ema) if plan.ema > 0 else None
@@ -112,7 +117,8 @@ class TrainingLoop:
         num_rows = len(data.epoch_order(0))
         self.steps_per_epoch = steps_in_epoch(num_rows, plan.batch_size)
         _check_batches(model, num_rows // self.steps_per_epoch // world.size)
-        self.step = 0
+        self.step = self.num_images = 0
+        self.clock, self.costs = DeviceClock(world), CostBook(log.path.parent, world)
         self.best: dict[str, Any] | None = None
         self.skipped = skipped if skipped is not None else SkippedImages()
         self.window = _Window(world.device)
@@ -123,6 +129,11 @@ class TrainingLoop:
         """The weights that are evaluated and kept: averaged where averaging is on."""
         return self.average.module if self.average is not None else self.model
 
+    @property
+    def cost(self) -> Cost:
+        """Of all steps that led to these weights."""
+        return Cost(self.clock.seconds, self.step, self.num_images)
+
     def run(self, *, resume: bool = False) -> Outcome:
         """Train to the end.
 
@@ -131,8 +142,11 @@ class TrainingLoop:
         """
         if resume:
             self._restore()
-        with _StopSignals() as stop, naming_dead_workers(), self._progress() as progress:
-            self._train(stop, progress)
+        try:
+            with _StopSignals() as stop, naming_dead_workers(), self._progress() as progress, self.clock:
+                self._train(stop, progress)
+        finally:
+            self.costs.book(self.plan.trial or "train", self.cost)
         return self._finish()
 
     def load_best(self) -> None:
@@ -172,6 +186,7 @@ class TrainingLoop:
             self.average.update(self.model)
         self.window.add(loss, batch.num_global / self.world.size, len(batch))
         self.step += 1
+        self.num_images += batch.num_global
 
     def _share(self, batch: Batch) -> float:
         """What this rank's mean is of, over the mean of all ranks: 1 for one process."""
@@ -185,12 +200,14 @@ class TrainingLoop:
         if ends or self.step % plan.log_every == 0:
             self._write_losses(progress)
         evaluates = ends or self.step % plan.eval_every == 0
-        if evaluates and self.validation is not None:
-            self._evaluate(self.validation, progress)
         keeps = plan.save_every is not None and self.step % plan.save_every == 0
-        if keeps:
-            self._save(f"step-{self.step:08d}.pt")
-        if evaluates or keeps or time.monotonic() - self.last_save > SECONDS_BETWEEN_SAVES:
+        if not (evaluates or keeps or time.monotonic() - self.last_save > SECONDS_BETWEEN_SAVES):
+            return
+        with self.clock.paused():
+            if evaluates and self.validation is not None:
+                self._evaluate(self.validation, progress)
+            if keeps:
+                self._keep(f"step-{self.step:08d}")
             self._save("last.pt")
 
     def _lr(self, step: int) -> float:
@@ -225,7 +242,8 @@ class TrainingLoop:
 
     def _position(self) -> dict[str, Any]:
         trial = {"trial": self.plan.trial} if self.plan.trial else {}
-        return {**trial, "step": self.step, "epoch": self.step / self.steps_per_epoch}
+        return {**trial, "step": self.step, "epoch": self.step / self.steps_per_epoch,
+                "seconds": round(self.clock.seconds, 3)}  # fmt: skip
 
     def _progress(self) -> Progress:
         plan = self.plan
@@ -236,13 +254,21 @@ class TrainingLoop:
         best = self.best or {"step": self.step, "scores": {}}
         write_checkpoint(self.folder / "best.pt", {**best, **self._tag(), "model": self.judged.state_dict()})
 
+    def _keep(self, name: str) -> None:
+        """The state of this step, and its weights as a model that knows what it cost."""
+        self._save(f"{name}.pt")
+        if self.keep is not None and self.world.is_main:
+            self.keep(self.judged, self.folder / name)
+            CostBook(self.folder / name, self.world).book(self.plan.trial or "train", self.cost)
+
     def _save(self, name: str) -> None:
         self.last_save = time.monotonic()
         if self.world.is_main:
             average = self.average.state_dict() if self.average is not None else None
             state = {"step": self.step, "model": self.model.state_dict(), "average": average,
                      "optimizer": self.optimizer.state_dict(), "best": self.best, "skipped": self.skipped.reasons,
-                     "window": self.window.state_dict(), **self._tag()}  # fmt: skip
+                     "window": self.window.state_dict(), "cost": dataclasses.asdict(self.cost),
+                     **self._tag()}  # fmt: skip
             write_checkpoint(self.folder / name, state)
 
     def _tag(self) -> dict[str, Any]:
@@ -259,6 +285,7 @@ class TrainingLoop:
                 raise ModelError(f"{path} was made with another {name.replace('_', ' ')} "
                                  f"({state['binding'].get(name)}): type --overwrite to start again")  # fmt: skip
         self.step, self.best = state["step"], state["best"]
+        self.num_images, self.clock = state["cost"]["images"], DeviceClock(self.world, state["cost"]["seconds"])
         self.skipped.reasons.update(state["skipped"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,6 @@
-"""The run directory: model.safetensors, model.json, config.json, metrics.jsonl, result.json and checkpoints/."""
+"""The run directory: model.safetensors, model.json, config.json, metrics.jsonl, cost.json, result.json, checkpoints/.
+
+`train evaluate` adds an evaluation-DATA-SPLIT.json for each split that it measures the run on."""
 
 from __future__ import annotations
 
@@ -15,8 +17,10 @@ from reinforce.errors import OutputExistsError, UsageError
 if TYPE_CHECKING:
     from train.world import World
 
-OWN_FILES = ("model.safetensors", "extra.safetensors", "model.json", "config.json", "metrics.jsonl", "result.json",
-             "report.html")  # fmt: skip
+COST_FILE = "cost.json"
+EVALUATIONS = "evaluation-*.json"
+OWN_FILES = ("model.safetensors", "extra.safetensors", "model.json", "config.json", "metrics.jsonl", COST_FILE,
+             "result.json", "report.html")  # fmt: skip
 NOT_THE_RUN = (
     "out",
     "device",
@@ -93,8 +97,8 @@ class RunDirectory:
             raise OutputExistsError(self.path, "it is no run directory: type another --out")
         if not started:
             raise UsageError(f"{self.path} is no run directory, so --overwrite leaves it: type another --out")
-        for name in OWN_FILES:
-            (self.path / name).unlink(missing_ok=True)
+        for path in (*(self.path / name for name in OWN_FILES), *self.path.glob(EVALUATIONS)):
+            path.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _check_same_run(self) -> None:

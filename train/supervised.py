@@ -20,6 +20,7 @@ from torch import nn
 
 from train.batches import SkippedImages, steps_in_epoch
 from train.checkpoint import read_checkpoint
+from train.cost import Cost, CostBook, DeviceClock
 from train.loop import LoopPlan, Outcome, TrainingDivergedError, TrainingLoop, Validation
 from train.optim import autocast_dtype
 from train.options import LabelledOptions, default_epochs, num_steps
@@ -51,7 +52,12 @@ class Supervised:
 
     @cached_property
     def probe(self) -> Probe:
-        return self.task.probe(self.bench)
+        """Made once for all trials; the features that it stores, of validation images too, are a part of the cost."""
+        probe = self.task.probe(self.bench)
+        with DeviceClock(self.world) as clock:
+            _ = probe.data
+        CostBook(self.run.path, self.world).book("probe features", Cost(clock.seconds))
+        return probe
 
     def train(self) -> list[TrialResult]:
         """All trials; the run's best ends up in the model. Raises TrainingDivergedError where every trial did."""

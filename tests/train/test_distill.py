@@ -43,7 +43,7 @@ def run(cache: Path, images: Path, out: Path, **changes: Any) -> DistillResult:
 
 
 def curve(out: Path) -> list[dict[str, Any]]:
-    timed = ("images_per_second", "data_wait")
+    timed = ("images_per_second", "data_wait", "seconds")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in timed} for line in lines]
 

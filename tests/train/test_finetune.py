@@ -34,7 +34,7 @@ def run(data: Path, out: Path, **changes: Any) -> LabelledResult:
 
 
 def curve(out: Path) -> list[dict[str, Any]]:
-    timed = ("images_per_second", "data_wait")
+    timed = ("images_per_second", "data_wait", "seconds")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in timed} for line in lines]
 
@@ -46,7 +46,7 @@ def test_from_scratch_to_accuracy(colours: Path, tmp_path: Path) -> None:
     assert result.val_accuracy > 0.9
     assert (result.num_train_images, result.num_val_images, result.num_skipped) == (24, 12, 0)
     assert str(result).endswith(f"next: train evaluate --model {out} --data {colours}")
-    assert {p.name for p in out.iterdir()} == {"checkpoints", "config.json", "metrics.jsonl", "model.json",
+    assert {p.name for p in out.iterdir()} == {"checkpoints", "config.json", "cost.json", "metrics.jsonl", "model.json",
                                                "model.safetensors", "result.json"}  # fmt: skip
     measured = evaluate(EvaluateConfig(model=str(out), data=str(colours), quiet=True))
     assert measured.accuracy > 0.9
