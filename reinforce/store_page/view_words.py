@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 
-from reinforce.views import DenseParams, Params, ViewParams
+from reinforce.views import DenseParams, DinoParams, Params, ViewParams
 
 FIELD_STD = (4 * (256**2 - 1) / 12) ** 0.5
 """Of the sum of four random bytes that noise is made of."""
@@ -39,7 +39,7 @@ def degrees(angle: float) -> str:
     return f"{round(angle):+d}°".replace("-", "−") if round(angle) else "0°"
 
 
-def _parts(params: ViewParams, image_size: tuple[int, int], size_px: int) -> list[str]:
+def _parts(params: ViewParams | DinoParams, image_size: tuple[int, int], size_px: int) -> list[str]:
     *_, width, height = params.crop
     parts = [f"crop {100 * width * height / (image_size[0] * image_size[1]):.0f} %"]
     parts += ["flip"] if params.flip else []

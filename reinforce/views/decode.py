@@ -114,7 +114,7 @@ def _is_built(feature: str) -> bool:
 
 def _working_image(image: ImageFile.ImageFile, policy: Policy) -> tuple[Image.Image, tuple[int, int]]:
     width, height = image.size
-    factor = reduction_factor(width, height, policy.size_px)
+    factor = reduction_factor(width, height, policy.working_px)
     # a progressive JPEG's coefficients are all held at full size, whatever the scale: it is decoded in full
     is_scaled = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
     scale = min(factor, 8) if is_scaled else 1

@@ -88,6 +88,11 @@ class DensePolicy:
     moves_masks: ClassVar[bool] = True
     """Whether a mask can follow the image."""
 
+    @property
+    def working_px(self) -> int:
+        """Side that decoding keeps the detail for."""
+        return self.size_px
+
     def __post_init__(self) -> None:
         check_bounds(self.name, self._bounded())
         for what, bounds, drawn in self._ranges():

@@ -107,7 +107,7 @@ def view_params(
         raise ValueError(f"view {view} or row {row} of {num_rows} is out of range")
     words = draw_words(policy.seed, key, view, NUM_WORDS)
     return ViewParams(
-        crop=_crop(policy, words, *image_size),
+        crop=draw_crop(words, image_size, policy.crop_attempts, policy.crop_scale_q32, policy.crop_ratios_q16),
         flip=event(words[FLIP_WORD], policy.flip_q32),
         ops=_ops(policy, words),
         erase=_erase(policy, words),
@@ -125,13 +125,21 @@ def _rectangle(
     return isqrt(share_px * ratio >> 16), isqrt((share_px << 16) // ratio)
 
 
-def _crop(policy: ViewPolicy, words: Sequence[int], image_width: int, image_height: int) -> Rect:
-    for attempt in range(policy.crop_attempts):
+def draw_crop(
+    words: Sequence[int],
+    image_size: tuple[int, int],
+    attempts: int,
+    scale_q32: tuple[int, int],
+    ratios_q16: tuple[int, ...],
+) -> Rect:
+    """The first attempt's box that lies inside the image, four words each; else the largest central one."""
+    image_width, image_height = image_size
+    for attempt in range(attempts):
         own = words[4 * attempt : 4 * attempt + 4]
-        width, height = _rectangle(own, image_width * image_height, policy.crop_scale_q32, policy.crop_ratios_q16)
+        width, height = _rectangle(own, image_width * image_height, scale_q32, ratios_q16)
         if 0 < width <= image_width and 0 < height <= image_height:
             return below(own[2], image_width - width + 1), below(own[3], image_height - height + 1), width, height
-    return _central_crop(image_width, image_height, policy.crop_ratios_q16[0], policy.crop_ratios_q16[-1])
+    return _central_crop(image_width, image_height, ratios_q16[0], ratios_q16[-1])
 
 
 def _central_crop(image_width: int, image_height: int, lowest_q16: int, highest_q16: int) -> Rect:

@@ -7,9 +7,10 @@ from typing import Any
 
 from reinforce.errors import UnknownNameError, UsageError
 from reinforce.views.dense_policy import DensePolicy, resolve_dense_policy
+from reinforce.views.dino_policy import DINO_KIND, DinoPolicy
 from reinforce.views.policy import ViewPolicy, resolve_policy
 
-Policy = ViewPolicy | DensePolicy
+Policy = ViewPolicy | DensePolicy | DinoPolicy
 
 VIEW_POLICY_NAMES = ("classification", "randaugment", "crops", "center")
 DENSE_POLICY_NAMES = ("segmentation", "segmentation-crops", "whole")
@@ -44,8 +45,10 @@ def named_policy(name: str, *, size_px: int, seed: int = 0, crop_scale: tuple[fl
 
 
 def policy_from_json(document: Mapping[str, Any]) -> Policy:
-    """The inverse of `to_json` of either kind. Raises StoreError for what is no policy of a known kind and version."""
-    kind: type[Policy] = DensePolicy if "kind" in document else ViewPolicy
+    """The inverse of `to_json` of any kind. Raises StoreError for what is no policy of a known kind and version."""
+    if "kind" not in document:
+        return ViewPolicy.from_json(document)
+    kind: type[Policy] = DinoPolicy if document["kind"] == DINO_KIND else DensePolicy
     return kind.from_json(document)
 
 

@@ -121,6 +121,11 @@ class ViewPolicy:
             raise UsageError(f"view policy '{self.name}': num_ops is {self.num_ops}, but there are no ops to draw from")
 
     @property
+    def working_px(self) -> int:
+        """Side that decoding keeps the detail for."""
+        return self.size_px
+
+    @property
     def mixes(self) -> bool:
         """Whether a view may need another row's."""
         return self.mixup_q32 + self.cutmix_q32 > 0

@@ -1,6 +1,6 @@
 """Working image + params -> view: uint8 in, uint8 out, one backend for build and train, for every kind of policy.
 
-Stages: "decode", then those of the params (`ViewParams.stages`, `DenseParams.stages`), then mixup or cutmix. A stage
+Stages: "decode", then those of the params (`ViewParams.stages` and the like), then mixup or cutmix. A stage
 that a view does not have is left out.
 """
 
@@ -18,6 +18,8 @@ from reinforce.views import ops
 from reinforce.views.decode import decode_sized
 from reinforce.views.dense_params import DenseParams, dense_params
 from reinforce.views.dense_policy import DensePolicy
+from reinforce.views.dino_params import DinoParams, dino_params
+from reinforce.views.dino_policy import DinoPolicy
 from reinforce.views.params import Mix, ViewParams, view_params
 from reinforce.views.policies import Policy
 
@@ -25,7 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 """RGB, (H, W, 3); a view is (S, S, 3), S = size_px."""
 Labels = npt.NDArray[np.uint8]
 """Class ids, (H, W); 255 is none."""
-Params = ViewParams | DenseParams
+Params = ViewParams | DenseParams | DinoParams
 
 NUM_PASSING = 2
 """Images without a place in the budget that are kept for the moment: a row and its mixing partner."""
@@ -34,9 +36,11 @@ FINISHED_SHARE = 4
 
 
 def draw_params(policy: Policy, key: str, view: int, image_size: tuple[int, int], num_rows: int, row: int) -> Params:
-    """`view_params` or `dense_params`, as the policy's kind is. Raises ValueError for a view or row out of range."""
+    """What the policy's kind draws. Raises ValueError for a view or row out of range."""
     if isinstance(policy, DensePolicy):
         return dense_params(policy, key, view, image_size)
+    if isinstance(policy, DinoPolicy):
+        return dino_params(policy, key, view, image_size)
     return view_params(policy, key, view, image_size, num_rows, row)
 
 

@@ -84,6 +84,16 @@ def rotation_table(degrees: float, num: int = 81) -> tuple[tuple[int, int], ...]
     return tuple((round(65536 * math.cos(angle)), round(65536 * math.sin(angle))) for angle in angles)
 
 
+def blur_table(lowest_px: float, highest_px: float, limit_px: int, num: int = 65) -> tuple[int, ...]:
+    """`num` radii r of binomial filters, 0..`limit_px`, whose standard deviations sqrt(r / 2) are evenly spaced.
+
+    They go from `lowest_px` to `highest_px`, or to that of the smallest filter (r = 1) where this is more.
+    """
+    widest = max(highest_px, math.sqrt(0.5))
+    stds = (lowest_px + (widest - lowest_px) * k / (num - 1) for k in range(num))
+    return tuple(min(limit_px, round(2 * std * std)) for std in stds)
+
+
 def _angles(degrees: float, num: int) -> list[float]:
     """In radians, symmetric about an exact 0."""
     half = num // 2
