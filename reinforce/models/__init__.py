@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from reinforce.models.create import change_classes, change_image_size, create_model, find_directory, load_model
 from reinforce.models.directory import load_extra, save_model, weights_sha256
+from reinforce.models.features import global_features, global_width, patch_features, patch_shape
 from reinforce.models.heads import feature_dim, get_head, pooled_features, reset_head
 from reinforce.models.info import ModelInfo, numbered_class_names
 from reinforce.models.preprocess import Preprocess
@@ -24,9 +25,13 @@ __all__ = [
     "feature_dim",
     "find_directory",
     "get_head",
+    "global_features",
+    "global_width",
     "load_extra",
     "load_model",
     "numbered_class_names",
+    "patch_features",
+    "patch_shape",
     "pooled_features",
     "reset_head",
     "save_model",

@@ -71,7 +71,7 @@ def read_model(directory: Path | str) -> tuple[nn.Module, ModelInfo]:
     if expected and _state_sha256({**state, **head}) != expected:
         files = f"{WEIGHTS} or {EXTRA}" if head else WEIGHTS
         raise ModelError(f"{folder}: {files} is not what {INFO} describes: copy or write the directory again")
-    model = _build(info)
+    model = _build(info, state)
     encoder = model.encoder if isinstance(model, SegmentationModel) else model
     load_strictly(encoder, state, str(folder / WEIGHTS))
     if isinstance(model, SegmentationModel):
@@ -157,11 +157,12 @@ def _plain(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
 
 
-def _build(info: ModelInfo) -> nn.Module:
+def _build(info: ModelInfo, state: Mapping[str, Tensor]) -> nn.Module:
     if info.output_stride is not None:
         return build_dense(info, output_stride=info.output_stride, dilated=info.dilated)
     if info.architecture.startswith(open_clip_encoder.PREFIX):
-        return open_clip_encoder.build(info.architecture, num_classes=info.num_classes, image_size=info.image_size)
+        return open_clip_encoder.build(info.architecture, num_classes=info.num_classes, image_size=info.image_size,
+                                       joint=open_clip_encoder.has_joint_projection(state))  # fmt: skip
     timm_encoder.check_name(info.architecture)
     return timm_encoder.build(info.architecture, num_classes=info.num_classes, model_args=info.model_args)
 

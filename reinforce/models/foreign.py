@@ -30,7 +30,10 @@ def trained_model(
     default_key = "head" if is_open_clip else timm_encoder.classifier_name(architecture)
     num_classes = _num_classes(state, head_key, default_key)
     if is_open_clip:
-        return open_clip_encoder.create(architecture, num_classes=num_classes)
+        tower, info = open_clip_encoder.create(architecture, num_classes=num_classes)
+        if not open_clip_encoder.has_joint_projection(state):
+            cast(Any, tower).joint_projection = None
+        return tower, info
     size = _trained_size(architecture, state)
     return timm_encoder.create(architecture, num_classes=num_classes, image_size=size)
 
@@ -43,10 +46,18 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor], head_key: str | Non
     own = _own_classifier(model)
     renamed = {_renamed(name, head_key, own): tensor for name, tensor in state.items()}
     if isinstance(model, open_clip_encoder.OpenClipClassifier):
-        tower = {name: tensor for name, tensor in renamed.items() if name.startswith(("visual.", "head."))}
-        return {name: tensor for name, tensor in tower.items() if name != "visual.proj" or name in model.state_dict()}
+        return _tower_of_pair(model, renamed)
     converted = (_converted(model, layout) for layout in (state, renamed))
     return next((found for found in itertools.chain([renamed], converted) if not mismatch(model, found)), renamed)
+
+
+def _tower_of_pair(model: nn.Module, state: Mapping[str, Tensor]) -> StateDict:
+    """The image tower of a pair, without the text tower; its projection under the name that it has here."""
+    theirs, ours, names = open_clip_encoder.PUBLISHED_PROJECTION, open_clip_encoder.PROJECTION, model.state_dict()
+    if ours in names:
+        state = {ours if name == theirs else name: tensor for name, tensor in state.items()}
+    tower = {name: tensor for name, tensor in state.items() if name.startswith(("visual.", "head.", ours))}
+    return {name: tensor for name, tensor in tower.items() if name not in (theirs, ours) or name in names}
 
 
 def _converted(model: nn.Module, state: Mapping[str, Tensor]) -> StateDict:

@@ -30,25 +30,23 @@ class OpenClipDense(nn.Module):
         self.num_features = int(visual.ln_post.normalized_shape[0])
 
     def forward_features(self, images_B3PP: Tensor) -> Tensor:
-        tower: Any = self.visual
-        map_BDhw = tower.conv1(images_B3PP)
-        grid = tuple(map_BDhw.shape[2:])
-        patches_BND = map_BDhw.flatten(2).transpose(1, 2)
-        cls_B1D = tower.class_embedding.to(patches_BND.dtype).expand(len(patches_BND), 1, -1)
-        tokens_BND = torch.cat([cls_B1D, patches_BND], dim=1) + self._positions(grid).to(patches_BND.dtype)
-        tokens_BND = tower.ln_post(tower.transformer(tower.ln_pre(tokens_BND)))
-        patches: Tensor = tokens_BND[:, 1:].transpose(1, 2).reshape(map_BDhw.shape)
-        return patches
+        return patch_map(self.visual, images_B3PP)
 
     def no_weight_decay(self) -> set[str]:
         return {"visual.positional_embedding", "visual.class_embedding"}
 
-    def _positions(self, grid: tuple[int, ...]) -> Tensor:
-        tower: Any = self.visual
-        positions: Tensor = resample_abs_pos_embed(
-            tower.positional_embedding[None], new_size=list(grid), old_size=list(tower.grid_size), num_prefix_tokens=1
-        )
-        return positions
+
+def patch_map(visual: Any, images_B3PP: Tensor) -> Tensor:
+    """A ViT tower's patch tokens after its last norm, as a map (B, D, h, w). Raises UsageError for other towers."""
+    _check_tower(visual, type(visual).__name__)
+    map_BDhw = visual.conv1(images_B3PP)
+    grid = tuple(map_BDhw.shape[2:])
+    patches_BND = map_BDhw.flatten(2).transpose(1, 2)
+    cls_B1D = visual.class_embedding.to(patches_BND.dtype).expand(len(patches_BND), 1, -1)
+    tokens_BND = torch.cat([cls_B1D, patches_BND], dim=1) + _positions(visual, grid).to(patches_BND.dtype)
+    tokens_BND = visual.ln_post(visual.transformer(visual.ln_pre(tokens_BND)))
+    patches: Tensor = tokens_BND[:, 1:].transpose(1, 2).reshape(map_BDhw.shape)
+    return patches
 
 
 def build(name: str, *, native_size: int, output_stride: int, dilated: bool) -> nn.Module:
@@ -62,5 +60,12 @@ def build(name: str, *, native_size: int, output_stride: int, dilated: bool) -> 
 def _check_tower(visual: Any, name: str) -> None:
     is_vit = isinstance(getattr(visual, "conv1", None), nn.Conv2d) and hasattr(visual, "positional_embedding")
     if not is_vit or getattr(visual, "attn_pool", None) is not None:
-        raise UsageError(f"{name} has no map at output stride 8: of open_clip's towers the ViTs can, "
+        raise UsageError(f"{name} has no map: of open_clip's towers the ViTs have one, "
                          f"without attention pooling")  # fmt: skip
+
+
+def _positions(visual: Any, grid: tuple[int, ...]) -> Tensor:
+    positions: Tensor = resample_abs_pos_embed(
+        visual.positional_embedding[None], new_size=list(grid), old_size=list(visual.grid_size), num_prefix_tokens=1
+    )
+    return positions

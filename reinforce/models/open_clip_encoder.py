@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,13 +12,16 @@ from reinforce.errors import MissingExtraError, ModelError, UnknownNameError
 from reinforce.models.info import ModelInfo, check_patches, numbered_class_names
 
 PREFIX = "open_clip:"
+PROJECTION, PUBLISHED_PROJECTION = "joint_projection", "visual.proj"
+"""Names of the projection into the joint space, here and in open_clip's checkpoints."""
 
 
 class OpenClipClassifier(nn.Module):
     """`visual` tower and linear `head`, with the methods of timm's classifiers.
 
     Built-in ViTs give the final CLS token before the projection into the joint space (paper A.3); other towers give
-    their own output.
+    their own output. Without a head, `joint_projection` (D, E) keeps that projection, where the tower has one: see
+    `features.global_features`.
     """
 
     def __init__(self, visual: nn.Module, num_classes: int) -> None:
@@ -26,8 +29,9 @@ class OpenClipClassifier(nn.Module):
         tower = cast(Any, visual)
         self.global_pool = "avg"
         self.num_features = int(getattr(tower, "output_dim", 0))
+        self.joint_projection: nn.Parameter | None = None
         if isinstance(getattr(visual, "ln_post", None), nn.LayerNorm):
-            tower.proj = None
+            self.joint_projection, tower.proj = tower.proj, None
             self.num_features = int(tower.ln_post.normalized_shape[0])
             self.global_pool = "token" if tower.pool_type == "tok" else str(tower.pool_type)
         self.visual = visual
@@ -38,7 +42,10 @@ class OpenClipClassifier(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
+        """A head is trained on the feature before the joint space, after which that space is left behind."""
         self.num_classes = num_classes
+        if num_classes:
+            self.joint_projection = None
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward_features_pooled(self, images_B3PP: Tensor) -> Tensor:
@@ -73,8 +80,9 @@ def create(name: str, *, num_classes: int = 0, image_size: int | None = None) ->
     )
 
 
-def build(name: str, *, num_classes: int, image_size: int | None, pretrained: str | None = None) -> OpenClipClassifier:
-    """The module; random weights unless `pretrained` names published ones."""
+def build(name: str, *, num_classes: int, image_size: int | None, pretrained: str | None = None,
+          joint: bool = True) -> OpenClipClassifier:  # fmt: skip
+    """The module; random weights unless `pretrained` names published ones. `joint`: see `has_joint_projection`."""
     model_name = name.removeprefix(PREFIX).partition("/")[0]
     _check_name(model_name, "")
     try:
@@ -86,13 +94,22 @@ def build(name: str, *, num_classes: int, image_size: int | None, pretrained: st
         raise ModelError(f"open_clip cannot create {name} ({type(error).__name__}: {reason})") from error
     if image_size is not None:
         _check_size(pair.visual, image_size, name)
-    return OpenClipClassifier(pair.visual, num_classes)
+    model = OpenClipClassifier(pair.visual, num_classes)
+    if not joint:
+        model.joint_projection = None
+    return model
+
+
+def has_joint_projection(state: Mapping[str, Any]) -> bool:
+    """Whether weights are of a tower that still leads into the joint space, and not of one that was adapted."""
+    return not {PROJECTION, PUBLISHED_PROJECTION}.isdisjoint(state)
 
 
 def resize(model: nn.Module, info: ModelInfo, image_size: int) -> nn.Module:
     """The same weights at another input size; open_clip resamples the position embeddings (bicubic, antialiased)."""
-    resized = build(info.architecture, num_classes=info.num_classes, image_size=image_size)
     state = model.state_dict()
+    resized = build(info.architecture, num_classes=info.num_classes, image_size=image_size,
+                    joint=has_joint_projection(state))  # fmt: skip
     _open_clip().model.resize_pos_embed(state, resized)
     with torch.no_grad():
         resized.load_state_dict(state, strict=True)

@@ -42,7 +42,7 @@ def to_classification(model: SegmentationModel, info: ModelInfo) -> tuple[nn.Mod
     size = int(args.get("img_size", info.image_size))
     if _is_open_clip(info):
         args.pop("img_size")
-        module: nn.Module = open_clip_encoder.build(info.architecture, num_classes=0, image_size=size)
+        module: nn.Module = open_clip_encoder.build(info.architecture, num_classes=0, image_size=size, joint=False)
     else:
         module = timm_encoder.build(info.architecture, num_classes=0, model_args=args)
     load_strictly(module, _encoder_state(model), info.architecture)
@@ -87,6 +87,8 @@ def _encoder_state(model: nn.Module) -> dict[str, Any]:
         return model.encoder.state_dict()
     if has_head(model):
         cast(Any, model).reset_classifier(0)
+    if isinstance(model, open_clip_encoder.OpenClipClassifier):
+        model.joint_projection = None
     return model.state_dict()
 
 
