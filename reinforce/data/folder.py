@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,13 +50,16 @@ class FolderContents:
     """What `mask_layouts.without_masks` took out of `images`."""
 
 
-def scan_folder(root: Path) -> FolderContents:
-    """Every visible image and tar below `root`. Links are followed; a link back to a parent folder is not.
+def scan_folder(root: Path, folders: Sequence[str] = ("",)) -> FolderContents:
+    """Every visible image and tar below `root`, or below some `folders` of it, none inside of another.
+
+    Links are followed; a link back to a parent folder is not.
 
     Raises DataError for a link to an image that is not there, and for a folder that cannot be listed.
     """
     found: list[str] = []
-    _scan(root, "", frozenset(), found)
+    for folder in folders:
+        _scan(root / folder, folder and folder + "/", frozenset(), found)
     found.sort()
     tars, unread = (
         tuple(path for path in found if suffix_of(path) in suffixes) for suffixes in (TAR_SUFFIXES, UNREAD_SUFFIXES)

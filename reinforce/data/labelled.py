@@ -6,6 +6,8 @@ What gives an image its class, and what declares its split:
     CSV      path,label[,split]                the label; integer labels sort as numbers
     tars     members X.jpg and X.cls           the integer in X.cls; names from classes.txt beside the tars; the split
                                                is in the tar's name ("train-0.tar") or folder
+
+The paper's datasets in the layouts they are published in are recognised first, see `published`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
 from reinforce.data.mask_layouts import IMAGE_FOLDERS
 from reinforce.data.opening import open_source
+from reinforce.data.published import Published, open_published
 from reinforce.data.sources import ImageSource, Shard
 from reinforce.data.splits import (
     SPLIT_WORDS,
@@ -31,7 +34,7 @@ from reinforce.data.splits import (
     make_splits,
 )
 from reinforce.data.tar_source import TarSource
-from reinforce.errors import DataError, UnknownNameError
+from reinforce.errors import DataError, MissingDataError, UnknownNameError
 
 CLASS_NAMES_FILE = "classes.txt"
 
@@ -70,8 +73,12 @@ def open_labelled(location: str, *, needs_train: bool = True) -> LabelledDataset
     Splits come from the folders, the CSV's third column, or the tars' folders and names ("train-00000.tar"); what is
     missing is cut from train, see `make_splits`. `needs_train=False` also takes data to evaluate on that have a test
     or val split alone. Raises MissingDataError and DataError as `open_source` does, and DataError for a sample without
-    a label, for data without train, and for a class without an image in train.
+    a label, for data without train, and for a class without an image in train. Of the paper's datasets, see
+    `published`, the splits are the paper's.
     """
+    path = Path(location).expanduser()
+    if path.is_dir() and (published := open_published(path)) is not None:
+        return _of_published(published, location, needs_train)
     source = open_source(location)
     match source:
         case FolderSource():
@@ -95,12 +102,25 @@ def _assemble(source: ImageSource, rows: Sequence[_Row], names: Sequence[str], w
     if not needs_train and all(declared) and TRAIN not in declared:
         return LabelledDataset(source.name, source, tuple(names), group_splits(samples, declared))
     splits = make_splits(samples, declared, where)
-    in_train = {sample.label for sample in splits[TRAIN]}
-    if missing := [name for name in names if label_of[name] not in in_train]:
+    _check_every_class(names, splits[TRAIN], where)
+    return LabelledDataset(source.name, source, tuple(names), splits)
+
+
+def _of_published(published: Published, where: str, needs_train: bool) -> LabelledDataset:
+    source, names, splits, train_folder = published
+    if TRAIN in splits:
+        _check_every_class(names, splits[TRAIN], where)
+    elif needs_train:
+        raise MissingDataError(f"{Path(where, train_folder)} is not there: unpack the training images")
+    return LabelledDataset(source.name, source, names, splits)
+
+
+def _check_every_class(names: Sequence[str], train: Samples, where: str) -> None:
+    in_train = {sample.label for sample in train}
+    if missing := [name for label, name in enumerate(names) if label not in in_train]:
         raise DataError(
             f"{where}: class '{missing[0]}' has no image in train ({len(missing)} such): add images or remove the class"
         )
-    return LabelledDataset(source.name, source, tuple(names), splits)
 
 
 def _positions(shards: Sequence[Shard]) -> Iterator[tuple[int, int, str]]:

@@ -1,7 +1,8 @@
 """Where images and their masks lie in a folder, from the names of its files alone.
 
     folders   [train|val|test/]images/NAME.jpg and [train|val|test/]masks/NAME.png; also images/train/ and masks/train/
-    ADE20K    images/training/NAME.jpg and annotations/training/NAME.png; likewise validation
+    ADE20K    images/training/NAME.jpg and annotations/training/NAME.png; likewise validation,
+              which is the test split here
     VOC       JPEGImages/NAME.jpg and SegmentationClass/NAME.png for the names in ImageSets/Segmentation/train.txt ...
 
 NAME is the path below the folder, without suffix.
@@ -28,7 +29,8 @@ MASK_FOLDERS: Mapping[str, str] = {
 """A folder of masks -> the folder of images beside it."""
 IMAGE_FOLDERS = frozenset(MASK_FOLDERS.values())
 
-ADE_SPLITS: Mapping[str, str] = {"training": "train", "validation": "val"}
+ADE_SPLITS: Mapping[str, str] = {"training": "train", "validation": "test"}
+"""The paper tests on the published validation images and cuts its own from the training images (A.1)."""
 VOC_LISTS = "ImageSets/Segmentation"
 ACCEPTED = "[train|val|test/]images/ and masks/ with files of the same names, or the layout of ADE20K or Pascal VOC"
 

@@ -24,10 +24,12 @@ from reinforce.data.mask_classes import (
 from reinforce.data.mask_files import mask_values, oriented_size
 from reinforce.data.mask_layouts import ACCEPTED, Layout, Pair, find_pairs, without_masks
 from reinforce.data.sources import read_image_file
-from reinforce.data.splits import TRAIN, LabelledSample, group_splits, make_splits, take
+from reinforce.data.splits import TRAIN, LabelledSample, group_splits, make_splits, take, tenth
 from reinforce.errors import DataError, MissingDataError, UnknownNameError
 
 ADE_NAMES_FILE, ADE_CLASSES = "objectInfo150.txt", 150
+ADE_VAL_IMAGES = 1000
+"""Of 20,210 training images the paper keeps 19.2K (A.1)."""
 VOC_NAMES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
              "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
              "tvmonitor")  # fmt: skip
@@ -94,6 +96,7 @@ def open_masked(location: str, *, needs_train: bool = True) -> MaskedDataset:
     """Open a folder of images and masks, by a path as `catalog.resolve_data` gives it.
 
     Splits are those of the folders or lists; what is missing is cut from train by the keys' hashes, see `make_splits`.
+    Of ADE20K the validation images are the test split, and 1,000 of the training images are val (paper A.1).
     `needs_train=False` also takes data to evaluate on that have a test or val split alone. Without a list of classes
     the masks of train are read once, for their highest value. Raises MissingDataError where a file of a pair is not
     there and DataError for what is no such folder; values and sizes are checked when a mask is read.
@@ -108,7 +111,7 @@ def open_masked(location: str, *, needs_train: bool = True) -> MaskedDataset:
     if not pairs:
         raise DataError(f"{root} has no images: expected {ACCEPTED}")
     source = folder_source(root, without_masks(contents))
-    splits = _split(source, pairs, str(root), needs_train)
+    splits = _split(source, pairs, str(root), needs_train, layout)
     mask_of = {pair.image: pair.mask for pair in pairs}
     return MaskedDataset(source.name, source, _classes(root, layout, splits, mask_of), splits, mask_of)
 
@@ -122,7 +125,8 @@ def take_masked(samples: Iterable[MaskedSample], *, num_labelled: int | None = N
     return tuple(map(_masked, take(ranked, num_labelled=num_labelled, limit=limit, seed=seed)))
 
 
-def _split(source: FolderSource, pairs: Iterable[Pair], where: str, needs_train: bool) -> dict[str, MaskedSamples]:
+def _split(source: FolderSource, pairs: Iterable[Pair], where: str, needs_train: bool,
+           layout: Layout) -> dict[str, MaskedSamples]:  # fmt: skip
     split_of = {pair.image: pair.split for pair in pairs}
     samples = [LabelledSample(number, row, key, 0)
                for number, shard in enumerate(source.shards)
@@ -131,8 +135,13 @@ def _split(source: FolderSource, pairs: Iterable[Pair], where: str, needs_train:
     if not needs_train and all(declared) and TRAIN not in declared:
         groups = group_splits(samples, declared)
     else:
-        groups = make_splits(samples, declared, where)
+        share = _ade_val if layout is Layout.ADE20K else tenth
+        groups = make_splits(samples, declared, where, share=share)
     return {name: tuple(map(_masked, group)) for name, group in groups.items()}
+
+
+def _ade_val(count: int) -> int:
+    return min(ADE_VAL_IMAGES, tenth(count))
 
 
 def _masked(sample: LabelledSample) -> MaskedSample:

@@ -13,7 +13,8 @@ TRAIN, VAL, TEST = "train", "val", "test"
 SPLIT_WORDS: Mapping[str, str] = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 """What a user may call a split -> what it is called here."""
 
-_CARVED_SHARE = 0.1
+Share = Callable[[int], int]
+"""How many of the n groups of a class a split takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,28 @@ class LabelledSample:
 Samples = tuple[LabelledSample, ...]
 
 
-def make_splits(samples: Sequence[LabelledSample], declared: Sequence[str | None], where: str) -> dict[str, Samples]:
+def tenth(count: int) -> int:
+    """A Share of 10 %, at least 1."""
+    return max(1, part(0.1, count))
+
+
+def part(share: float, count: int) -> int:
+    """`share` of `count`, rounded to the nearest, halves up."""
+    return int(count * share + 0.5)
+
+
+def base_name(key: str) -> str:
+    """What ranks a sample of a published set, so that its splits don't depend on where the set was unpacked."""
+    return key.rpartition("/")[2]
+
+
+def make_splits(samples: Sequence[LabelledSample], declared: Sequence[str | None], where: str, *,
+                share: Share = tenth, group: Callable[[str], str] = str) -> dict[str, Samples]:  # fmt: skip
     """Group samples by their declared split (all or none declare one) and cut what is missing from train.
 
-    Nothing or only train declared: 80/10/10. Train and test: val is cut from train, 10 %. Train and val: there is no
-    test split. Every cut is per class (see `carve`). Raises DataError when there is no train split.
+    Nothing or only train declared: val and test are cut, 80/10/10 by default. Train and test: val is cut. Train and
+    val: there is no test split. Every cut is per class, of size `share` (see `carve`). Raises DataError when there is
+    no train split.
     """
     groups = group_splits(samples, declared)
     if TRAIN not in groups:
@@ -41,7 +59,7 @@ def make_splits(samples: Sequence[LabelledSample], declared: Sequence[str | None
     if VAL in groups:
         return groups
     missing = (VAL,) if TEST in groups else (VAL, TEST)
-    splits = groups | carve(groups[TRAIN], missing)
+    splits = groups | carve(groups[TRAIN], dict.fromkeys(missing, share), group=group)
     return {name: splits[name] for name in (TRAIN, VAL, TEST)}
 
 
@@ -61,24 +79,26 @@ def check_no_split_twice(words: Iterable[str], where: str) -> None:
             raise DataError(f"{where} has both {other}/ and {word}/, which mean the same split: keep one")
 
 
-def carve(samples: Sequence[LabelledSample], names: Sequence[str]) -> dict[str, Samples]:
-    """Cut `names` out of `samples`, 10 % of each class for each; the rest is "train".
+def carve(samples: Sequence[LabelledSample], shares: Mapping[str, Share], *, group: Callable[[str], str] = str,
+          rest: str = TRAIN) -> dict[str, Samples]:  # fmt: skip
+    """Cut the splits named by `shares` out of `samples`, class by class; what is left is called `rest`.
 
-    Within a class of n, samples are ranked by `hash64(key)`; each name in turn takes the next max(1, round(n / 10)), as
-    long as at least one is left for train. All results keep the order of `samples`.
+    Samples whose keys have the same `group` stay together. Within a class the n groups are ranked by `hash64(group)`;
+    each name in turn takes the next `shares[name](n)`, as long as at least one is left. All results keep the order of
+    `samples`.
     """
-    split_of: dict[str, str] = {}
-    for members in _by_label(samples).values():
-        ranked = sorted((sample.key for sample in members), key=lambda key: (hash64(key), key))
-        share = max(1, int(len(ranked) * _CARVED_SHARE + 0.5))
+    split_of: dict[tuple[int, str], str] = {}
+    for label, members in _by_label(samples).items():
+        ranked = sorted({group(sample.key) for sample in members}, key=lambda name: (hash64(name), name))
         start = 0
-        for name in names:
-            stop = min(start + share, len(ranked) - 1)
-            split_of |= dict.fromkeys(ranked[start:stop], name)
+        for name, share in shares.items():
+            stop = min(start + share(len(ranked)), len(ranked) - 1)
+            split_of |= {(label, member): name for member in ranked[start:stop]}
             start = stop
-    return {
-        name: tuple(sample for sample in samples if split_of.get(sample.key, TRAIN) == name) for name in (TRAIN, *names)
-    }
+    cut: dict[str, list[LabelledSample]] = {name: [] for name in (rest, *shares)}
+    for sample in samples:
+        cut[split_of.get((sample.label, group(sample.key)), rest)].append(sample)
+    return {name: tuple(members) for name, members in cut.items()}
 
 
 def take(

@@ -127,9 +127,9 @@ class TestLayouts:
                 id="splits inside",
             ),
             pytest.param(
-                "images/training/1.jpg annotations/training/1.png images/validation/2.jpg "
-                "annotations/validation/2.png images/testing/3.jpg",
-                {"train": "images/training/1.jpg", "val": "images/validation/2.jpg"},
+                "images/training/1.jpg annotations/training/1.png images/training/4.jpg annotations/training/4.png "
+                "images/validation/2.jpg annotations/validation/2.png images/testing/3.jpg",
+                {"train": "images/training/4.jpg", "val": "images/training/1.jpg", "test": "images/validation/2.jpg"},
                 id="ADE20K",
             ),
             pytest.param(
@@ -349,7 +349,7 @@ class TestValues:
         assert dataset.class_names == tuple(names)
         assert dataset.read_mask(dataset.split("train")[0])[0].tolist() == [255, 0, 1, 149, 255]
         with pytest.raises(DataError, match=r"annotations/validation/2\.png holds the value 151"):
-            dataset.read_mask(dataset.split("val")[0])
+            dataset.read_mask(dataset.split("test")[0])
         with pytest.raises(DataError, match=r"objectInfo150\.txt names 1 classes, expected 150"):
             open_masked(tree({"objectInfo150.txt": b"Idx\tName\n1\twall\n"}))
 

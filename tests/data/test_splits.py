@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reinforce.data import LabelledSample, hash64, take
-from reinforce.data.splits import Samples, carve, make_splits
+from reinforce.data.splits import Samples, base_name, carve, make_splits, part, tenth
 from reinforce.errors import DataError, UsageError
 
 
@@ -22,6 +22,7 @@ def counts(samples: Samples, num_classes: int) -> list[int]:
     return [sum(sample.label == label for sample in samples) for label in range(num_classes)]
 
 
+VAL_AND_TEST = {"val": tenth, "test": tenth}
 CLASS_SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
 
@@ -31,20 +32,20 @@ class TestCarve:
         [(1, 1, 0, 0), (2, 1, 1, 0), (3, 1, 1, 1), (10, 8, 1, 1), (14, 12, 1, 1), (15, 11, 2, 2), (100, 80, 10, 10)],
     )
     def test_sizes(self, size: int, train: int, val: int, test: int) -> None:
-        splits = carve(samples_of(size), ("val", "test"))
+        splits = carve(samples_of(size), VAL_AND_TEST)
         assert {name: len(part) for name, part in splits.items()} == {"train": train, "val": val, "test": test}
 
     @given(sizes=CLASS_SIZES)
     def test_is_a_partition_in_listing_order_with_every_class_in_train(self, sizes: list[int]) -> None:
         samples = samples_of(*sizes)
-        splits = carve(samples, ("val", "test"))
+        splits = carve(samples, VAL_AND_TEST)
         assert sorted(keys(splits["train"] + splits["val"] + splits["test"])) == sorted(keys(samples))
         assert all(list(part) == sorted(part, key=lambda sample: sample.row) for part in splits.values())
         assert all(counts(splits["train"], len(sizes)))
 
     @given(sizes=CLASS_SIZES)
     def test_val_holds_the_lowest_hashes_of_each_class(self, sizes: list[int]) -> None:
-        splits = carve(samples_of(*sizes), ("val", "test"))
+        splits = carve(samples_of(*sizes), VAL_AND_TEST)
         for label in range(len(sizes)):
             ranks = {
                 name: [hash64(sample.key) for sample in part if sample.label == label] for name, part in splits.items()
@@ -54,7 +55,23 @@ class TestCarve:
 
     def test_does_not_depend_on_the_order_of_the_listing(self) -> None:
         samples = samples_of(30, 12)
-        assert set(carve(samples[::-1], ("val",))["val"]) == set(carve(samples, ("val",))["val"])
+        assert set(carve(samples[::-1], {"val": tenth})["val"]) == set(carve(samples, {"val": tenth})["val"])
+
+    @pytest.mark.parametrize(("share", "count", "taken"), [(0.1, 4, 0), (0.1, 5, 1), (0.2, 2500, 500), (0.7, 3, 2)])
+    def test_a_part_is_rounded_to_the_nearest(self, share: float, count: int, taken: int) -> None:
+        assert part(share, count) == taken
+
+    @given(sizes=CLASS_SIZES)
+    def test_a_group_is_never_cut(self, sizes: list[int]) -> None:
+        samples = samples_of(*sizes)
+        splits = carve(samples, VAL_AND_TEST, group=lambda key: key[:-1])
+        where = {(s.label, s.key[:-1]): name for name, members in splits.items() for s in members}
+        assert all(where[s.label, s.key[:-1]] == name for name, members in splits.items() for s in members)
+
+    def test_equal_groups_of_two_classes_have_nothing_to_do_with_each_other(self) -> None:
+        samples = tuple(LabelledSample(0, row, f"{row % 2}/{row // 2}.jpg", row % 2) for row in range(40))
+        splits = carve(samples, {"val": lambda _: 3}, group=base_name, rest="test")
+        assert {name: counts(members, 2) for name, members in splits.items()} == {"test": [17, 17], "val": [3, 3]}
 
 
 class TestMakeSplits:
