@@ -30,14 +30,18 @@ from train.optim import (
     autocast,
     autocast_dtype,
     clip_gradient,
+    cosine,
     learning_rate,
     make_optimizer,
     set_learning_rate,
+    set_weight_decay,
+    warmed_up,
 )
 from train.rundir import MetricsLog
 from train.world import World
 
 Scores = Mapping[str, float]
+Loss = Callable[[nn.Module, Batch], Tensor]
 SECONDS_BETWEEN_SAVES = 600.0
 
 
@@ -65,6 +69,8 @@ class LoopPlan:
     batch_size: int
     warmup_steps: int = 0
     weight_decay: float = 0.05
+    final_weight_decay: float | None = None
+    """What the weight decay becomes by a cosine; None: it stays."""
     clip_norm: float = 1.0
     ema: float = 0.9999
     precision: str = "auto"
@@ -81,11 +87,37 @@ class LoopPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """How a model is judged: `evaluate` gives figures, `rank` orders them (the largest tuple is best)."""
+    """How a model is judged: `evaluate` gives figures, `rank` orders them (the largest tuple is best).
+
+    Without a rank the figures are for people, and the latest weights are best.
+    """
 
     evaluate: Callable[[nn.Module], dict[str, float]]
-    rank: Callable[[Scores], tuple[float, ...]]
+    rank: Callable[[Scores], tuple[float, ...]] | None
     shown: tuple[str, ...]
+
+    def prefers(self, scores: Scores, best: Scores) -> bool:
+        return self.rank is None or self.rank(scores) > self.rank(best)
+
+
+class Objective:
+    """Mean loss over a batch, given on the device. One that learns from step to step overrides the other methods."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.loss(model, batch)
+
+    def before_update(self, model: nn.Module) -> None:
+        """The step's gradients are there, and the weights still those before it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,19 +131,22 @@ class Outcome:
 class TrainingLoop:
     """Trains `model` in place. Writes best.pt (weights to keep) and last.pt (state to resume) into `folder`."""
 
-    def __init__(self, model: nn.Module, data: TrainingData, objective: Callable[[nn.Module, Batch], Tensor],
-                 plan: LoopPlan, *, world: World, folder: Path, log: MetricsLog,
-                 skipped: SkippedImages | None = None, validation: Validation | None = None,
+    def __init__(self, model: nn.Module, data: TrainingData, objective: Objective | Loss, plan: LoopPlan, *, world: World,
+                 folder: Path, log: MetricsLog, skipped: SkippedImages | None = None,
+                 validation: Validation | None = None, average: AveragedModel | None = None,
                  keep: Callable[[nn.Module, Path], None] | None = None) -> None:  # fmt: skip
-        """`objective(model, batch)` is the mean loss over the batch, given on the device.
+        """`average`: of `model`, where it has a part in the objective (default: one by `plan.ema`).
 
         `keep(model, folder)` writes the judged weights of each kept step as a model directory, step-N beside step-N.pt.
         """
-        self.data, self.objective, self.plan = data, objective, plan
+        self.data, self.plan = data, plan
+        self.objective = objective if isinstance(objective, Objective) else Objective(objective)
         self.world, self.folder, self.log, self.validation, self.keep = world, folder, log, validation, keep
         self.model = model.to(world.device)
         self.parallel = world.parallel(self.model)
-        self.average = AveragedModel(self.model, plan.ema) if plan.ema > 0 else None
+        self.average = average
+        if average is None and plan.ema > 0:
+            self.average = AveragedModel(self.model, warmed_up(plan.ema))
         self.optimizer = make_optimizer(self.model, plan.weight_decay)
         self.dtype = autocast_dtype(plan.precision, self.model, world.device)
         num_rows = len(data.epoch_order(0))
@@ -173,6 +208,9 @@ class TrainingLoop:
         self.world.seed((plan.seed % 2**31 << 32) + self.step * self.world.size + self.world.rank)
         self.model.train()
         set_learning_rate(self.optimizer, self._lr(self.step))
+        if plan.final_weight_decay is not None:
+            set_weight_decay(self.optimizer, cosine(self.step, start=plan.weight_decay, end=plan.final_weight_decay,
+                                                    total_steps=plan.total_steps))  # fmt: skip
         with autocast(self.world.device, self.dtype):
             loss = self.objective(self.parallel, batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -180,6 +218,7 @@ class TrainingLoop:
         share = self._share(batch)
         loss = loss * share if share != 1 else loss
         loss.backward()  # type: ignore[no-untyped-call]
+        self.objective.before_update(self.model)
         clip_gradient(self.model, plan.clip_norm)
         self.optimizer.step()
         if self.average is not None:
@@ -234,7 +273,7 @@ class TrainingLoop:
                 scores = validation.evaluate(self.judged)
             self.log.write({**self._position(), **scores})
             progress.update(0, **{name: f"{scores[name]:.4f}" for name in validation.shown})
-            if self.best is None or validation.rank(scores) > validation.rank(self.best["scores"]):
+            if self.best is None or validation.prefers(scores, self.best["scores"]):
                 self.best = {"step": self.step, "scores": scores}
                 self._save_best()
         self.world.barrier()
@@ -267,8 +306,8 @@ class TrainingLoop:
             average = self.average.state_dict() if self.average is not None else None
             state = {"step": self.step, "model": self.model.state_dict(), "average": average,
                      "optimizer": self.optimizer.state_dict(), "best": self.best, "skipped": self.skipped.reasons,
-                     "window": self.window.state_dict(), "cost": dataclasses.asdict(self.cost),
-                     **self._tag()}  # fmt: skip
+                     "objective": self.objective.state_dict(), "window": self.window.state_dict(),
+                     "cost": dataclasses.asdict(self.cost), **self._tag()}  # fmt: skip
             write_checkpoint(self.folder / name, state)
 
     def _tag(self) -> dict[str, Any]:
@@ -289,6 +328,7 @@ class TrainingLoop:
         self.skipped.reasons.update(state["skipped"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.objective.load_state_dict(state["objective"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.window.load_state_dict(state["window"])

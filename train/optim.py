@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
+def set_weight_decay(optimizer: torch.optim.Optimizer, weight_decay: float) -> None:
+    """Of the group that is decayed."""
+    for group in optimizer.param_groups:
+        group["weight_decay"] = weight_decay if group["weight_decay"] else 0.0
+
+
 def learning_rate(step: int, *, peak: float, warmup_steps: int, total_steps: int) -> float:
     """Rate of step 0..total-1: linear from peak/warmup to peak, then cosine towards 0, where step `total` would be."""
     if step < warmup_steps:
@@ -47,13 +53,29 @@ def learning_rate(step: int, *, peak: float, warmup_steps: int, total_steps: int
     return peak * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
+def cosine(step: int, *, start: float, end: float, total_steps: int) -> float:
+    """From `start` at step 0 to `end`, where step `total_steps` would be."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total_steps)))
+
+
+Decay = Callable[[int], float]
+"""Decay of an average at its t-th update, t = 1, 2, ..."""
+
+
+def warmed_up(decay: float) -> Decay:
+    """min(decay, (1 + t) / (10 + t)): the average leaves its random start within the first steps."""
+    return lambda t: min(decay, (1 + t) / (10 + t))
+
+
+def rising(decay: float, total_steps: int) -> Decay:
+    """From `decay` at the first update to 1 by a cosine, as the momentum of a teacher does (BYOL, arXiv:2006.07733)."""
+    return lambda t: cosine(t - 1, start=decay, end=1.0, total_steps=total_steps)
+
+
 class AveragedModel:
-    """Exponential average of weights and float buffers: a <- d a + (1 - d) w, d = min(decay, (1 + t) / (10 + t)).
+    """Exponential average of weights and float buffers: a <- d a + (1 - d) w; d follows the count of updates."""
 
-    The warm-up of d by the count of updates t lets the average leave its random start within the first steps.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: Decay) -> None:
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.num_updates = 0
@@ -61,7 +83,7 @@ class AveragedModel:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         self.num_updates += 1
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        decay = self.decay(self.num_updates)
         current = model.state_dict()
         averaged, source = [], []
         for name, value in self.module.state_dict().items():

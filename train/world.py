@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from reinforce.errors import UsageError
@@ -55,9 +56,25 @@ class World:
         if self.size == 1:
             return model
         if self.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-            return nn.parallel.DistributedDataParallel(model, device_ids=[self.device.index])
+            return nn.parallel.DistributedDataParallel(self.synchronised(model), device_ids=[self.device.index])
         return nn.parallel.DistributedDataParallel(model)
+
+    def synchronised(self, model: nn.Module) -> nn.Module:
+        """The model with batch statistics of all ranks, where that is possible (GPUs) and not so already."""
+        if (
+            self.size == 1
+            or self.device.type != "cuda"
+            or any(isinstance(m, nn.SyncBatchNorm) for m in model.modules())
+        ):
+            return model
+        return with_shared_statistics(model)
+
+
+def with_shared_statistics(model: nn.Module) -> nn.Module:
+    """SyncBatchNorm for BatchNorm: by timm, since torch's own conversion loses the activation of BatchNormAct2d."""
+    from timm import layers
+
+    return cast(nn.Module, cast(Any, layers).convert_sync_batchnorm(model))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from reinforce.errors import DataError, ModelError
 from train.batches import Batch, Rows, shuffled
 from train.checkpoint import read_checkpoint
-from train.loop import LoopPlan, Scores, TrainingDivergedError, TrainingLoop, TrainingStoppedError, Validation
+from train.loop import (
+    LoopPlan,
+    Objective,
+    Scores,
+    TrainingDivergedError,
+    TrainingLoop,
+    TrainingStoppedError,
+    Validation,
+)
 from train.losses import cross_entropy
 from train.rundir import MetricsLog
 from train.world import World
@@ -183,3 +191,53 @@ def test_resume_refuses_a_state_of_another_store(tmp_path: Path) -> None:
     make_loop(tmp_path, plan=dataclasses.replace(PLAN, binding={"store_digest": "aa"})).run()
     with pytest.raises(ModelError, match=r"another store digest \(aa\)"):
         make_loop(tmp_path, plan=dataclasses.replace(PLAN, binding={"store_digest": "bb"})).run(resume=True)
+
+
+class Anchored(Objective):
+    """Learns from step to step: pulls towards what the model answered so far, and leaves a layer alone at first."""
+
+    def __init__(self) -> None:
+        super().__init__(objective)
+        self.mean, self.num_updates = torch.zeros(2), 0
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        answers = model(batch.inputs)
+        self.mean = 0.9 * self.mean + 0.1 * answers.detach().mean(dim=0)
+        return cross_entropy(answers, batch.targets) + (answers.mean(dim=0) - self.mean).square().sum()
+
+    def before_update(self, model: nn.Module) -> None:
+        self.num_updates += 1
+        if self.num_updates <= 8:
+            model[-1].weight.grad = None  # type: ignore[index]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean, "num_updates": self.num_updates}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.mean, self.num_updates = state["mean"], state["num_updates"]
+
+
+def test_what_an_objective_remembers_is_resumed(tmp_path: Path) -> None:
+    plan = dataclasses.replace(PLAN, final_weight_decay=0.4)
+    make_loop(tmp_path / "whole", objective=Anchored(), plan=plan).run()
+    stops = Clusters({5: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    with pytest.raises(TrainingStoppedError):
+        make_loop(tmp_path / "run", stops, objective=Anchored(), plan=plan).run()
+    make_loop(tmp_path / "run", objective=Anchored(), plan=plan).run(resume=True)
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+    assert same_weights(tmp_path / "run", tmp_path / "whole", "last.pt")
+
+
+def test_an_objective_may_hold_weights_back(tmp_path: Path) -> None:
+    first = make_model()[-1].weight.clone()
+    loop = make_loop(tmp_path, objective=Anchored(), plan=dataclasses.replace(PLAN, total_steps=8))
+    loop.run()
+    assert torch.equal(loop.model[-1].weight, first)  # type: ignore[index]
+    assert not torch.equal(loop.model[0].weight, make_model()[0].weight)  # type: ignore[index]
+
+
+def test_without_a_rank_the_latest_weights_are_best(tmp_path: Path) -> None:
+    figures = iter([0.3, 0.1, 0.2])
+    loop = make_loop(tmp_path, validation=Validation(lambda model: {"val_loss": next(figures)}, None, ()))
+    outcome = loop.run()
+    assert (outcome.step, outcome.scores) == (30, {"val_loss": 0.2})

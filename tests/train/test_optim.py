@@ -9,7 +9,19 @@ import timm
 import torch
 from torch import nn
 
-from train.optim import AveragedModel, autocast_dtype, clip_gradient, learning_rate, make_optimizer, parameter_groups
+from train.optim import (
+    AveragedModel,
+    autocast_dtype,
+    clip_gradient,
+    cosine,
+    learning_rate,
+    make_optimizer,
+    parameter_groups,
+    rising,
+    set_weight_decay,
+    warmed_up,
+)
+from train.world import with_shared_statistics
 
 CPU = torch.device("cpu")
 
@@ -55,7 +67,7 @@ def test_frozen_parameters_are_left_out() -> None:
 
 def test_averaged_model_follows_its_recurrence() -> None:
     model = nn.BatchNorm1d(2)
-    average = AveragedModel(model, decay=0.5)
+    average = AveragedModel(model, warmed_up(0.5))
     expected = torch.ones(2, dtype=torch.float64)
     for t in range(1, 30):
         with torch.no_grad():
@@ -70,9 +82,9 @@ def test_averaged_model_follows_its_recurrence() -> None:
 
 def test_averaged_model_state_round_trip() -> None:
     model = nn.Linear(2, 2)
-    average = AveragedModel(model, decay=0.9)
+    average = AveragedModel(model, warmed_up(0.9))
     average.update(model)
-    other = AveragedModel(nn.Linear(2, 2), decay=0.9)
+    other = AveragedModel(nn.Linear(2, 2), warmed_up(0.9))
     other.load_state_dict(average.state_dict())
     assert other.num_updates == 1
     torch.testing.assert_close(other.module.weight, average.module.weight)
@@ -101,3 +113,25 @@ def test_autocast_dtype(name: str, precision: str, cpu_bf16: bool, expected: tor
     monkeypatch.setattr("train.optim.cpu_has_bf16", lambda: cpu_bf16)
     model = timm.create_model(name, num_classes=2)
     assert autocast_dtype(precision, model, CPU) == expected
+
+
+def test_a_teachers_decay_rises_to_1() -> None:
+    decay = rising(0.9, total_steps=4)
+    assert [decay(t) for t in (1, 3, 5)] == pytest.approx([0.9, 0.95, 1.0])
+
+
+def test_weight_decay_follows_a_cosine_where_there_is_one() -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2), 0.04)
+    set_weight_decay(optimizer, cosine(5, start=0.04, end=0.4, total_steps=10))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == pytest.approx([0.22, 0.0])
+
+
+@pytest.mark.parametrize("name", ["mobilevitv2_050", "test_efficientnet"])
+def test_shared_statistics_keep_activations(name: str) -> None:
+    """timm fuses an activation into its BatchNorm; torch's own conversion to SyncBatchNorm drops it."""
+    model = timm.create_model(name, num_classes=3).eval()
+    pixels = torch.randn(1, 3, 64, 64)
+    before = model(pixels)
+    shared = with_shared_statistics(model)
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in shared.modules())
+    torch.testing.assert_close(shared.eval()(pixels), before)
