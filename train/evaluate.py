@@ -115,7 +115,7 @@ class SegmentationResult:
 
 
 def evaluate(config: EvaluateConfig) -> EvaluateResult | SegmentationResult:
-    """Measure a model on labelled images."""
+    """Measure a model on labelled images; a run directory keeps what was found, for train compare."""
     from train.students import own_task
 
     task = own_task(config.model)
@@ -159,7 +159,9 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
         raise nothing_to_evaluate(config, len(samples))
     interval = wilson_interval(tally.num_correct, tally.num_images)
     num_skipped = len(samples) - tally.num_images
-    return EvaluateResult(info.task, config.split, tally.num_images, tally.accuracy, interval, num_skipped)
+    result = EvaluateResult(info.task, config.split, tally.num_images, tally.accuracy, interval, num_skipped)
+    _keep(config, dataset.name, info, result)
+    return result
 
 
 def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
@@ -196,7 +198,17 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
         )
         if config.html is not None and world.is_main:
             write_evaluation_page(config, result, dataset, samples, segmenters, tallies)
+    _keep(config, dataset.name, segmenters[0].info, result)
     return result
+
+
+def _keep(config: EvaluateConfig, data: str, info: ModelInfo, result: EvaluateResult | SegmentationResult) -> None:
+    """Leave the figures in the run that was measured, for `train compare`."""
+    from train.evaluations import Evaluation, keep_evaluation, subset_of
+
+    weights = info.provenance.get("weights_sha256")
+    keep_evaluation(config.model, Evaluation(data=data, split=config.split, subset=subset_of(config),
+                                             weights_sha256=weights, result=result.to_json()))  # fmt: skip
 
 
 def nothing_to_evaluate(config: EvaluateConfig, num_samples: int) -> DataError:

@@ -66,7 +66,10 @@ def short_name(name: str) -> str:
 
 
 def grown(provenance: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's provenance after one more training: what described the old weights alone goes, the origin stays."""
+    """A model's provenance after one more training: what described the old weights alone goes, the origin stays.
+
+    `from_sha256` is the hash of the weights that it started from, where they had one.
+    """
     origin = {key: value for key, value in provenance.items() if key not in ("weights_sha256", "versions")}
-    earlier = origin.pop("training", None)
-    return {**origin, "training": {**training, **({"before": earlier} if earlier else {})}}
+    links = {"from_sha256": provenance.get("weights_sha256"), "before": origin.pop("training", None)}
+    return {**origin, "training": {**training, **{name: link for name, link in links.items() if link is not None}}}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from train.results import LabelledResult
 from train.rundir import MetricsLog, RunDirectory, refuse_own_input, write_json
 from train.students import grown, make_model, short_name
 from train.tasks import Bench, Probe, Task, open_task
-from train.trials import PROBE, Recipe, Trial, TrialResult, plan_trials
+from train.trials import FULL, PROBE, Recipe, Trial, TrialResult, plan_trials
 from train.world import World, entered_world
 
 
@@ -75,13 +76,17 @@ class Supervised:
         """Write the model that `train` left; `results` best first."""
         if not self.world.is_main:
             return
-        best, config = results[0], self.config
+        best = results[0]
+        metrics = {self.task.score: best.score, "val_loss": best.loss} if self.task.val else {}
+        self._write(best.trial, metrics, self.model, self.run.path)
+
+    def _write(self, trial: Trial, metrics: Mapping[str, float], model: nn.Module, folder: Path) -> None:
+        config = self.config
         labels = {"shots": config.shots, "num_labelled": config.num_labelled, "seed": config.seed}
         training = {"verb": self.run.verb, "model": short_name(self.model_name), "data": self.task.data_name,
-                    "num_images": len(self.task.train), "mode": best.mode, "lr": best.lr, **labels}  # fmt: skip
-        metrics = {self.task.score: best.score, "val_loss": best.loss} if self.task.val else {}
-        info = replace(self.info, provenance=grown(self.info.provenance, training), metrics=metrics)
-        save_model(self.run.path, self.model, info)
+                    "num_images": len(self.task.train), "mode": trial.mode, "lr": trial.lr, **labels}  # fmt: skip
+        save_model(folder, model, replace(self.info, provenance=grown(self.info.provenance, training),
+                                          metrics=metrics))  # fmt: skip
 
     def _run_trial(self, trial: Trial, results: Sequence[TrialResult]) -> TrialResult:
         score = self.task.score
@@ -142,8 +147,9 @@ class Supervised:
         self.run.resolve(architecture=self.info.architecture, image_size=self.info.image_size,
                          device=str(self.world.device), **{trial.name: dataclasses.asdict(plan)})  # fmt: skip
         validation = Validation(evaluate, self.task.rank, (self.task.score,)) if self.task.val else None
+        keep = partial(self._write, trial, {}) if trial.mode == FULL else None
         return TrainingLoop(model, data, objective, plan, world=self.world, folder=self._folder(trial), log=self.log,
-                            skipped=self.skipped, validation=validation)  # fmt: skip
+                            skipped=self.skipped, validation=validation, keep=keep)  # fmt: skip
 
     def _load_start(self, results: Sequence[TrialResult]) -> None:
         """The weights that full finetuning starts from: the best probe's head, if there is one, on the encoder.
@@ -184,6 +190,8 @@ class Supervised:
             if result not in kept:
                 for path in self._folder(result.trial).glob("*.pt"):
                     path.unlink()
+                for path in self._folder(result.trial).glob("step-*/"):
+                    shutil.rmtree(path)
 
 
 def run_labelled(config: LabelledOptions, *, verb: str, mode: str, model_name: str, image_size: int | None,

@@ -56,7 +56,7 @@ def test_lines_and_checkpoints_say_what_they_cost(tmp_path: Path) -> None:
     loop.run()
     seconds = [line["seconds"] for line in MetricsLog(tmp_path / "metrics.jsonl").lines()]
     assert seconds == sorted(seconds)
-    assert 0 < seconds[-1] == round(cost(tmp_path)["seconds"], 3)
+    assert 0 < seconds[-1] == pytest.approx(cost(tmp_path)["seconds"], abs=0.01)
     assert [folder.name for folder, _ in kept] == ["step-00000012", "step-00000024"]
     for folder, then in kept:
         state = read_checkpoint(folder.with_suffix(".pt"))

@@ -1,0 +1,96 @@
+"""What `train evaluate` found out about a run, kept in the run: evaluation-DATA-SPLIT.json. `train compare` reads it.
+
+An evaluation of a part of a split, or at another input size, has a file of its own: evaluation-DATA-SPLIT-SUBSET.json.
+Measuring the same again replaces it. `weights_sha256` says of which weights the figures are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.rundir import COST_FILE, EVALUATIONS, write_json
+
+if TYPE_CHECKING:
+    from train.evaluate import EvaluateConfig
+
+METRICS = {"classification": "accuracy", "segmentation": "mean_iou"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One file. `result` is what evaluate prints as JSON."""
+
+    data: str
+    """The dataset's name."""
+    split: str
+    subset: str
+    """What of the split was measured, such as "first-100"; "" for all of it at the model's own size."""
+    weights_sha256: str | None
+    result: dict[str, Any]
+
+    @property
+    def metric(self) -> str:
+        return METRICS[self.result["task"]]
+
+    @property
+    def value(self) -> float:
+        """The metric, 0..1."""
+        return float(self.result[self.metric])
+
+    @property
+    def num_images(self) -> int:
+        return int(self.result["num_images"])
+
+    @property
+    def file_name(self) -> str:
+        words = [re.sub(r"[^\w.-]", "_", word) for word in ("evaluation", self.data, self.split, self.subset) if word]
+        return "-".join(words) + ".json"
+
+
+def subset_of(config: EvaluateConfig) -> str:
+    """What the options leave of a split."""
+    drawn = config.shots is not None or config.num_labelled is not None
+    words = {
+        f"{config.shots}-a-class": config.shots is not None,
+        f"{config.num_labelled}-drawn": config.num_labelled is not None,
+        f"seed-{config.seed}": drawn,
+        f"first-{config.limit}": config.limit is not None,
+        f"{config.image_size}px": config.image_size is not None,
+    }
+    return "-".join(word for word, holds in words.items() if holds)
+
+
+def keep_evaluation(model: str, evaluation: Evaluation) -> None:
+    """Write the file where `model` is a run directory or a kept checkpoint of one; other models stay as they are."""
+    from reinforce.models.create import find_directory
+
+    from train.world import is_main_process
+
+    folder = find_directory(model)
+    if folder is None or not is_main_process() or not is_run(folder):
+        return
+    try:
+        write_json(folder / evaluation.file_name, dataclasses.asdict(evaluation))
+    except OSError as error:
+        print(f"train: {folder} does not keep this evaluation ({error.strerror})", file=sys.stderr)  # noqa: T201
+
+
+def read_evaluations(folder: Path) -> list[Evaluation]:
+    """All files of a run, by name; one that is no evaluation of this version is left out."""
+    found = []
+    for path in sorted(folder.glob(EVALUATIONS)):
+        try:
+            found.append(Evaluation(**json.loads(path.read_text(encoding="utf-8"))))
+        except (TypeError, ValueError):
+            continue
+    return found
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a model directory is a run, or a kept checkpoint of one: those of others are not written into."""
+    return (folder / "config.json").is_file() or (folder / COST_FILE).is_file()
