@@ -9,11 +9,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -38,6 +36,7 @@ from train.optim import (
     warmed_up,
 )
 from train.rundir import MetricsLog
+from train.stop_signals import StopSignals
 from train.world import World
 
 Scores = Mapping[str, float]
@@ -131,8 +130,8 @@ class Outcome:
 class TrainingLoop:
     """Trains `model` in place. Writes best.pt (weights to keep) and last.pt (state to resume) into `folder`."""
 
-    def __init__(self, model: nn.Module, data: TrainingData, objective: Objective | Loss, plan: LoopPlan, *, world: World,
-                 folder: Path, log: MetricsLog, skipped: SkippedImages | None = None,
+    def __init__(self, model: nn.Module, data: TrainingData, objective: Objective | Loss, plan: LoopPlan, *,
+                 world: World, folder: Path, log: MetricsLog, skipped: SkippedImages | None = None,
                  validation: Validation | None = None, average: AveragedModel | None = None,
                  keep: Callable[[nn.Module, Path], None] | None = None) -> None:  # fmt: skip
         """`average`: of `model`, where it has a part in the objective (default: one by `plan.ema`).
@@ -178,7 +177,7 @@ class TrainingLoop:
         if resume:
             self._restore()
         try:
-            with _StopSignals() as stop, naming_dead_workers(), self._progress() as progress, self.clock:
+            with StopSignals() as stop, naming_dead_workers(), self._progress() as progress, self.clock:
                 self._train(stop, progress)
         finally:
             self.costs.book(self.plan.trial or "train", self.cost)
@@ -188,7 +187,7 @@ class TrainingLoop:
         """Put the kept weights into the model."""
         self.model.load_state_dict(read_checkpoint(self.folder / "best.pt")["model"])
 
-    def _train(self, stop: _StopSignals, progress: Progress) -> None:
+    def _train(self, stop: StopSignals, progress: Progress) -> None:
         plan = self.plan
         loader = iter(make_loader(self.data, plan.batch_size, start=self.step, total=plan.total_steps,
                                   world=self.world, workers=plan.workers))  # fmt: skip
@@ -401,27 +400,3 @@ class _Stopwatch:
 
     def __exit__(self, *exc: object) -> None:
         self.window.wait_seconds += time.perf_counter() - self.started
-
-
-class _StopSignals:
-    """Turns the first SIGTERM or Ctrl-C into a request to stop after the step; the second acts at once."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self.former: dict[int, Any] = {}
-
-    def __enter__(self) -> _StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            self.former = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._restore()
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self.former.items():
-            signal.signal(number, handler)
