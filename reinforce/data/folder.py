@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from reinforce.data.keys import check_keys
@@ -57,14 +59,14 @@ def scan_folder(root: Path, folders: Sequence[str] = ("",)) -> FolderContents:
 
     Raises DataError for a link to an image that is not there, and for a folder that cannot be listed.
     """
-    found: list[str] = []
+    found: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
         _scan(root / folder, folder and folder + "/", frozenset(), found)
-    found.sort()
-    tars, unread = (
-        tuple(path for path in found if suffix_of(path) in suffixes) for suffixes in (TAR_SUFFIXES, UNREAD_SUFFIXES)
+    images, tars, unread = (
+        tuple(sorted(chain.from_iterable(found[suffix] for suffix in suffixes)))
+        for suffixes in (IMAGE_SUFFIXES, TAR_SUFFIXES, UNREAD_SUFFIXES)
     )
-    return FolderContents(tuple(path for path in found if suffix_of(path) in IMAGE_SUFFIXES), tars, unread)
+    return FolderContents(images, tars, unread)
 
 
 def folder_source(root: Path, contents: FolderContents) -> FolderSource:
@@ -74,7 +76,7 @@ def folder_source(root: Path, contents: FolderContents) -> FolderSource:
     return FolderSource(root.absolute().name, str(root.absolute()), shards, contents.unread, contents.masks)
 
 
-def _scan(folder: Path, prefix: str, parents: frozenset[tuple[int, int]], found: list[str]) -> None:
+def _scan(folder: Path, prefix: str, parents: frozenset[tuple[int, int]], found: dict[str, list[str]]) -> None:
     try:
         status = folder.stat()
         with os.scandir(folder) as listing:
@@ -88,9 +90,9 @@ def _scan(folder: Path, prefix: str, parents: frozenset[tuple[int, int]], found:
         key = prefix + entry.name
         if entry.is_dir():
             _scan(Path(entry.path), key + "/", parents | {identity}, found)
-        elif suffix_of(entry.name) in KNOWN_SUFFIXES:
+        elif (suffix := suffix_of(entry.name)) in KNOWN_SUFFIXES:
             _check_is_file(entry)
-            found.append(key)
+            found[suffix].append(key)
 
 
 def _check_is_file(entry: os.DirEntry[str]) -> None:
