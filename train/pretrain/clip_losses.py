@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.gathering import gather_rows
+from train.losses import cosines_with_all, two_way_cross_entropy
 from train.world import World
 
 
@@ -21,11 +21,7 @@ def clip_loss(images_BE: Tensor, texts_BE: Tensor, scale: Tensor, world: World) 
     with I and T of length 1 (Radford et al. 2021, arXiv:2103.00020, section 2.3 and figure 3); `scale` is exp of the
     learned logit scale. Negatives are those of all ranks, see `gather_rows`.
     """
-    with torch.autocast(images_BE.device.type, enabled=False):
-        to_text_BN, to_image_BN, first = _similarities(images_BE, texts_BE, world)
-        own_B = first + torch.arange(len(images_BE), device=images_BE.device)
-        losses = [functional.cross_entropy(scale.float() * x_BN, own_B) for x_BN in (to_text_BN, to_image_BN)]
-        return (losses[0] + losses[1]) / 2
+    return two_way_cross_entropy(images_BE, texts_BE, scale, world)
 
 
 def affinity_loss(
@@ -47,9 +43,9 @@ def affinity_loss(
     The teacher's features carry no gradient.
     """
     with torch.autocast(images_BE.device.type, enabled=False):
-        students = _similarities(images_BE, texts_BE, world)[:2]
+        students = cosines_with_all(images_BE, texts_BE, world)[:2]
         with torch.no_grad():
-            teachers = _similarities(teacher_images_BF, teacher_texts_BF, world)[:2]
+            teachers = cosines_with_all(teacher_images_BF, teacher_texts_BF, world)[:2]
         losses = [
             _mean_kl(scale.float() * student_BN, teacher_scale * teacher_BN)
             for student_BN, teacher_BN in zip(students, teachers, strict=True)
@@ -60,11 +56,3 @@ def affinity_loss(
 def _mean_kl(student_BN: Tensor, teacher_BN: Tensor) -> Tensor:
     log_s_BN, log_t_BN = functional.log_softmax(student_BN, dim=1), functional.log_softmax(teacher_BN, dim=1)
     return functional.kl_div(log_s_BN, log_t_BN, reduction="batchmean", log_target=True)
-
-
-def _similarities(images_BE: Tensor, texts_BE: Tensor, world: World) -> tuple[Tensor, Tensor, int]:
-    """Cosines (B, N) of own images with all texts and of own texts with all images; where the own ones begin."""
-    images_BE, texts_BE = (functional.normalize(rows.float(), dim=1) for rows in (images_BE, texts_BE))
-    joint_N2E, first = gather_rows(torch.cat([images_BE, texts_BE], dim=1), world)
-    all_images_NE, all_texts_NE = joint_N2E.chunk(2, dim=1)
-    return images_BE @ all_texts_NE.T, texts_BE @ all_images_NE.T, first
