@@ -20,6 +20,7 @@ from train.options import PolicyName
 MethodName = Literal["supervised", "dino", "clip", "clip-affinity"]
 METHODS: Mapping[str, str] = {
     "supervised": "train.pretrain.supervised:pretrain_supervised",
+    "clip": "train.pretrain.clip:pretrain_clip",
 }
 """Method -> "module:function", imported when it is chosen."""
 
@@ -37,7 +38,9 @@ class PretrainConfig(OutputOptions):
     data: str | None = None
     """Labelled images, of supervised: a catalog name, an ImageFolder, a CSV or WebDataset tars."""
     transfer: str | None = None
-    """Images without labels: a catalog name, a folder, a CSV, tars or hf:NAME."""
+    """Images without labels: a catalog name, a folder, a CSV, tars or hf:NAME; for clip each with a caption."""
+    text_tower: str | None = None
+    """Text half of an open_clip configuration, of clip, such as ViT-B-32 (default: ViT-S-32-alt)."""
     limit: int | None = None
     """Only the first N images, for tries."""
     val_limit: int | None = None
@@ -47,13 +50,13 @@ class PretrainConfig(OutputOptions):
     batch_size: int | None = None
     """Images per step, over all devices (default: 64 supervised, else 128)."""
     lr: float | None = None
-    """Peak learning rate (default: the paper's, 2e-3 supervised, 3e-3 per 1024 images of a batch for dino)."""
+    """Peak learning rate (default: the paper's, 2e-3 supervised, 3e-3 per 1024 images of a batch dino, 5e-4 clip)."""
     epochs: int | None = None
     """Passes over the images (default: chosen from their number)."""
     steps: int | None = None
     """Optimiser steps, instead of --epochs."""
     weight_decay: float | None = None
-    """AdamW's weight decay; norms, biases and positions have none (default: 0.05; dino 0.04)."""
+    """AdamW's weight decay; norms, biases and positions have none (default: 0.05; dino 0.04; clip 0.2)."""
     warmup: float | None = None
     """Share of the steps over which the learning rate rises, 0..1 (default: 0.05; dino 0.1)."""
     clip_norm: float | None = None
@@ -63,7 +66,7 @@ class PretrainConfig(OutputOptions):
     precision: Literal["auto", "fp32", "bf16"] | None = None
     """Arithmetic of the forward pass (default: auto, which takes bf16 on CUDA)."""
     crop_scale: tuple[float, ...] | None = None
-    """Range of a crop's share of the image (default: 0.08,1; dino's large crops 0.4,1)."""
+    """Range of a crop's share of the image (default: 0.08,1; dino's large crops 0.4,1; clip 0.9,1)."""
     policy: PolicyName | None = None
     """Augmentation of supervised pretraining (default: classification, which is the paper's)."""
     eval_every: int | None = None

@@ -16,6 +16,7 @@ from train.pretrain.pretrain import METHODS, PretrainConfig, find_method, method
 
 NEEDED: dict[str, dict[str, Any]] = {
     "supervised": {"data": "labelled"},
+    "clip": {"transfer": "captioned"},
 }
 
 
