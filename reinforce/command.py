@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from reinforce.errors import ReinforceError, UnknownNameError, UsageError
 
@@ -32,6 +33,9 @@ else:
 
 POSITIONAL = {"positional": True}
 """Field metadata of what stands on the command line without an option's name."""
+DEFAULTS = "defaults"
+"""Key of the metadata of a field whose value gives defaults to others: a function of the config class and the value, to
+a mapping of field names. The config class itself applies them; here they only count as given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,12 +106,28 @@ def make_command(name: str, verb: Callable[[Any], Any]) -> click.Command:
     config_class: type = hint
 
     def callback(**values: Any) -> int:
-        return _call(verb, config_class, values)
+        return _call(verb, config_class, {name: value for name, value in values.items() if _is_typed(name)})
 
     docs = field_docs(config_class)
     hints = typing.get_type_hints(config_class)
     params = [_parameter(field, hints[field.name], docs.get(field.name, "")) for field in _ordered(config_class)]
+    for field, param in zip(_ordered(config_class), params, strict=True):
+        if (defaults := field.metadata.get(DEFAULTS)) is not None:
+            param.is_eager, param.callback = True, functools.partial(_take_defaults, config_class, defaults)
     return click.Command(name, callback=callback, params=params, help=inspect.getdoc(verb))
+
+
+def _take_defaults(config_class: type, defaults: Callable[[type, Any], Mapping[str, Any]], ctx: click.Context,
+                   param: click.Parameter, value: Any) -> Any:  # fmt: skip
+    if value is not None:
+        ctx.default_map = dict(defaults(config_class, value))
+    return value
+
+
+def _is_typed(name: str) -> bool:
+    """Whether an option's value is not just a default: those of the config class are the same."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
 def run_group(group: click.Group, argv: Sequence[str] | None = None) -> int:
@@ -220,7 +240,10 @@ class _CommaList(ParamType):
 
 
 def _call(verb: Callable[[Any], Any], config_class: type, values: dict[str, Any]) -> int:
-    """Run the verb and print what it returns: JSON, or its text. Its `exit_code`, where it has one, is the status."""
+    """Run the verb by what was typed and print what it returns: JSON, or its text.
+
+    Its `exit_code`, where it has one, is the status.
+    """
     config = config_class(**values)
     outcome = verb(config)
     if config.json:

@@ -9,9 +9,11 @@ from typing import Any, Literal
 from reinforce.errors import UsageError
 
 from train.options import LabelledOptions
+from train.presets import accepts_presets
 from train.results import LabelledResult
 
 
+@accepts_presets("adapt")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdaptConfig(LabelledOptions):
     model: str

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reinforce.errors import ReplayDriftError, UsageError
 
 from train.options import TrainOptions, require
+from train.presets import accepts_presets
 
 if TYPE_CHECKING:
     from reinforce.dataset import ReinforcedDataset
@@ -26,6 +27,7 @@ DEFAULT_EPOCHS = 100
 NEEDED_TARGET = {"contrastive": "global-features", "cosine": "patch-features"}
 
 
+@accepts_presets("distill")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistillConfig(TrainOptions):
     cache: str

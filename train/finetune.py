@@ -6,9 +6,11 @@ import dataclasses
 from typing import Any, Literal
 
 from train.options import LabelledOptions
+from train.presets import accepts_presets
 from train.results import LabelledResult
 
 
+@accepts_presets("finetune")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(LabelledOptions):
     model: str

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from reinforce.command import OutputOptions
+from reinforce.command import DEFAULTS, OutputOptions
 from reinforce.errors import UsageError
+
+from train.presets import preset_values
 
 PolicyName = Literal["classification", "randaugment", "crops", "center", "segmentation", "segmentation-crops", "whole"]
 POLICIES: dict[str, tuple[PolicyName, ...]] = {
@@ -18,6 +20,8 @@ POLICIES: dict[str, tuple[PolicyName, ...]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions(OutputOptions):
+    preset: str | None = dataclasses.field(default=None, metadata={DEFAULTS: preset_values})
+    """A recipe of the paper as defaults, such as eurosat-10; `reinforce list` shows all."""
     out: str
     """Run directory to write: model, config, metrics and checkpoints."""
     epochs: int | None = None

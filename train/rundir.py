@@ -22,6 +22,7 @@ EVALUATIONS = "evaluation-*.json"
 OWN_FILES = ("model.safetensors", "extra.safetensors", "model.json", "config.json", "metrics.jsonl", COST_FILE,
              "result.json", "report.html")  # fmt: skip
 NOT_THE_RUN = (
+    "preset",
     "out",
     "device",
     "workers",

@@ -12,10 +12,11 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from reinforce.command import OutputOptions
+from reinforce.command import DEFAULTS, OutputOptions
 from reinforce.errors import UsageError
 
 from train.options import PolicyName
+from train.presets import accepts_presets, preset_values
 
 MethodName = Literal["supervised", "dino", "clip", "clip-affinity"]
 METHODS: Mapping[str, str] = {
@@ -25,10 +26,13 @@ METHODS: Mapping[str, str] = {
 """Method -> "module:function", imported when it is chosen."""
 
 
+@accepts_presets("pretrain")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PretrainConfig(OutputOptions):
     """Every option of every method; None: not typed. A test holds it against the methods' own configs."""
 
+    preset: str | None = dataclasses.field(default=None, metadata={DEFAULTS: preset_values})
+    """A recipe of the paper as defaults, such as dino-cc3m; `reinforce list` shows all."""
     method: MethodName
     """Labels of another dataset, self-distillation of images, or images with captions."""
     model: str

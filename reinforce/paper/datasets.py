@@ -1,0 +1,32 @@
+"""The paper's target tasks (A.1), transfer sets (A.2) and galleries (B.1, B.2), under the names of its presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    name: str
+    """What the presets expect it to be called in a catalog."""
+    role: Literal["task", "transfer", "gallery"]
+    """Target task (its training images are a transfer set, too), generic transfer set, or gallery to curate from."""
+    what: str
+    layout: str
+    """What lies in the folder that the name stands for."""
+
+
+IMG2DATASET = "tars of img2dataset, {00000..00331}.tar"
+DATASETS = (
+    Dataset("places365", "task", "1.8M images, 365 scenes", "data_256/, val_256/, places365_val.txt ..."),
+    Dataset(
+        "ham10k", "task", "10K images, 7 skin diseases", "ISIC2018_Task3_Training_Input/ ..., or HAM10000_metadata"
+    ),
+    Dataset("eurosat", "task", "27K images, 10 land covers", "2750/ or EuroSAT_RGB/ of class folders"),
+    Dataset("imagenet", "task", "1.28M images, 1000 objects", "train/, val/, or Kaggle's ILSVRC/Data/CLS-LOC/"),
+    Dataset("ade20k", "task", "22K images, masks of 150 classes", "images/training/, annotations/training/ ..."),
+    Dataset("cc3m", "transfer", "2.87M images, captions", IMG2DATASET),
+    Dataset("yfcc15m", "gallery", "15M images, captions", IMG2DATASET),
+    Dataset("datacomp", "gallery", "1.28B images, captions", IMG2DATASET),
+)
