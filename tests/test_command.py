@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from reinforce.command import POSITIONAL, LazyGroup, TalkOptions, field_docs, run_group
+from reinforce.command import DEFAULTS, POSITIONAL, LazyGroup, TalkOptions, field_docs, run_group
 from reinforce.errors import StoreError, UnknownNameError, UsageError
 
 
@@ -53,7 +53,43 @@ def paint(config: PaintConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-VERBS = {"paint": (f"{__name__}:paint", "Paint a wall."), "buy": (f"{__name__}:buy", "Buy color.")}
+SHOPS = {"corner": {"product": "red", "count": 3}}
+
+
+def shop_defaults(config_class: type, name: str) -> dict[str, Any]:
+    assert config_class is OrderConfig
+    if name not in SHOPS:
+        raise UnknownNameError("shop", name, SHOPS)
+    return SHOPS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderConfig(TalkOptions):
+    shop: str | None = field(default=None, metadata={DEFAULTS: shop_defaults})
+    """Where, which says what they usually sell."""
+    product: str
+    """What."""
+    count: int = 1
+    """How many."""
+
+    def __init__(self, **typed: Any) -> None:
+        given = SHOPS.get(typed.get("shop", ""), {})
+        for name, value in (
+            {"shop": None, "count": 1, "json": False} | given | typed | {"seen": sorted(typed)}
+        ).items():
+            object.__setattr__(self, name, value)
+
+
+def order(config: OrderConfig) -> dict[str, Any]:
+    """Order color."""
+    return vars(config)
+
+
+VERBS = {
+    "paint": (f"{__name__}:paint", "Paint a wall."),
+    "buy": (f"{__name__}:buy", "Buy color."),
+    "order": (f"{__name__}:order", "Order color."),
+}
 GROUP = LazyGroup("house", verbs=VERBS)
 
 
@@ -84,6 +120,8 @@ def test_options_reach_the_config(
         (["paint", "north", "--widths", "1,x"], 2, "'x'"),
         (["paint"], 2, "WALL"),
         (["buy"], 2, "--shop"),
+        (["order"], 2, "--product"),
+        (["order", "--shop", "comer"], 2, "did you mean 'corner'?"),
         (["pant", "north"], 2, "did you mean 'paint'?"),
         (["paint", "gone"], 2, "did you mean 'north'?"),
         (["paint", "wet"], 1, "the wall is wet: wait"),
@@ -96,6 +134,8 @@ def test_options_reach_the_config(
         "number",
         "missing",
         "missing option",
+        "nothing gives it",
+        "unknown giver",
         "verb",
         "unknown name",
         "failure",
@@ -111,6 +151,24 @@ def test_an_error_is_one_line_and_a_status(
     assert out.err.count("\n") == 1
     assert out.err.startswith("house: ")
     assert words in out.err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--shop corner", {"product": "red", "count": 3, "seen": ["json", "shop"]}),
+        ("--count 1 --shop corner", {"product": "red", "count": 1, "seen": ["count", "json", "shop"]}),
+        ("--product blue --shop corner", {"product": "blue", "count": 3, "seen": ["json", "product", "shop"]}),
+        ("--product blue", {"product": "blue", "count": 1, "seen": ["json", "product"]}),
+    ],
+    ids=["all of them", "a default typed", "a required one typed", "none"],
+)
+def test_an_option_may_give_defaults_to_others(
+    line: str, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The config class gets what was typed alone, and required options count as given."""
+    assert run_group(GROUP, ["order", *line.split(), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).items() >= expected.items()
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -17,16 +17,13 @@ class Dataset:
     """What lies in the folder that the name stands for."""
 
 
-IMG2DATASET = "tars of img2dataset, {00000..00331}.tar"
 DATASETS = (
-    Dataset("places365", "task", "1.8M images, 365 scenes", "data_256/, val_256/, places365_val.txt ..."),
-    Dataset(
-        "ham10k", "task", "10K images, 7 skin diseases", "ISIC2018_Task3_Training_Input/ ..., or HAM10000_metadata"
-    ),
+    Dataset("places365", "task", "1.8M images, 365 scenes", "data_256/, val_256/, places365_val.txt"),
+    Dataset("ham10k", "task", "10K images, 7 diseases", "ISIC2018_Task3_* or HAM10000_metadata"),
     Dataset("eurosat", "task", "27K images, 10 land covers", "2750/ or EuroSAT_RGB/ of class folders"),
-    Dataset("imagenet", "task", "1.28M images, 1000 objects", "train/, val/, or Kaggle's ILSVRC/Data/CLS-LOC/"),
-    Dataset("ade20k", "task", "22K images, masks of 150 classes", "images/training/, annotations/training/ ..."),
-    Dataset("cc3m", "transfer", "2.87M images, captions", IMG2DATASET),
-    Dataset("yfcc15m", "gallery", "15M images, captions", IMG2DATASET),
-    Dataset("datacomp", "gallery", "1.28B images, captions", IMG2DATASET),
+    Dataset("imagenet", "task", "1.28M images, 1000 objects", "train/ and val/, or Kaggle's ILSVRC/"),
+    Dataset("ade20k", "task", "22K images, 150-class masks", "images/training/, annotations/training/"),
+    Dataset("cc3m", "transfer", "2.87M images, captions", "img2dataset's {00000..00331}.tar"),
+    Dataset("yfcc15m", "gallery", "15M images, captions", "img2dataset's tars"),
+    Dataset("datacomp", "gallery", "1.28B images, captions", "img2dataset's tars"),
 )
