@@ -71,12 +71,15 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     from reinforce.models import change_image_size, save_model
     from reinforce.models.checkpoint import load_strictly, mismatch, read_checkpoint
     from reinforce.models.foreign import fit_state, trained_model
+    from reinforce.models.open_clip_encoder import PREFIX
+    from reinforce.models.open_clip_text import text_half
 
     out = Path(config.out)
     if (out / "model.json").exists() and not config.overwrite:
         raise OutputExistsError(out)
     source = Path(config.weights)
     state = read_checkpoint(source)
+    beside = text_half(state) if config.arch.startswith(PREFIX) else {}
     model, info = trained_model(config.arch, state, config.head_key)
     state = fit_state(model, state, config.head_key)
     if info.head == "none" and (problem := mismatch(model, state)):
@@ -84,7 +87,7 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     load_strictly(model, state, source.name)
     info = _described(info, config, source)
     model, info = change_image_size(model, info, config.image_size or info.image_size)
-    written = save_model(out, model, info)
+    written = save_model(out, model, info, beside)
     return ImportedModel(
         config.out, info.architecture, info.image_size, info.num_classes, written.provenance["weights_sha256"]
     )
