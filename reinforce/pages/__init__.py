@@ -3,6 +3,7 @@
 rendering   templates -> one page's bytes; everything that a store says is escaped
 writing     the page's file, written whole or not at all
 plots       histograms and curves as inline SVG in the page's own colours
+series      lines with error bars, one a method, as SVG and as PNG
 pictures    pixels -> data URIs of a bounded size
 palette     one colour for each class
 class_maps  classes of pixels -> a picture in these colours
@@ -15,13 +16,18 @@ from reinforce.pages.palette import class_colours, css
 from reinforce.pages.pictures import MAX_SIDE_PX, data_uri
 from reinforce.pages.plots import Curve, Mark, Plotter
 from reinforce.pages.rendering import render
+from reinforce.pages.series import Axes, Drawing, Line, SeriesPlotter
 from reinforce.pages.writing import check_writable, write_page
 
 __all__ = [
     "MAX_SIDE_PX",
+    "Axes",
     "Curve",
+    "Drawing",
+    "Line",
     "Mark",
     "Plotter",
+    "SeriesPlotter",
     "check_writable",
     "class_colours",
     "css",

@@ -23,8 +23,8 @@ from reinforce.pages.rendering import power_of_ten
 
 WIDTH_IN, HEIGHT_IN = 4.6, 2.9
 INK, FAINT, ACCENT, ALERT = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")
-MARKERS = "os^Dvp"
+SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c", "#0d0d0d", "#0e0e0e")
+MARKERS = "os^DvpXP<>"
 _VARIABLES = {INK: "currentColor", FAINT: "var(--faint)", ACCENT: "var(--accent)", ALERT: "var(--alert)"} | {
     stand_in: f"var(--series-{number})" for number, stand_in in enumerate(SERIES, start=1)
 }

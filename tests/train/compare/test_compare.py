@@ -1,0 +1,291 @@
+"""`train compare`: arms, labels, means and costs of runs that anybody made by hand; what is left out, and errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import Runs
+
+import train.cli
+from reinforce.command import run_group
+from reinforce.errors import DataError, OutputExistsError, ReinforceError, UsageError
+from train.compare.compare import CompareConfig, CompareResult, compare, gather
+from train.compare.table import Comparison
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "runs")
+
+
+def gathered(runs: Runs, **options: Any) -> Comparison:
+    names = tuple(str(path) for path in sorted(runs.root.iterdir()))
+    return gather(CompareConfig(runs=names, **options))
+
+
+def quality(comparison: Comparison) -> dict[str, dict[str, list[float]]]:
+    return {arm.name: {name: cell.values for name, cell in arm.cells.items()} for arm in comparison.arms}
+
+
+def oriented(runs: Runs, value: float = 0.7, *, mode: str = "full", seed: int = 0, shots: int = 10,
+             name: str = "a", **options: Any) -> Path:  # fmt: skip
+    teacher = runs.adapt(f"{name}-teacher", mode=mode, seed=seed, shots=shots)
+    store = runs.store(f"{name}.zarr", teacher, **options)
+    student = runs.distill(f"{name}-student", store, seed=seed)
+    return runs.finetune(f"{name}-ft", student, seed=seed, shots=shots, value=value)
+
+
+def test_every_arm_has_its_name(runs: Runs) -> None:
+    oriented(runs, name="full")
+    oriented(runs, name="probe", mode="linear-probe")
+    store = runs.store("f.zarr", runs.adapt("vfm"))
+    for loss in ("contrastive", "cosine"):
+        runs.finetune(f"ft-{loss}", runs.distill(f"d-{loss}", store, loss=loss), value=0.6)
+    for method in ("dino", "supervised"):
+        runs.finetune(f"ft-{method}", runs.pretrain(f"p-{method}", method=method), value=0.5)
+    runs.finetune("scratch", value=0.4)
+    runs.measure(runs.root / "full-teacher", 0.9)
+    assert sorted(quality(gathered(runs))) == [
+        "DINO pretraining",
+        "from scratch",
+        "supervised pretraining",
+        "task-agnostic (global features), teacher finetuned",
+        "task-agnostic (patch features), teacher finetuned",
+        "task-oriented, teacher finetuned",
+        "task-oriented, teacher linear-probed",
+        "the teacher itself, dinov2-vits14 finetuned",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        ({"views": 1}, {"views": 16}, {"task-oriented, 1 view", "task-oriented, 16 views"}),
+        ({"transfer": "web"}, {"transfer": "clips"}, {"task-oriented, on web", "task-oriented, on clips"}),
+        ({"mode": "full"}, {"mode": "linear-probe"},
+         {"task-oriented, teacher finetuned", "task-oriented, teacher linear-probed"}),
+        ({}, {"seed": 1}, {"task-oriented"}),
+        ({}, {"shots": 5}, {"task-oriented"}),
+    ],
+    ids=["views", "transfer sets", "modes", "seeds", "labels"],
+)  # fmt: skip
+def test_a_name_says_what_differs(runs: Runs, first: dict[str, Any], second: dict[str, Any], names: set[str]) -> None:
+    oriented(runs, name="a", **first)
+    oriented(runs, name="b", **second)
+    assert quality(gathered(runs)).keys() == names
+
+
+def test_means_and_spreads_are_over_seeds_by_number_of_labels(runs: Runs) -> None:
+    figures = {5: [0.5, 0.6, 0.55], 10: [0.7, 0.72]}
+    for shots, values in figures.items():
+        for seed, value in enumerate(values):
+            runs.finetune(f"s-{shots}-{seed}", shots=shots, seed=seed, value=value)
+    comparison = gathered(runs)
+    (arm,) = comparison.arms
+    assert comparison.budgets == ("5 a class", "10 a class")
+    for shots, values in figures.items():
+        cell = arm.cells[f"{shots} a class"]
+        assert (cell.mean, cell.std) == (
+            pytest.approx(statistics.mean(values)),
+            pytest.approx(statistics.stdev(values)),
+        )
+        assert cell.num_labels == 3 * shots
+    assert [cell["seeds"] for cell in comparison.to_json()["arms"][0]["results"]] == [[0, 1, 2], [0, 1]]
+
+
+def test_one_seed_has_no_spread(runs: Runs) -> None:
+    runs.finetune("s", value=0.5)
+    assert gathered(runs).arms[0].cells["10 a class"].std is None
+
+
+def test_a_student_that_was_not_finetuned_has_its_teachers_labels(runs: Runs) -> None:
+    student = runs.distill("student", runs.store("s.zarr", runs.adapt("teacher", shots=7)))
+    runs.measure(student, 0.6)
+    assert quality(gathered(runs)) == {"task-oriented, not finetuned": {"7 a class": [0.6]}}
+
+
+def test_a_run_costs_all_that_led_to_it(runs: Runs) -> None:
+    oriented(runs)
+    cell = gathered(runs).arms[0].cells["10 a class"]
+    assert cell.by_stage() == {"adapt": 100, "build": 50, "distill": 200, "finetune": 20}
+    assert cell.seconds == 370
+
+
+def test_shared_stages_are_paid_once_in_all_and_by_each_alone(runs: Runs) -> None:
+    student = runs.distill("student", runs.store("s.zarr", runs.adapt("teacher")), loss="contrastive")
+    for shots in (5, 10):
+        runs.finetune(f"ft-{shots}", student, shots=shots, value=0.6)
+    comparison = gathered(runs)
+    assert [cell.seconds for cell in comparison.arms[0].cells.values()] == [370, 370]
+    assert comparison.total.seconds == 370 + 20
+
+
+def test_kept_checkpoints_make_a_curve_and_are_parts_of_their_run(runs: Runs) -> None:
+    store = runs.store("s.zarr", runs.adapt("teacher"))
+    student = runs.distill("student", store, seconds=200)
+    runs.finetune("ft", student, value=0.8)
+    for step, seconds in ((100, 50), (200, 100)):
+        kept = runs.distill("student", store, seconds=seconds, step=step)
+        runs.finetune(f"ft-at-{step}", kept, value=0.6 + step / 1000)
+    comparison = gathered(runs)
+    (arm,) = comparison.arms
+    assert [(cell.seconds, cell.mean) for cell in arm.curve_at("10 a class")] == [
+        (220, pytest.approx(0.7)), (270, pytest.approx(0.8)), (370, pytest.approx(0.8))]  # fmt: skip
+    assert quality(comparison) == {"task-oriented": {"10 a class": [0.8]}}
+    assert comparison.total.seconds == 100 + 50 + 200 + 3 * 20
+
+
+def test_moved_runs_are_found_by_the_hash_of_their_weights(runs: Runs, tmp_path: Path) -> None:
+    oriented(runs)
+    shutil.move(runs.root, tmp_path / "elsewhere")
+    shutil.move(tmp_path / "elsewhere" / "a-teacher", tmp_path / "elsewhere" / "renamed")
+    comparison = gathered(Runs(tmp_path / "elsewhere"))
+    assert quality(comparison) == {"task-oriented": {"10 a class": [0.7]}}
+    assert comparison.total.seconds == 370
+
+
+@pytest.mark.parametrize(
+    ("lost", "missing"),
+    [("a-student", {"a-student"}), ("a-teacher", {"a-teacher"}), ("a.zarr.runs.jsonl", {"a.zarr"}),
+     ("a-student/cost.json", {"a-student"})],
+)  # fmt: skip
+def test_what_is_not_here_makes_the_cost_unknown(runs: Runs, lost: str, missing: set[str]) -> None:
+    oriented(runs)
+    path = runs.root / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    comparison = gathered(runs)
+    cell = comparison.arms[0].cells["10 a class"]
+    assert (cell.seconds, cell.spent[0].missing) == (None, missing)
+    assert comparison.total.seconds is None
+
+
+def test_weights_that_were_trained_anew_are_no_ancestors_and_not_measured(runs: Runs) -> None:
+    oriented(runs)
+    runs.adapt("a-teacher", shots=11)
+    runs.finetune("stale", value=0.3)
+    runs.finetune("stale", shots=12)
+    comparison = gathered(runs)
+    assert comparison.arms[0].cells["10 a class"].spent[0].missing == {"a-teacher"}
+    assert [name for name, reason in comparison.skipped if reason.startswith("not measured")] == ["a-teacher", "stale"]
+
+
+def test_what_cannot_be_compared_is_listed(runs: Runs) -> None:
+    runs.finetune("good", value=0.5)
+    runs.finetune("other", value=0.5, data="flowers")
+    (runs.finetune("stopped", value=0.5) / "result.json").unlink()
+    (runs.finetune("torn", value=0.5) / "model.json").write_text("{")
+    (runs.root / "photos").mkdir()
+    (runs.root / "notes.txt").write_text("mine")
+    runs.finetune("unmeasured")
+    assert dict(gathered(runs, data="colours").skipped) == {
+        "photos": "no run directory",
+        "stopped": "not finished: type its command with --resume",
+        "torn": "model.json cannot be read",
+        "other": "measured on flowers, split test, not on colours, split test",
+        "unmeasured": "not measured: type train evaluate --model unmeasured --data colours --split test",
+    }
+
+
+def test_the_task_is_the_one_of_most_runs(runs: Runs) -> None:
+    for name, data in (("a", "colours"), ("b", "flowers"), ("c", "flowers")):
+        runs.finetune(name, value=0.5, data=data, seed=ord(name))
+    assert gathered(runs).target.data == "flowers"
+    assert gathered(runs, data="colours").num_runs == 1
+
+
+@pytest.mark.parametrize("how", ["group_by", "label"])
+def test_runs_that_nothing_tells_apart_are_named_or_grouped(runs: Runs, how: str) -> None:
+    for name, lr in (("slow", 1e-4), ("fast", 1e-3)):
+        runs.finetune(name, value=0.5, lr=[lr])
+    with pytest.raises(DataError, match=r"fast and slow are both 'from scratch' with 10 a class and seed 0: "
+                                        r"type --group-by method,lr, or name them by --label 'slow=NAME'"):  # fmt: skip
+        gathered(runs)
+    options = {"group_by": ("method", "lr")} if how == "group_by" else {"label": ("s*=at 1e-4",)}
+    expected = {"group_by": {"from scratch, lr [0.0001]", "from scratch, lr [0.001]"},
+                "label": {"from scratch", "at 1e-4"}}  # fmt: skip
+    assert quality(gathered(runs, **options)).keys() == expected[how]
+
+
+def test_arms_may_be_grouped_by_what_they_came_from(runs: Runs) -> None:
+    for steps in (100, 400):
+        store = runs.store(f"{steps}.zarr", runs.adapt(f"t-{steps}", seed=steps))
+        runs.finetune(f"ft-{steps}", runs.distill(f"d-{steps}", store, steps=steps), value=0.5)
+    assert quality(gathered(runs, group_by=("distill.steps",))).keys() == {"distill.steps 100", "distill.steps 400"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group_by": ("colour",)}, "unknown facet 'colour'"),
+        ({"label": ("crops",)}, "--label takes PATTERN=NAME"),
+        ({"split": "val"}, "no run was measured on anything, split val, but on colours, split test"),
+        ({"data": "birds"}, "no run was measured on birds, split test, but on colours, split test"),
+    ],
+)
+def test_bad_options_are_one_line(runs: Runs, options: dict[str, Any], message: str) -> None:
+    runs.finetune("s", value=0.5)
+    with pytest.raises(ReinforceError, match=message) as failure:
+        gathered(runs, **options)
+    assert "\n" not in str(failure.value)
+
+
+def test_nothing_comparable_is_one_line(runs: Runs) -> None:
+    runs.finetune("s")
+    with pytest.raises(DataError, match="none of the 1 runs was measured: type train evaluate --model s --data DATA"):
+        gathered(runs)
+    (runs.root / "s" / "result.json").unlink()
+    with pytest.raises(DataError, match=r"none of the 1 folders is a finished run \(s: not finished"):
+        gathered(runs)
+
+
+def report(runs: Runs, **options: Any) -> CompareResult:
+    return compare(CompareConfig(runs=tuple(str(path) for path in runs.root.iterdir()), **options))
+
+
+def test_the_report_is_whole_and_not_replaced_silently(runs: Runs, tmp_path: Path) -> None:
+    oriented(runs)
+    runs.finetune("scratch", value=0.4)
+    out = tmp_path / "out" / "report"
+    result = report(runs, out=str(out))
+    plots = {"accuracy-by-compute.png", "accuracy-by-labels.png"}
+    assert {path.name for path in out.iterdir()} == {"comparison.html", "comparison.json", "comparison.md", *plots}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in out.glob("*.png"))
+    assert json.loads((out / "comparison.json").read_text()) == result.comparison.to_json()
+    assert "| task-oriented | 70.0 |" in (out / "comparison.md").read_text()
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        report(runs, out=str(out))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    report(runs, out=str(out), overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    with pytest.raises(UsageError, match="is a file"):
+        report(runs, out=str(out / "comparison.md"))
+
+
+def test_the_page_loads_nothing_and_escapes_names(runs: Runs, tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    runs.finetune("a", value=0.4)
+    report(runs, out=str(tmp_path / "report"), label=(f"a={hostile}",))
+    page = (tmp_path / "report" / "comparison.html").read_text()
+    assert hostile not in page
+    assert "&lt;script&gt;" in page
+    for word in ("<script", "<link", "src=", "http://", "https://", "@import"):
+        assert word not in page.replace("http://www.w3.org", "")
+
+
+def test_the_command_prints_tables_or_one_json(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.finetune("a", value=0.4, seed=0)
+    runs.finetune("b", value=0.5, seed=1)
+    arguments = ["compare", *map(str, runs.root.iterdir())]
+    assert run_group(train.cli.command, arguments) == 0
+    said = capsys.readouterr().out
+    assert "from scratch  45.0 ± 7.1" in said
+    assert "report/comparison.html" in said
+    assert run_group(train.cli.command, [*arguments, "--json", "--overwrite"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["arms"][0]["results"][0]["mean"] == pytest.approx(0.45)
+    assert run_group(train.cli.command, ["compare"]) == 2

@@ -1,0 +1,215 @@
+"""What is compared: a run's facets (how it was trained), its labels, and the name that tells it from the others.
+
+An arm's name has the method and, of the other facets, those in which the compared runs differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from typing import Any
+
+from reinforce.errors import UnknownNameError, UsageError
+
+from train.compare.lineage import Lineage
+from train.compare.runs import Run
+from train.rundir import NOT_THE_RUN
+
+TRANSFERS = {
+    "kl": "task-oriented",
+    "contrastive": "task-agnostic (global features)",
+    "cosine": "task-agnostic (patch features)",
+}
+"""Loss of a distillation -> the paper's name of it (section 2)."""
+PRETRAININGS = {
+    "supervised": "supervised pretraining",
+    "dino": "DINO pretraining",
+    "clip": "CLIP pretraining",
+    "clip-affinity": "CLIP pretraining, affinity mimicking",
+}
+MODES = {"full": "finetuned", "linear-probe": "linear-probed"}
+FACETS = ("method", "vfm", "teacher", "source", "views", "student", "size", "tuning")
+"""In the order in which a name has them."""
+ALWAYS = ("method", "targets", "finetuning")
+SCRATCH, TEACHER = "from scratch", "the teacher itself"
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """The labels that a run and all that it came from were given of the task."""
+
+    num_images: int
+    shots: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.num_images} labels" if self.shots is None else f"{self.shots} a class"
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A run, what it came from, and how it is described."""
+
+    run: Run
+    ancestors: tuple[Run, ...]
+    """The runs before it, nearest first: what it started from, or the teacher of its store."""
+    facets: Mapping[str, str]
+    budget: Budget
+    seed: int
+
+    @property
+    def pretraining(self) -> Run | None:
+        """What a finetuned run started from."""
+        return self.ancestors[0] if self.ancestors and self.run.verb == "finetune" else None
+
+    @property
+    def step(self) -> int | None:
+        """Of the kept checkpoint that it is, or that it started from; None for whole trainings."""
+        start = self.pretraining
+        return self.run.step if start is None or self.run.step is not None else start.step
+
+    @property
+    def is_teacher(self) -> bool:
+        return self.facets["method"] == TEACHER
+
+
+def describe(run: Run, lineage: Lineage) -> Described:
+    """Raises UsageError for a run of which not even the verb is known."""
+    chain = _ancestors(run, lineage)
+    before = run.training if run.verb != "finetune" else run.training.get("before", {})
+    trained = run if run.verb != "finetune" else lineage.start(run)
+    facets = {"student": str(run.info["architecture"]), "size": f"{run.info['image_size']} px"}
+    if run.verb == "finetune":
+        facets |= {"tuning": _tuning(run)}
+    return Described(run, chain, facets | _method(run, before, trained, lineage), _budget(run, chain), _seed(run))
+
+
+def arm_names(described: Sequence[Described], *, group_by: Sequence[str] = (),
+              labels: Sequence[str] = ()) -> list[str]:  # fmt: skip
+    """The arm of each run; `labels`, "PATTERN=NAME" over run directories, come first, then `group_by` facets.
+
+    Raises UsageError, UnknownNameError.
+    """
+    shown = tuple(group_by) or (*ALWAYS[:1], *_varying(described), *ALWAYS[1:])
+    return [_given(one, labels) or _name(one, shown) for one in described]
+
+
+def _name(one: Described, shown: Sequence[str]) -> str:
+    words = [facet(one, name) for name in shown]
+    return ", ".join(word for word in words if word) or "all runs"
+
+
+def facet(one: Described, name: str) -> str:
+    """A facet, an option of the run ("lr"), or one of what it came from ("distill.steps"); "" where it has none.
+
+    Raises UnknownNameError.
+    """
+    if name in (*FACETS, *ALWAYS):
+        return one.facets.get(name, "")
+    verb, _, option = name.rpartition(".")
+    runs = [run for run in (one.run, *one.ancestors) if not verb or run.verb == verb]
+    found = next((run.config[option] for run in runs[: None if verb else 1] if option in run.config), None)
+    if found is None and not verb:
+        raise UnknownNameError("facet", name, (*FACETS, *one.run.config))
+    return "" if found is None else f"{name} {found}"
+
+
+def differences(a: Described, b: Described) -> list[str]:
+    """What --group-by could tell two runs of one arm apart by."""
+    found = [name for name in FACETS if a.facets.get(name) != b.facets.get(name)]
+    for first, second in zip((a.run, *a.ancestors), (b.run, *b.ancestors), strict=False):
+        names = sorted({*first.config, *second.config} - {*NOT_THE_RUN, "verb", "model", "seed"})
+        prefix = "" if first is a.run else f"{first.verb}."
+        found += [prefix + name for name in names if first.config.get(name) != second.config.get(name)]
+    return found
+
+
+def _given(one: Described, labels: Sequence[str]) -> str | None:
+    for label in labels:
+        pattern, equals, name = label.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--label takes PATTERN=NAME such as 'runs/crops-*=milder views', not '{label}'")
+        path = one.run.path.as_posix()
+        if fnmatch(path, pattern) or fnmatch(path, f"*/{pattern}") or fnmatch(one.run.path.name, pattern):
+            return name
+    return None
+
+
+def _varying(described: Sequence[Described]) -> list[str]:
+    """Facets with several values among the runs that have them; the teacher's own rows tell nothing of the others."""
+    students = [one for one in described if not one.is_teacher] or described
+    values = {name: {one.facets[name] for one in students if name in one.facets} for name in FACETS}
+    return [name for name in FACETS if name not in ALWAYS and len(values[name]) > 1]
+
+
+def _method(run: Run, training: Mapping[str, Any], trained: Run | None, lineage: Lineage) -> dict[str, str]:
+    verb = training.get("verb")
+    if run.verb == "adapt":
+        return _teacher_itself(run.training)
+    if verb == "distill":
+        return _distilled(run, training, trained, lineage)
+    if verb == "pretrain":
+        name = training.get("method") or (trained.config.get("method") if trained else None) or "supervised"
+        source = training.get("transfer") or training.get("data")
+        return {"method": PRETRAININGS.get(name, f"{name} pretraining"), **_on(source)}
+    if verb == "finetune":
+        return {"method": "finetuned before", **_on(training.get("data"))}
+    if run.origin or "from_sha256" in run.training:
+        return {"method": f"published weights of {run.training.get('model', run.info['architecture'])}"}
+    return {"method": SCRATCH}
+
+
+def _teacher_itself(training: Mapping[str, Any]) -> dict[str, str]:
+    mode = MODES.get(training.get("mode", ""), "adapted")
+    return {"method": TEACHER, "targets": f"{training.get('model')} {mode}"}
+
+
+def _distilled(run: Run, training: Mapping[str, Any], trained: Run | None, lineage: Lineage) -> dict[str, str]:
+    described = training.get("store", {})
+    named = described.get("teacher", {}).get("name", "a teacher")
+    facets = {"method": TRANSFERS.get(training.get("loss", "kl"), f"distilled ({training.get('loss')})"),
+              "vfm": f"from {named}", **_on(described.get("transfer"))}  # fmt: skip
+    if training.get("targets") == "online":
+        facets["targets"] = "online teacher"
+    if run.verb == "distill":
+        facets["finetuning"] = "not finetuned"
+    teacher = lineage.teacher(trained) if trained is not None else None
+    if teacher is not None:
+        facets["vfm"] = f"from {teacher.training.get('model', named)}"
+        facets["teacher"] = f"teacher {MODES.get(teacher.training.get('mode', ''), 'adapted')}"
+    store = lineage.store(trained) if trained is not None else None
+    if store is not None:
+        facets["views"] = f"{store.num_views} view{'s' * (store.num_views != 1)}"
+    return facets
+
+
+def _on(source: str | None) -> dict[str, str]:
+    return {"source": f"on {source}"} if source else {}
+
+
+def _tuning(run: Run) -> str:
+    mode = run.config.get("mode", "full")
+    return {"full": "everything tuned", "linear-probe": "head alone", "best": "better of head and everything"}.get(
+        mode, str(mode)
+    )
+
+
+def _ancestors(run: Run, lineage: Lineage) -> tuple[Run, ...]:
+    found: list[Run] = []
+    for candidate in (lineage.start(run) if "before" in run.training else None,
+                      lineage.teacher(run) if "store" in run.training else None):  # fmt: skip
+        if candidate is not None:
+            found += [candidate, *_ancestors(candidate, lineage)]
+    return tuple(found)
+
+
+def _budget(run: Run, ancestors: Sequence[Run]) -> Budget:
+    """A distilled student has seen the labels of its teacher alone."""
+    labelled = [one.training for one in (run, *ancestors) if one.verb in ("finetune", "adapt")]
+    training = labelled[0] if labelled else {}
+    return Budget(int(training.get("num_images", 0)), training.get("shots"))
+
+
+def _seed(run: Run) -> int:
+    return int(run.training.get("seed", run.config.get("seed", 0)))

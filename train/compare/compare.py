@@ -1,0 +1,133 @@
+"""`train compare`: finished runs beside each other, by labels and by compute (paper Fig. 3, Fig. 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reinforce.command import POSITIONAL, TalkOptions
+from reinforce.errors import DataError
+
+if TYPE_CHECKING:
+    from train.compare.runs import Run
+    from train.compare.table import Comparison, Target
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig(TalkOptions):
+    runs: tuple[str, ...] = dataclasses.field(metadata=POSITIONAL)
+    """Run directories, such as runs/*; what they were trained from is found by itself."""
+    out: str = "report"
+    """Folder to write: comparison.html, .md and .json, and the two plots as PNG."""
+    data: str | None = None
+    """Compare what was measured on this dataset (default: the one that most of the runs were measured on)."""
+    split: str = "test"
+    """Compare what was measured on this split."""
+    group_by: tuple[str, ...] = ()
+    """What makes an arm: method, vfm, teacher, source, views, student, size, tuning, an option of the run such as lr,
+    or one of what it came from such as distill.steps (default: method, and what differs among the runs)."""
+    label: tuple[str, ...] = ()
+    """Names of arms, PATTERN=NAME over run directories, such as 'crops-*=milder views'; the first that fits counts."""
+    overwrite: bool = False
+    """Replace an existing report."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareResult:
+    comparison: Comparison
+    files: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.comparison.to_json(), "files": list(self.files)}
+
+    def __str__(self) -> str:
+        from train.compare.text import as_text
+
+        return "\n".join([as_text(self.comparison), f"wrote {', '.join(self.files)}"])
+
+
+def compare(config: CompareConfig) -> CompareResult:
+    """Compare finished runs: mean and spread over seeds, by number of labels and by what the training cost.
+
+    A run takes part when train evaluate has measured it; others are listed with what they lack.
+    """
+    from train.compare.report import check_report, write_report
+
+    check_report(config.out, overwrite=config.overwrite)
+    comparison = gather(config)
+    return CompareResult(comparison, write_report(comparison, Path(config.out)))
+
+
+def gather(config: CompareConfig) -> Comparison:
+    """The figures of all runs that have some. Raises DataError where nothing can be compared."""
+    from train.compare.arms import arm_names, describe
+    from train.compare.lineage import Lineage
+    from train.compare.table import Measured, tabulate
+
+    runs, skipped = _read(config)
+    target = _target(runs, config)
+    if target is None:
+        raise DataError(_nothing(config, runs, skipped))
+    lineage = Lineage(runs)
+    chosen = [(run, found) for run in runs if (found := _figure(run, target)) is not None]
+    described = [describe(run, lineage) for run, _ in chosen]
+    arms = arm_names(described, group_by=config.group_by, labels=config.label)
+    measured = [Measured(one, arm, found.value, found.num_images)
+                for one, arm, (_, found) in zip(described, arms, chosen, strict=True)]  # fmt: skip
+    used = {ancestor.directory for one in described for ancestor in (one.run, *one.ancestors)}
+    lacking = [(run.path.name, _lack(run, target)) for run in runs if run.directory not in used]
+    return tabulate(target, measured, lineage, [*skipped, *lacking])
+
+
+def _read(config: CompareConfig) -> tuple[list[Run], list[tuple[str, str]]]:
+    from train.compare.runs import UnusableRunError, read_run
+
+    runs: dict[Path, Run] = {}
+    skipped = []
+    for name in config.runs:
+        if Path(name).is_file() or (Path(name) / "plan.json").is_file():
+            continue  # a store, or the log beside one: what else runs/* matches
+        try:
+            run = read_run(Path(name))
+            runs.setdefault(run.path, run)
+        except UnusableRunError as error:
+            skipped.append((Path(name).name, str(error)))
+    return list(runs.values()), skipped
+
+
+def _target(runs: list[Run], config: CompareConfig) -> Target | None:
+    """What most runs were measured on; of equal ones whole splits, then the first by name."""
+    from collections import Counter
+
+    counted = Counter(target for run in runs for target in _targets(run) if target.split == config.split
+                      and config.data in (None, target.data))  # fmt: skip
+    return min(counted, key=lambda target: (-counted[target], bool(target.subset), target), default=None)
+
+
+def _targets(run: Run) -> dict[Target, Any]:
+    from train.compare.table import Target
+
+    return {Target(one.data, one.split, one.metric, one.subset): one for one in run.evaluations}
+
+
+def _figure(run: Run, target: Target) -> Any:
+    return _targets(run).get(target)
+
+
+def _lack(run: Run, target: Target) -> str:
+    others = [str(other) for other in _targets(run)]
+    if others:
+        return f"measured on {others[0]}, not on {target}"
+    return f"not measured: type train evaluate --model {run.path.name} --data {target.data} --split {target.split}"
+
+
+def _nothing(config: CompareConfig, runs: list[Run], skipped: list[tuple[str, str]]) -> str:
+    if not runs:
+        first = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
+        return f"none of the {len(config.runs)} folders is a finished run{first}: type train compare runs/*"
+    others = sorted({str(target) for run in runs for target in _targets(run)})
+    if others:
+        return f"no run was measured on {config.data or 'anything'}, split {config.split}, but on {'; '.join(others)}"
+    return (f"none of the {len(runs)} runs was measured: type train evaluate --model {runs[0].path.name} --data DATA "
+            f"--split {config.split} first")  # fmt: skip

@@ -1,0 +1,192 @@
+"""What a run came from: models that it started from, stores, their teachers; and the device time of all of it.
+
+Links are hashes of weights wherever provenance has them, so that runs may be moved or renamed; paths, names of the
+catalog and the runs that are compared only say where to look. Weights that somebody published cost nothing here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reinforce import catalog
+from reinforce.errors import ReinforceError
+
+from train.compare.runs import Run, UnusableRunError, read_run
+
+MODEL_OPTIONS = ("model", "init_from", "student", "online_teacher")
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreNode:
+    """A store as its plan and its run log beside it describe it."""
+
+    path: Path
+    plan: Mapping[str, Any]
+    digest: str | None
+    seconds: float | None
+    devices: frozenset[str]
+
+    @classmethod
+    def read(cls, path: Path) -> StoreNode | None:
+        """None where there is no finished one."""
+        try:
+            plan, manifest = (
+                json.loads((path / name).read_text(encoding="utf-8")) for name in ("plan.json", "manifest.json")
+            )
+        except (OSError, ValueError):
+            return None
+        lines = [line for line in _log_lines(Path(f"{path}.runs.jsonl")) if line.get("verb") == "build"]
+        seconds = sum(float(line["seconds"]) for line in lines) if lines else None
+        return cls(path, plan, manifest.get("digest"), seconds, frozenset(str(line["device"]) for line in lines))
+
+    @property
+    def num_views(self) -> int:
+        return int(self.plan["views"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """Device seconds of stages: (stage, where it lies) -> seconds. What lies at one place is paid once."""
+
+    stages: Mapping[tuple[str, Path], float] = dataclasses.field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
+    """What was trained or built, too, and is not here or did not book its time."""
+    devices: frozenset[str] = frozenset()
+
+    @property
+    def seconds(self) -> float | None:
+        """None where something is missing: a sum of what is known would flatter."""
+        return None if self.missing else sum(self.stages.values())
+
+    def by_stage(self) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for (stage, _), seconds in self.stages.items():
+            total[stage] = total.get(stage, 0.0) + seconds
+        return total
+
+    def united(self, other: Spent) -> Spent:
+        """Shared stages once; of several kept checkpoints of a run the dearest, which the others are a part of."""
+        keys = {**self.stages, **other.stages}
+        stages = {key: max(self.stages.get(key, 0.0), other.stages.get(key, 0.0)) for key in keys}
+        return Spent(stages, self.missing | other.missing, self.devices | other.devices)
+
+
+class Lineage:
+    """Finds ancestors among `runs`, which are known already, and on this machine."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.by_sha = {run.weights_sha256: run for run in runs if run.weights_sha256}
+        self._stores: dict[Path, StoreNode | None] = {}
+
+    def spent(self, run: Run) -> Spent:
+        """Of the run and of everything that it came from."""
+        total = _spent(run.verb, run.directory, run.seconds, run.devices)
+        for name, parent in self.parents(run):
+            if parent is None:
+                total = total.united(Spent(missing=frozenset({name})))
+            elif isinstance(parent, StoreNode):
+                total = total.united(_spent("build", parent.path, parent.seconds, parent.devices))
+            else:
+                total = total.united(self.spent(parent))
+        return total
+
+    def parents(self, run: Run) -> Iterator[tuple[str, Run | StoreNode | None]]:
+        """(name, run or store) that a training started from; None for one that cannot be found."""
+        training = run.training
+        if "before" in training:
+            yield str(training.get("model") or training.get("init_from") or "its start"), self.start(run)
+        if "store" in training:
+            yield from self._of_store(run, training["store"])
+
+    def start(self, run: Run) -> Run | None:
+        """The run whose weights a run started from."""
+        sha = run.training.get("from_sha256")
+        if sha in self.by_sha:
+            return self.by_sha[sha]
+        names = [run.config[name] for name in MODEL_OPTIONS if isinstance(run.config.get(name), str)]
+        return next(filter(None, (self._run_at(run, name, sha) for name in names)), None)
+
+    def store(self, run: Run) -> StoreNode | None:
+        """The store that a run was distilled from."""
+        name = run.config.get("cache")
+        if not isinstance(name, str):
+            return None
+        wanted = run.training.get("store", {}).get("manifest_digest")
+        found = (self._store_at(place) for place in _places(run, name))
+        return next((store for store in found if store is not None and store.digest == wanted), None)
+
+    def teacher(self, run: Run) -> Run | None:
+        """The run that made the store's teacher; None for one that is published, or is not here."""
+        described = run.training.get("store", {}).get("teacher", {})
+        sha, name = described.get("weights_sha256"), described.get("name")
+        if sha in self.by_sha:
+            return self.by_sha[sha]
+        return self._run_at(run, name, sha) if isinstance(name, str) else None
+
+    def is_published(self, run: Run) -> bool:
+        """Whether the store's teacher is a model of this machine that no run here made."""
+        name = run.training.get("store", {}).get("teacher", {}).get("name")
+        return isinstance(name, str) and any(
+            (place / "model.json").is_file() and not (place / "config.json").is_file() for place in _places(run, name)
+        )
+
+    def _of_store(self, run: Run, described: Mapping[str, Any]) -> Iterator[tuple[str, Run | StoreNode | None]]:
+        if run.training.get("targets") != "online":
+            yield f"the store of {described.get('transfer', 'its targets')}", self.store(run)
+        teacher = self.teacher(run)
+        if teacher is not None or not self.is_published(run):
+            yield str(described.get("teacher", {}).get("name", "its teacher")), teacher
+
+    def _run_at(self, child: Run, name: str, sha: str | None) -> Run | None:
+        for place in _places(child, name):
+            try:
+                run = read_run(place)
+            except UnusableRunError:
+                continue
+            if run.path != child.path and sha in (None, run.weights_sha256):
+                return run
+        return None
+
+    def _store_at(self, place: Path) -> StoreNode | None:
+        if place not in self._stores:
+            self._stores[place] = StoreNode.read(place)
+        return self._stores[place]
+
+
+def _spent(stage: str, place: Path, seconds: float | None, devices: Iterable[str]) -> Spent:
+    if seconds is None:
+        return Spent(missing=frozenset({place.name}))
+    return Spent({(stage, place): seconds}, devices=frozenset(devices))
+
+
+def _places(run: Run, name: str) -> list[Path]:
+    """Where what a run calls `name` may lie: as typed, seen from where the run was started, by the catalog, beside."""
+    found = [Path(name), run.directory.parent / Path(name).name]
+    out = Path(str(run.config.get("out", "")))
+    if out.parts and not out.is_absolute() and run.directory.parts[-len(out.parts) :] == out.parts:
+        found.insert(1, Path(*run.directory.parts[: -len(out.parts)]) / name)
+    try:
+        entry = catalog.resolve_model(name)
+    except ReinforceError:
+        entry = None
+    if entry is not None and entry.path is not None:
+        found.append(Path(entry.path))
+    return list(dict.fromkeys(place.resolve() for place in found))
+
+
+def _log_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    lines = []
+    for text in texts:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
