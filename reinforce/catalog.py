@@ -18,7 +18,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -34,6 +34,7 @@ _CATALOG_FILE = "catalog.toml"
 _LOCATIONS_FILE = "locations.toml"
 _LOCK_TIMEOUT_SECONDS = 10.0
 _LOCK_POLL_SECONDS = 0.02
+_SPLIT = re.compile(r"(?P<whole>.+)@(?P<split>train|val|test)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]+:")  # two letters or more: "hf:", "s3:", "open_clip:", but not "C:"
 
 
@@ -70,21 +71,33 @@ def entries(kind: Kind) -> tuple[Entry, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+def split_off(location: str) -> tuple[str, str | None]:
+    """ "eurosat@train" as what the whole is called and the name of one of its splits; None where no split is asked for.
+
+    What exists under that very name is no split.
+    """
+    found = _SPLIT.fullmatch(location)
+    if found is None or _SCHEME.match(location) or Path(location).exists():
+        return location, None
+    return found["whole"], found["split"]
+
+
 def resolve_data(name: str) -> Entry:
-    """A dataset or transfer set by catalog name, path, pattern, "hf:NAME" or URL.
+    """A dataset or transfer set by catalog name, path, pattern, "hf:NAME" or URL; "@train" behind it is a split of it.
 
     A name with a separator is a path; others are looked up in the catalog first, then in the working folder. Raises
     MissingDataError when a path is not there and UnknownNameError when a name is nowhere.
     """
-    entry = _resolve("data", name)
+    whole, split = split_off(name)
+    entry = _resolve("data", whole)
     if entry is None:
-        hint = f'give a path, or add it to {_PROJECT_FILE}: [data] {_toml_key(name)} = "/path"'
-        raise UnknownNameError("data", name, _entries_by_name("data"), hint)
+        hint = f'give a path, or add it to {_PROJECT_FILE}: [data] {_toml_key(whole)} = "/path"'
+        raise UnknownNameError("data", whole, _entries_by_name("data"), hint)
     if entry.path is None:
         raise UsageError(f"'{name}' in {entry.origin_file} has no path: add path = \"...\"")
     if not is_there(entry.path):
         raise MissingDataError(f"{_description(entry)} is not there: {_remedy(entry)}")
-    return entry
+    return entry if split is None else replace(entry, name=f"{entry.name}-{split}", path=f"{entry.path}@{split}")
 
 
 def resolve_model(name: str) -> Entry:
@@ -208,7 +221,7 @@ def _is_pattern(name: str) -> bool:
 
 def is_there(path: str) -> bool:
     """Patterns and what is not on this machine are checked by those who open them."""
-    return bool(_SCHEME.match(path)) or _is_pattern(path) or Path(path).exists()
+    return bool(_SCHEME.match(path)) or _is_pattern(path) or Path(split_off(path)[0]).exists()
 
 
 def _description(entry: Entry) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
+from reinforce.catalog import split_off
 from reinforce.data.csv_list import open_csv
 from reinforce.data.folder import folder_source, scan_folder
 from reinforce.data.hf_source import PREFIX as HF_PREFIX
@@ -21,14 +22,20 @@ ACCEPTED = "a folder of images, a folder of tars, a .csv, a .tar or pattern such
 def open_source(location: str) -> ImageSource:
     """Open a folder (nested or flat; of images or of tars), a CSV, tars (brace patterns expand) or "hf:NAME[:SPLIT]".
 
-    Reads names and headers only. In a folder of images, masks that lie beside their images are left out, see
-    `without_masks`. Raises MissingDataError where nothing is, DataError where no image is, UsageError for a malformed
-    pattern, and MissingExtraError for "hf:" without the `datasets` package.
+    "@train", "@val" or "@test" behind a dataset is that split of it, see `open_split`. Otherwise reads names and headers
+    only. In a folder of images, masks that lie beside their images are left out, see `without_masks`. Raises
+    MissingDataError where nothing is, DataError where no image is, UsageError for a malformed pattern, and
+    MissingExtraError for "hf:" without the `datasets` package.
     """
     if location.startswith(HF_PREFIX):
         return open_hf(location)
     if "://" in location:
         raise UsageError(f"cannot read {location}: copy it here first, then give {ACCEPTED}")
+    whole, split = split_off(location)
+    if split is not None:
+        from reinforce.data.split_source import open_split  # which opens the whole by this function
+
+        return open_split(whole, split)
     path = Path(location).expanduser()
     if path.is_dir():
         return _open_folder(path)

@@ -5,7 +5,7 @@
     features-TRANSFER   of distill, features of a VFM that knows no task: features-cc3m, features-eurosat
     METHOD-DATA         of pretrain: supervised-imagenet, dino-cc3m; clip and clip-affinity of a set of one's own
 
-"related" is the task's own training images, "curated" what was retrieved for it.
+"related" is the task's own training images, such as eurosat@train, "curated" what was retrieved for it.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def _pretrained() -> Iterator[Recipe]:
 
     yield recipe("supervised-imagenet", "supervised", "ImageNet pretraining", {"data": "imagenet", **SUPERVISED})
     for transfer, _, _, epochs in AGNOSTIC:
-        values = {"transfer": transfer, "epochs": epochs, "batch_size": 1024, "lr": 3e-3}
+        images = transfer if transfer == "cc3m" else f"{transfer}@train"
+        values = {"transfer": images, "epochs": epochs, "batch_size": 1024, "lr": 3e-3}
         yield recipe(f"dino-{transfer}", "dino", "DINO pretraining", values)
     for method in ("clip", "clip-affinity"):
         yield recipe(method, method, "CLIP pretraining", CLIP)
