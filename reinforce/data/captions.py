@@ -11,10 +11,12 @@ read, since millions of small files would have to be.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from reinforce.data.csv_list import CsvSource
@@ -66,6 +68,23 @@ def open_captioned(location: str) -> CaptionedSource:
     if uncaptioned is not None:
         raise _missing(source, uncaptioned)
     return CaptionedSource(source)
+
+
+def captions_sha256(source: CaptionedSource, num_samples: int) -> str:
+    """What a store of text features is bound to: SHA-256, hex, over the first samples in listing order.
+
+    Each adds its key in UTF-8, one zero byte, its first caption as `captions` gives it, one zero byte; an unreadable
+    caption counts as an empty one. Reads every caption.
+    """
+    digest = hashlib.sha256()
+    rows = ((shard, row, key) for shard, own in enumerate(source.images.shards) for row, key in enumerate(own.keys))
+    for shard, row, key in islice(rows, num_samples):
+        try:
+            caption = source.captions(shard, row)[0]
+        except DataError:
+            caption = ""
+        digest.update(f"{key}\0{caption}\0".encode())
+    return digest.hexdigest()
 
 
 def parse_captions(data: bytes, suffix: str, key: str) -> tuple[str, ...]:

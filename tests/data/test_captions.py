@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reinforce.data import CaptionedSource, open_captioned, open_source
-from reinforce.data.captions import MAX_CAPTION_BYTES, parse_captions
+from reinforce.data.captions import MAX_CAPTION_BYTES, captions_sha256, parse_captions
 from reinforce.errors import DataError, MissingDataError
 
 Tree = Callable[[Mapping[str, bytes]], str]
@@ -46,6 +47,12 @@ class CaptionedContract:
     def test_survives_pickling(self, location: str) -> None:
         source = open_captioned(location)
         assert all_captions(pickle.loads(pickle.dumps(source))) == all_captions(source)
+
+    def test_a_digest_of_its_captions_can_be_computed_by_anyone(self, location: str) -> None:
+        content = "".join(f"{key}\0{texts[0]}\0" for key, texts in zip(self.keys, CAPTIONS.values(), strict=True))
+        expected = hashlib.sha256(content.encode()).hexdigest()
+        assert captions_sha256(open_captioned(location), 3) == expected
+        assert captions_sha256(open_captioned(location), 2) != expected
 
 
 class TestFolder(CaptionedContract):
