@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from reinforce.data import LabelledDataset, open_labelled, open_masked, open_source
+from reinforce.data import LabelledDataset, masked, open_labelled, open_masked, open_source
 from reinforce.data.published import LAYOUTS
 from reinforce.errors import DataError, MissingDataError
 
@@ -385,7 +385,12 @@ def test_keys_are_those_of_the_same_folder_as_a_transfer_set(tree: Tree, files: 
     assert class_of(open_labelled(location)).keys() <= transfer
 
 
-def test_ade20k_keeps_a_thousand_training_images_for_val(tree: Tree, image: Callable[..., bytes]) -> None:
+@pytest.mark.parametrize(("most", "val"), [(1000, 4), (3, 3)], ids=["a tenth", "a thousand at most"])
+def test_ade20k_keeps_training_images_for_val(
+    tree: Tree, image: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, most: int, val: int
+) -> None:
+    assert masked.ADE_VAL_IMAGES == 1000
+    monkeypatch.setattr(masked, "ADE_VAL_IMAGES", most)
     data = image()
     names = [(f"training/ADE_train_{n:08d}", n) for n in range(1, 41)] + [
         (f"validation/ADE_val_{n:08d}", n) for n in (1, 2)
@@ -393,7 +398,11 @@ def test_ade20k_keeps_a_thousand_training_images_for_val(tree: Tree, image: Call
     files = {f"images/{name}.jpg": data for name, _ in names}
     files |= {f"annotations/{name}.png": data for name, _ in names}
     dataset = open_masked(tree(files))
-    assert {name: len(samples) for name, samples in dataset.splits.items()} == {"train": 36, "val": 4, "test": 2}
+    assert {name: len(samples) for name, samples in dataset.splits.items()} == {
+        "train": 40 - val,
+        "val": val,
+        "test": 2,
+    }
     assert all(sample.key.startswith("images/validation/") for sample in dataset.split("test"))
 
 
