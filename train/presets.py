@@ -33,7 +33,7 @@ def accepts_presets(verb: str) -> Callable[[type[Config]], type[Config]]:
                 return plain_init(self, **typed)
             recipe = find_recipe(verb, name)
             plain_init(self, **(_displaced(recipe.values, typed) | typed))
-            return _check_fits(recipe, self)
+            return _check_fits(recipe, {option: getattr(self, option) for option in recipe.needs})
 
         setattr(config_class, "__init__", init)  # noqa: B010 - mypy forbids the plain assignment
         setattr(config_class, _VERB, verb)
@@ -66,16 +66,22 @@ def find_recipe(verb: str, name: str) -> Recipe:
     raise UnknownNameError("preset", name, {recipe.name for recipe in RECIPES}, "reinforce list shows them")
 
 
+def check_preset(config: Any, **chosen: Any) -> None:
+    """Raises UsageError where a config's preset is not for what an option came to, such as loss="kl" by the store."""
+    if config.preset is not None:
+        _check_fits(find_recipe(getattr(config, _VERB), config.preset), chosen)
+
+
 def _displaced(values: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """The preset's values without those that an exclusive other one was typed for."""
     gone = {name for group in EXCLUSIVE for name in group if any(typed.get(other) is not None for other in group)}
     return {name: value for name, value in values.items() if name not in gone}
 
 
-def _check_fits(recipe: Recipe, config: object) -> None:
+def _check_fits(recipe: Recipe, chosen: Mapping[str, Any]) -> None:
     """Raises UsageError where an option says something that the recipe is not for; None says nothing."""
-    for option, allowed in recipe.needs.items():
-        value = getattr(config, option)
-        if value is not None and value not in allowed:
+    for option, value in chosen.items():
+        allowed = recipe.needs.get(option)
+        if value is not None and allowed is not None and value not in allowed:
             choices = " or ".join(f"--{option} {other}" for other in allowed)
             raise UsageError(f"--preset {recipe.name} is not for --{option} {value}: type {choices}, or another preset")

@@ -22,8 +22,8 @@ ACCEPTED = "a folder of images, a folder of tars, a .csv, a .tar or pattern such
 def open_source(location: str) -> ImageSource:
     """Open a folder (nested or flat; of images or of tars), a CSV, tars (brace patterns expand) or "hf:NAME[:SPLIT]".
 
-    "@train", "@val" or "@test" behind a dataset is that split of it, see `open_split`. Otherwise names and headers alone
-    are read. In a folder of images, masks that lie beside their images are left out, see `without_masks`. Raises
+    "@train", "@val" or "@test" behind a dataset is that split of it, see `open_split`. Otherwise names and headers
+    alone are read. In a folder of images, masks that lie beside their images are left out, see `without_masks`. Raises
     MissingDataError where nothing is, DataError where no image is, UsageError for a malformed pattern, and
     MissingExtraError for "hf:" without the `datasets` package.
     """

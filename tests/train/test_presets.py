@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pickle
@@ -21,7 +22,7 @@ from train.cli import command
 from train.distill import DistillConfig
 from train.finetune import FinetuneConfig
 from train.options import TrainOptions
-from train.presets import find_recipe, preset_config
+from train.presets import check_preset, find_recipe, preset_config
 from train.pretrain.pretrain import PretrainConfig
 
 CONFIGS = {"adapt": AdaptConfig, "distill": DistillConfig, "finetune": FinetuneConfig, "pretrain": PretrainConfig}
@@ -230,6 +231,21 @@ def test_what_does_not_fit_is_said_on_one_line(config_class: type, typed: dict[s
         config_class(**typed)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, UnknownNameError) == ("unknown" in message)
+
+
+@pytest.mark.parametrize(
+    ("preset", "loss", "fits"),
+    [
+        ("features-cc3m", "kl", False), ("features-cc3m", "cosine", True), ("features-cc3m", None, True),
+        ("eurosat-cc3m", "kl", True), ("eurosat-cc3m", "contrastive", False), (None, "contrastive", True),
+    ],
+)  # fmt: skip
+def test_a_preset_is_held_against_what_the_store_asks_for(preset: str | None, loss: str | None, fits: bool) -> None:
+    config = DistillConfig(cache="c.zarr", **({"loss": None} if preset else {}), preset=preset)
+    with (
+        contextlib.nullcontext() if fits else pytest.raises(UsageError, match=f"is not for --loss {loss}: type --loss")
+    ):
+        check_preset(config, loss=loss)
 
 
 class TestCommandLine:
