@@ -41,13 +41,14 @@ def make_model(name: str, *, class_names: Sequence[str], image_size: int | None,
 def default_image_size(name: str) -> int | None:
     """224 px for an encoder published for more than 384 px; None, the model's own, for all others.
 
-    A directory with a head was trained at its size and keeps it; one without a head is a published encoder, too.
+    A directory that was trained here or has a head keeps its size; any other is a published encoder, too.
     """
     if name.startswith("open_clip:"):
         return None
     if (directory := find_directory(name)) is not None:
         info = read_info(directory)
-        return DEFAULT_PX if info.head == "none" and info.image_size > COMFORTABLE_PX else None
+        is_published = info.head == "none" and "training" not in info.provenance
+        return DEFAULT_PX if is_published and info.image_size > COMFORTABLE_PX else None
     if not timm.is_model(name.partition(".")[0]):
         return None
     native = int(cast(Any, timm.get_pretrained_cfg(name)).input_size[-1])

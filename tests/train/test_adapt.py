@@ -138,8 +138,13 @@ def test_default_image_size(name: str, size: int | None) -> None:
     assert default_image_size(name) == size
 
 
-@pytest.mark.parametrize(("class_names", "size"), [((), 224), (("a", "b"), None)], ids=["encoder", "with a head"])
-def test_default_image_size_of_a_directory(class_names: tuple[str, ...], size: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("class_names", "provenance", "size"),
+    [((), {}, 224), (("a", "b"), {}, None), ((), {"training": {"verb": "distill"}}, None)],
+    ids=["published encoder", "with a head", "trained encoder"],
+)
+def test_default_image_size_of_a_directory(class_names: tuple[str, ...], provenance: dict[str, Any], size: int | None,
+                                           tmp_path: Path) -> None:  # fmt: skip
     model, info = create_model("test_vit", class_names=class_names, image_size=512)
-    save_model(tmp_path / "model", model, info)
+    save_model(tmp_path / "model", model, info.with_provenance(**provenance))
     assert default_image_size(str(tmp_path / "model")) == size
