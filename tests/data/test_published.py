@@ -321,6 +321,11 @@ MISSING: dict[str, tuple[Files, str]] = {
     ),
     "HAM10000, metadata": (without(harvard(), "metadata"), r"HAM10000_metadata\.csv is not there"),
     "HAM10000, part": (without(harvard(), "part_2"), r"images_part_2 is not there: unpack HAM10000_images_part_2\.zip"),
+    "HAM10000, a cell without end": (
+        harvard() | {"HAM10000_metadata.csv": b'lesion_id,image_id,dx\n"' + b"x" * 200_000 + b'"\n'},
+        "cannot be read as CSV: field larger than field limit",
+    ),
+    "HAM10000, no text": (harvard() | {"HAM10000_metadata.csv": b"\xff\xfe"}, "cannot be read: 'utf-8' codec"),
     "HAM10000, an unknown dx": (
         harvard() | {"HAM10000_metadata.csv": harvard()["HAM10000_metadata.csv"].replace(b",nv,", b",scar,", 1)},
         "has 0 of the classes akiec",

@@ -54,7 +54,10 @@ def read_table(path: Path, *alternatives: Sequence[str]) -> list[dict[str, str]]
     Raises DataError where there are no rows, and where all columns of none of the `alternatives` are there.
     """
     lines = read_lines(path)
-    rows = list(csv.DictReader(lines, delimiter="\t" if lines and "\t" in lines[0] else ","))
+    try:
+        rows = list(csv.DictReader(lines, delimiter="\t" if lines and "\t" in lines[0] else ","))
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
     if not rows or not any(set(columns) <= rows[0].keys() for columns in alternatives):
         expected = " or ".join(",".join(columns) for columns in alternatives)
         raise DataError(f"{path} is not the table that was published: expected rows under {expected}")
