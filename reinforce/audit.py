@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reinforce.teacher import Teacher
 
 DEEP_UNITS = 4
-SAMPLE_SLACK, LEAST_KL = 5, 1e-5
+SAMPLE_SLACK, LEAST_ERROR = 5, 1e-5
 """A few hundred rows may be worse than the store's mean; other targets are worse by orders of magnitude."""
 
 
@@ -118,6 +118,7 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
     plan = dataset.store.plan
     teacher = Teacher(
         config.teacher or plan["teacher"]["name"],
+        target=dataset.store.target,
         device=config.device,
         threads=plan["threads"],
         dtype=plan["environment"]["dtype"],
@@ -127,10 +128,11 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
         raise UsageError(f"'{teacher.name}' has other weights than the store's teacher: type --teacher DIRECTORY")
     units = np.unique(np.linspace(0, len(plan["units"]) - 1, DEEP_UNITS).astype(int))
     parts = (_recomputed(dataset, teacher, int(unit)) for unit in units)
-    found = FidelityStats.merge_all(parts, dataset.store.temperature)
-    certified = dataset.store.manifest.certificate["kl_mean"]
-    line = f"targets: {found.count} recomputed, mean KL {found.kl_mean:.2g}, worst {found.kl_max:.2g}"
-    if found.kl_mean > SAMPLE_SLACK * max(certified, LEAST_KL):
+    measure = dataset.store.measure
+    found = FidelityStats.merge_all(parts, measure)
+    certified = dataset.store.manifest.certificate[f"{measure.prefix}_mean"]
+    line = f"targets: {found.count} recomputed, mean {measure.words} {found.mean:.2g}, worst {found.worst:.2g}"
+    if found.mean > SAMPLE_SLACK * max(certified, LEAST_ERROR):
         raise ReinforceError(f"{line}: far above the certified {certified:.2g}, so they are not this teacher's")
     return line
 
@@ -146,4 +148,4 @@ def _recomputed(dataset: ReinforcedDataset, teacher: Teacher, unit: int) -> Fide
     for i in np.flatnonzero(is_ok):
         images[i] = replayer.view(int(row[i]), int(view[i]))
     stored = dataset.targets.read(unit * store.unit_rows + row, view)
-    return store.shape.measure(teacher.logits(images)[is_ok], stored[is_ok], store.temperature)
+    return store.shape.fidelity(teacher.targets(images)[is_ok], stored[is_ok], store.measure)

@@ -1,4 +1,4 @@
-"""`reinforce build`: run a teacher once over a transfer set under N views and keep its compressed logits."""
+"""`reinforce build`: run a teacher once over a transfer set under N views and keep its compressed targets."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class BuildConfig(TargetOptions, OutputOptions):
 
 
 def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
-    """Run a teacher once over a transfer set and keep its compressed logits.
+    """Run a teacher once over a transfer set and keep its compressed targets.
 
     Killed at any moment it continues with --resume, and the store has the same bytes as if it had not been.
     """
@@ -217,7 +217,8 @@ def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[
         config.unit_budget_mb << 20,
     )
     keys = [listing.keys[start:stop] for _, start, stop in schema.units]
-    runner = UnitRunner(inputs.teacher, schema, unfinished.codec(), ledger, keys, Promise.from_json(plan["promise"]))
+    promise = Promise.from_json(plan["promise"], schema.measure)
+    runner = UnitRunner(inputs.teacher, schema, unfinished.codec(), ledger, keys, promise)
     total, left = (schema.num_views * count for count in (schema.num_samples, sum(len(keys[unit]) for unit in todo)))
     workers = choose_workers(config.workers, left, inputs.teacher.device.type)
     started = time.time()

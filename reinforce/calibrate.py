@@ -1,6 +1,6 @@
-"""Some views through the teacher before a build: what its logits look like, and what a view costs here.
+"""Some views through the teacher before a build: what its targets look like, and what a view costs here.
 
-V = views an image, R = images; a target is (C,) classes, or (N, C) of a map's cells
+V = views an image, R = images; a target is (C,) channels, or (N, C) of a map's cells
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Pair = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Calibration:
-    logits: NDArray[np.float32]
+    targets: NDArray[np.float32]
     """(V, R, *item_shape): a few views each of images spread over the transfer set."""
     teacher_seconds_per_view: float
     replay_seconds_per_view: float
@@ -45,11 +45,11 @@ class Calibration:
     @property
     def num_views(self) -> int:
         """Of all its images together."""
-        return int(np.prod(self.logits.shape[:2]))
+        return int(np.prod(self.targets.shape[:2]))
 
 
-def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: int) -> Calibration:
-    """Logits of views evenly spread over units and rows, and what they cost here.
+def calibration_targets(teacher: Teacher, units: Sequence[UnitReplayer], views: int) -> Calibration:
+    """Targets of views evenly spread over units and rows, and what they cost here.
 
     Raises BuildError where no image can be decoded, NonFiniteTargetError naming the sample.
     """
@@ -62,9 +62,9 @@ def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: i
         replayed = time.perf_counter()
         if not rendered:
             continue
-        logits = teacher.logits(images)
-        _check_finite(units, rendered, logits)
-        parts.append(logits)
+        targets = teacher.targets(images)
+        _check_finite(units, rendered, targets)
+        parts.append(targets)
         replay_seconds += replayed - began
         teacher_seconds += time.perf_counter() - replayed
         num_batches += 1
@@ -72,8 +72,8 @@ def calibration_logits(teacher: Teacher, units: Sequence[UnitReplayer], views: i
         raise BuildError("none of the images that were tried can be decoded: look at the transfer set")
     targets = np.concatenate(parts)  # image by image: a bad one lacks all of its views
     by_image = targets.reshape(-1, per_image, *targets.shape[1:])
-    logits = np.ascontiguousarray(np.moveaxis(by_image, 1, 0))
-    return Calibration(logits, teacher_seconds / (num_batches * teacher.batch_size), replay_seconds / len(targets))
+    views_first = np.ascontiguousarray(np.moveaxis(by_image, 1, 0))
+    return Calibration(views_first, teacher_seconds / (num_batches * teacher.batch_size), replay_seconds / len(targets))
 
 
 def _spread_pairs(units: Sequence[UnitReplayer], views: int, shape: TargetShape) -> list[Pair]:
@@ -104,8 +104,8 @@ def _render(units: Sequence[UnitReplayer], pairs: Sequence[Pair]) -> tuple[list[
     return rendered, np.stack(images) if images else np.empty((0,), np.uint8)
 
 
-def _check_finite(units: Sequence[UnitReplayer], pairs: Sequence[Pair], logits: NDArray[np.float32]) -> None:
-    bad = np.flatnonzero(~np.isfinite(logits.reshape(len(logits), -1)).all(1))
+def _check_finite(units: Sequence[UnitReplayer], pairs: Sequence[Pair], targets: NDArray[np.float32]) -> None:
+    bad = np.flatnonzero(~np.isfinite(targets.reshape(len(targets), -1)).all(1))
     if len(bad):
         unit, row, view = pairs[bad[0]]
         raise NonFiniteTargetError.of(units[unit].keys[row], view)

@@ -12,7 +12,7 @@ from reinforce.command import LazyGroup, run_group
 VERBS = {
     "import-model": ("reinforce.import_model:import_model", "Make a model directory of your own finetuned checkpoint."),
     "plan": ("reinforce.plan:plan", "Say what a build will cost before it runs."),
-    "build": ("reinforce.build:build", "Run a teacher once over a transfer set and keep its logits."),
+    "build": ("reinforce.build:build", "Run a teacher once over a transfer set and keep what it says."),
     "verify": ("reinforce.audit:verify", "Check a store against its manifest, pixels and teacher."),
     "inspect": ("reinforce.inspect_store:inspect", "Print what a store holds."),
     "list": ("reinforce.list_names:list_names", "List the models and data that the catalog knows."),

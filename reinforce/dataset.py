@@ -1,6 +1,6 @@
 """The join of a store's targets and the pixels that they belong to: what distilling, auditing and your loop iterate.
 
-    B = batch, S = size_px, C = classes, V = views, U = rows a unit
+    B = batch, S = size_px, C = channels (classes, or dimensions of features), V = views, U = rows a unit
 
     dataset = open_dataset("cc3m.zarr")
     for batch in dataset.batches(epoch=0, batch_size=256):
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from reinforce import catalog
 from reinforce.data import ImageSource, UnitImages, check_keys_match, open_source
 from reinforce.errors import MissingDataError, StoreError, UsageError
-from reinforce.store import STATE_OK, Store, TargetReader
+from reinforce.store import DENSE_LOGITS, STATE_OK, Store, TargetReader
 from reinforce.views import DriftReport, Fingerprint, UnitReplayer, policy_from_json
 from reinforce.views import check as check_fingerprint
 from reinforce.views import compare as compare_fingerprint
@@ -46,13 +46,13 @@ class Batch:
     images: NDArray[np.uint8]
     """(B, S, S, 3), the replayed views."""
     targets: NDArray[np.float32]
-    """(B, C), the decoded targets of just these views; (B, h, w, C) for a store of maps."""
+    """(B, C), the decoded targets of just these views, logits or features; (B, h, w, C) for a store of maps."""
     rows: NDArray[np.int64]
     """(B,), row ids in the store."""
     views: NDArray[np.int64]
     """(B,), view indices."""
     valid: NDArray[np.bool_] | None = None
-    """(B, S, S), of a store of maps: False where a view shows padding and not the image."""
+    """(B, S, S), of dense-logits: False where a view shows padding and not the image."""
 
 
 class ReinforcedDataset:
@@ -82,8 +82,8 @@ class ReinforcedDataset:
         return self.store.num_views
 
     @property
-    def num_classes(self) -> int:
-        return self.store.num_classes
+    def num_channels(self) -> int:
+        return self.store.num_channels
 
     @property
     def size_px(self) -> int:
@@ -137,16 +137,16 @@ class ReinforcedDataset:
         rows = np.asarray(rows, np.int64)
         views = self.view_index(rows, epoch)
         images = np.empty((len(rows), self.size_px, self.size_px, 3), np.uint8)
-        valid = np.empty(images.shape[:3], np.bool_) if self.store.map_size else None
+        valid = np.empty(images.shape[:3], np.bool_) if self.store.target == DENSE_LOGITS else None
         for i, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
             unit, local = divmod(row, self.store.unit_rows)
             images[i] = self.replayer(unit).view(local, view)
             if valid is not None:
                 valid[i] = self.replayer(unit).valid(local, view)
-        logits = self.targets.read(rows, views)
+        targets = self.targets.read(rows, views)
         if self.store.map_size:
-            logits = logits.reshape(len(rows), *self.store.map_size, self.num_classes)
-        return Batch(images, logits, rows, views, valid)
+            targets = targets.reshape(len(rows), *self.store.map_size, self.num_channels)
+        return Batch(images, targets, rows, views, valid)
 
     def replayer(self, unit: int) -> UnitReplayer:
         """Renders the views of one unit's rows from their (hash-checked) encoded images."""

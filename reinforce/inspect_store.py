@@ -8,7 +8,7 @@ from typing import Any
 
 from reinforce.command import POSITIONAL, TalkOptions
 from reinforce.progress import human_bytes
-from reinforce.store import MANIFEST, PLAN, LocalObjects, Store, UnfinishedStore
+from reinforce.store import MANIFEST, PLAN, CosineDistance, Divergence, LocalObjects, Store, UnfinishedStore
 from reinforce.store.canonical import Fields
 
 SKIPPED_SHOWN = 5
@@ -35,7 +35,10 @@ class StoreSummary:
     """complete, or unfinished."""
     samples: int
     views: int
-    classes: int
+    classes: int | None
+    """None for features."""
+    dimensions: int | None
+    """Of features; None for logits."""
     target: str
     units: int
     units_done: int
@@ -59,8 +62,7 @@ class StoreSummary:
     def __str__(self) -> str:
         lines = [
             f"{self.path}: {self.status}, {human_bytes(self.bytes)}",
-            f"  {self.samples} samples x {self.views} views (policy {self.policy}), "
-            f"{self.target} of {self.classes} classes",
+            f"  {self.samples} samples x {self.views} views (policy {self.policy}), {self.target} of {self._width()}",
             f"  teacher   {self.teacher['name']}, {self.teacher['architecture']} "
             f"({self.teacher['weights_sha256'][:12]})",
             f"  transfer  {self.transfer['name']} ({self.transfer['digest'][:12]})",
@@ -76,6 +78,9 @@ class StoreSummary:
             without = self.page_without_pictures
             lines.append(f"  page      {self.page}{f' without pictures: {without}' if without else ''}")
         return "\n".join([*lines, self._next_line()])
+
+    def _width(self) -> str:
+        return f"{self.dimensions} dimensions" if self.classes is None else f"{self.classes} classes"
 
     def _next_line(self) -> str:
         if self.status == "complete":
@@ -134,7 +139,8 @@ def _summary(
         status=status,
         samples=plan["num_samples"],
         views=plan["views"],
-        classes=plan["classes"],
+        classes=plan.get("classes"),
+        dimensions=plan.get("dimensions"),
         target=plan["target"],
         units=len(plan["units"]),
         units_done=units_done,
@@ -150,10 +156,15 @@ def _summary(
 
 
 def _certificate_line(certificate: dict[str, Any]) -> str:
-    mean, p50, p99, worst = (f"{certificate[f'kl_{name}']:.2g}" for name in ("mean", "p50", "p99", "max"))
+    line = f"  fidelity  {certificate['codec']}, {certificate['bytes_per_view']:.1f} bytes per view"
+    if CosineDistance.prefix + "_mean" in certificate:
+        return f"{line}\n            cosine distance {_figures(certificate, CosineDistance.prefix)}"
     return (
-        f"  fidelity  {certificate['codec']}, {certificate['bytes_per_view']:.1f} bytes per view, top-1 agreement "
-        f"{100 * certificate['top1_agreement']:.2f} %\n"
-        f"            KL mean {mean}, p50 {p50}, p99 {p99}, worst {worst} nats at temperature "
-        f"{certificate['temperature']:g}"
+        f"{line}, top-1 agreement {100 * certificate['top1_agreement']:.2f} %\n"
+        f"            KL {_figures(certificate, Divergence.prefix)} nats at temperature {certificate['temperature']:g}"
     )
+
+
+def _figures(certificate: dict[str, Any], prefix: str) -> str:
+    mean, p50, p99, worst = (f"{certificate[f'{prefix}_{name}']:.2g}" for name in ("mean", "p50", "p99", "max"))
+    return f"mean {mean}, p50 {p50}, p99 {p99}, worst {worst}"

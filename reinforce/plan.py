@@ -14,19 +14,22 @@ from typing import Any, Literal
 import click
 
 from reinforce import catalog
-from reinforce.calibrate import Calibration, calibration_logits
+from reinforce.calibrate import Calibration, calibration_targets
 from reinforce.command import CommonOptions
 from reinforce.data import FolderSource, ImageSource, Listing, UnitImages, freeze, num_images, open_source
 from reinforce.errors import BuildError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
-    DENSE_LOGITS,
-    LOGITS,
+    FEATURES,
     CodecRequest,
+    CosineDistance,
+    Divergence,
+    Measure,
     Promise,
     SampleColumns,
     Schema,
     TargetCodec,
+    TargetShape,
     bytes_per_view,
     calibrate,
     canonical_json,
@@ -35,11 +38,12 @@ from reinforce.store import (
     plan_objects,
 )
 from reinforce.units import choose_block_rows, choose_unit_rows, cut_units
-from reinforce.views import Fingerprint, UnitReplayer, make_fingerprint, named_policy
+from reinforce.views import Fingerprint, Policy, UnitReplayer, make_fingerprint, named_policy
 
 PROBES = 256
 KEPT_PROBES = 16
-DEFAULT_MAX_KL = 1e-3
+DEFAULT_MAX_ERROR = 1e-3
+"""Of either measure."""
 BYTES_PER_UNIT = 600
 """A unit's lines in the manifest and in the records."""
 
@@ -49,7 +53,7 @@ class TargetOptions(CommonOptions):
     """What is computed: shared by `plan` and `build`."""
 
     teacher: str
-    """Model directory or catalog name of an adapted teacher."""
+    """Model directory or catalog name of an adapted teacher; for features also of one that has learned no task."""
     transfer: str
     """Transfer set: a folder, tars ("x/{000..012}.tar"), a CSV of paths, hf:NAME, or a catalog name."""
     views: int = 10
@@ -63,17 +67,21 @@ class TargetOptions(CommonOptions):
     image_size: int | None = None
     """Side of a stored view in px; by default the teacher's input size."""
     target: Literal["logits", "dense-logits", "global-features", "patch-features"] | None = None
-    """What is kept of the teacher: by default logits, and of a segmentation model dense-logits, its map of them."""
+    """What is kept of the teacher: by default logits, and of a segmentation model dense-logits, its map of them.
+    global-features is one vector a view (the final CLS token, the pooled map, or CLIP's image embedding),
+    patch-features the final map."""
     codec: str | None = None
     """Force a codec; by default the cheapest that keeps --max-kl."""
     max_kl: float | None = None
     """Promised mean KL(teacher || stored) in nats, at --temperature; by default 0.001."""
+    max_cosine_distance: float | None = None
+    """Promised mean of 1 - cos(teacher, stored) of features; by default 0.001."""
     max_bytes: float | None = None
-    """Instead of --max-kl: bytes a view may take; the most exact codec that keeps to them is chosen."""
+    """Instead of a promised mean: bytes a view may take; the most exact codec that keeps to them is chosen."""
     effort: int = 1
     """Encoding time for bytes, 0..2: 1 costs a build next to nothing, 2 (rate-distortion rounding) a good deal."""
-    temperature: float = 1.0
-    """Temperature at which the promise holds and students may distill."""
+    temperature: float | None = None
+    """Temperature at which the promise of logits holds and students may distill; by default 1."""
     batch_size: int = 64
     """Views per teacher batch."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -89,26 +97,41 @@ class TargetOptions(CommonOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        if self.max_kl is not None and self.max_bytes is not None:
-            raise UsageError("--max-kl and --max-bytes exclude each other: type one of them")
-        for name in ("max_kl", "max_bytes", "temperature"):
-            value = getattr(self, name)
+        promised = [option for option, value in self._promised() if value is not None]
+        if len(promised) > 1:
+            raise UsageError(f"{' and '.join(promised)} exclude each other: type one of them")
+        for option, value in (*self._promised(), ("--temperature", self.temperature)):
             if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"--{name.replace('_', '-')} must be above 0 and finite, not {value}")
+                raise UsageError(f"{option} must be above 0 and finite, not {value}")
         if self.crop_scale is not None and len(self.crop_scale) != 2:
             raise UsageError("--crop-scale takes two numbers, such as 0.08,1")
         if not 0 <= self.effort <= 2:
             raise UsageError(f"--effort is 0, 1 or 2, not {self.effort}")
-        if self.target not in (None, LOGITS, DENSE_LOGITS):
-            raise UsageError(f"--target {self.target} is not there yet: this version stores logits and dense-logits")
         if self.codec is not None:
             named_codec(self.codec)
 
+    def _promised(self) -> tuple[tuple[str, float | None], ...]:
+        """Every option that promises something, and its value."""
+        return (("--max-kl", self.max_kl), ("--max-cosine-distance", self.max_cosine_distance),
+                ("--max-bytes", self.max_bytes))  # fmt: skip
+
+    def measure(self, target: str) -> Measure:
+        """By which targets of this kind are promised. Raises UsageError where an option is of another kind's."""
+        is_features = target in FEATURES
+        strange = {"max_kl": self.max_kl, "temperature": self.temperature} if is_features else {
+            "max_cosine_distance": self.max_cosine_distance}  # fmt: skip
+        for name, value in strange.items():
+            if value is not None:
+                kind, right = ("features", "--max-cosine-distance") if is_features else ("logits", "--max-kl")
+                raise UsageError(f"--{name.replace('_', '-')} is not of {kind}: type {right}, or leave it out")
+        return CosineDistance() if is_features else Divergence(self.temperature or 1.0)
+
     @property
     def promise(self) -> Promise:
-        if self.max_kl is None and self.max_bytes is None:
-            return Promise(max_kl=DEFAULT_MAX_KL)
-        return Promise(max_kl=self.max_kl, max_bytes=self.max_bytes)
+        error = self.max_kl if self.max_kl is not None else self.max_cosine_distance
+        if error is None and self.max_bytes is None:
+            return Promise(max_error=DEFAULT_MAX_ERROR)
+        return Promise(max_error=error, max_bytes=self.max_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,22 +169,19 @@ class Inputs:
         self.threads = default_threads()
         self.teacher = Teacher(
             options.teacher,
+            target=options.target,
             device=options.device,
             dtype=options.dtype,
             threads=self.threads,
             batch_size=options.batch_size,
         )
         info = self.teacher.info
-        if not info.class_names:
-            raise UsageError(
-                f"'{options.teacher}' has no classes whose logits could be kept: teach it a task first, "
-                f"train adapt --model {options.teacher} --data DATA --out runs/NAME"
-            )
-        _check_target(options, info.task)
+        self.measure = options.measure(self.teacher.target)
         scale = None if options.crop_scale is None else (options.crop_scale[0], options.crop_scale[1])
         size_px = options.image_size or info.image_size
         self.policy = named_policy(options.policy or info.task, size_px=size_px, seed=options.seed, crop_scale=scale)
         self.shape = self.teacher.target_shape(size_px)
+        _check_policy(options, self.policy, self.shape)
 
     def freeze(self) -> Listing:
         """Read and hash every image once."""
@@ -176,11 +196,11 @@ class Inputs:
             **self.shape.to_json(),
             "views": options.views,
             "limit": options.limit,
-            "class_names": list(info.class_names),
+            "class_names": [] if self.shape.target in FEATURES else list(info.class_names),
             "policy": self.policy.to_json(),
             "teacher": self.teacher.describe(),
             "batch_size": options.batch_size,
-            "promise": options.promise.to_json(options.temperature),
+            "promise": options.promise.to_json(self.measure),
             "forced_codec": options.codec,
             "effort": options.effort,
         }
@@ -191,11 +211,12 @@ class Inputs:
         return environment(self.teacher.device, self.teacher.dtype)
 
 
-def _check_target(options: TargetOptions, task: str) -> None:
-    """Raises UsageError where another target is asked for than a teacher of this task gives."""
-    target = DENSE_LOGITS if task == "segmentation" else LOGITS
-    if options.target not in (None, target):
-        raise UsageError(f"'{options.teacher}' is a {task} model, which gives {target}: type --target {target}")
+def _check_policy(options: TargetOptions, policy: Policy, shape: TargetShape) -> None:
+    """Raises UsageError for features of views that show padding: nothing masks it out."""
+    if shape.target in FEATURES and policy.is_dense:
+        raise UsageError(
+            f"--policy {options.policy} is of dense logits: type classification, randaugment, crops or center"
+        )
 
 
 def _warn_of_unread(source: ImageSource) -> None:
@@ -219,20 +240,20 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     rows = [(unit.index, own.keys, own.read) for unit, own in zip(units, images, strict=True)]
     fingerprint = make_fingerprint(policy, rows, num_views=options.views, num_probes=PROBES, num_kept=KEPT_PROBES)
     replayers = [UnitReplayer(policy, own.keys, own.read, budget // len(images)) for own in images]
-    calibration = calibration_logits(inputs.teacher, replayers, options.views)
+    calibration = calibration_targets(inputs.teacher, replayers, options.views)
     request = _codec_request(inputs, len(listing), unit_rows)
-    choice = calibrate(calibration.logits, request, options.codec)
+    choice = calibrate(calibration.targets, request, options.codec)
     codec = choice.codec
     plan = inputs.request() | {
         "format": 1,
         "num_samples": len(listing),
-        "classes": len(inputs.teacher.info.class_names),
+        "dimensions" if inputs.shape.target in FEATURES else "classes": inputs.shape.num_channels,
         "transfer": {"name": inputs.transfer_name, "digest": listing.digest, "shards": _shard_records(listing)},
         "unit_rows": unit_rows,
         "block_rows": choose_block_rows(listing, policy.size_px, unit_rows, budget),
         "units": [[unit.shard, unit.start, unit.stop] for unit in units],
         "codec": codec_record(codec, request.zstd_level),
-        "calibration": {"views": calibration.num_views, "curve": [point.to_json() for point in choice.measured]},
+        "calibration": {"views": calibration.num_views, "curve": [p.to_json(inputs.measure) for p in choice.measured]},
         "threads": inputs.threads,
         "environment": inputs.environment(),
     }
@@ -250,9 +271,9 @@ def _check_budget(options: TargetOptions, num_values: int) -> None:
 def _codec_request(inputs: Inputs, num_samples: int, unit_rows: int) -> CodecRequest:
     options = inputs.options
     return CodecRequest(
-        max_kl=options.promise.max_kl or math.inf,
+        max_error=options.promise.max_error or math.inf,
         max_bytes=options.promise.max_bytes,
-        temperature=options.temperature,
+        measure=inputs.measure,
         num_samples=num_samples,
         num_views=options.views,
         unit_rows=unit_rows,
@@ -346,7 +367,7 @@ def _store_bytes(draft: DraftPlan, request: CodecRequest) -> int:
     schema = Schema.from_plan(draft.plan)
     fixed = plan_objects(schema, draft.codec, draft.samples)
     probes = draft.fingerprint.kept.nbytes + len(canonical_json(draft.fingerprint.to_json()))
-    logits = draft.calibration.logits
+    logits = draft.calibration.targets
     units = round(bytes_per_view(draft.codec, logits, request) * schema.num_samples * schema.num_views)
     bookkeeping = len(canonical_json(draft.plan)) + BYTES_PER_UNIT * schema.num_units
     return sum(len(data) for data in fixed.values()) + probes + units + bookkeeping

@@ -1,6 +1,6 @@
-"""A model directory as the source of targets: uint8 views in, float32 logits out, the same bits every time.
+"""A model directory as the source of targets: uint8 views in, float32 targets out, the same bits every time.
 
-    B = batch, S = view size, C = classes, N = cells of a segmentation model's map, row by row
+    B = batch, S = view size, C = channels (classes, or dimensions of features), N = cells of a map, row by row
 
 Every batch has the same size: bf16 matrix products give other bits at another batch size.
 """
@@ -19,7 +19,17 @@ from timm.layers.config import use_fused_attn
 
 from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, Preprocess, change_image_size, load_model, weights_sha256
-from reinforce.store import MapShape, RowShape, TargetShape
+from reinforce.models.features import global_features, global_width, patch_features, patch_shape
+from reinforce.store import (
+    DENSE_LOGITS,
+    FEATURES,
+    GLOBAL_FEATURES,
+    LOGITS,
+    PATCH_FEATURES,
+    MapShape,
+    RowShape,
+    TargetShape,
+)
 from reinforce.views import libraries
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -29,11 +39,13 @@ class Teacher:
     """Runs in one process per device; autotuning and TF32 are off and the number of threads is the plan's."""
 
     def __init__(self, name: str, *, device: str, dtype: str, threads: int, batch_size: int,
-                 image_size: int | None = None) -> None:  # fmt: skip
-        """`name` is a catalog name or model directory; `dtype` is auto, bfloat16 or float32; `image_size` that of its
-        input in px, by default the one that it was trained at."""
+                 target: str | None = None, image_size: int | None = None) -> None:  # fmt: skip
+        """`name` is a catalog name or model directory; `target` what it is asked for (default: the logits of its task);
+        `dtype` is auto, bfloat16 or float32; `image_size` that of its input in px, by default the one that it was
+        trained at. Raises UsageError for a target that the model does not give."""
         fix_arithmetic(threads)
         self.module, self.info = load_model(name)
+        self.target = _target(name, self.info, target)
         if image_size is not None:
             self.module, self.info = change_image_size(self.module, self.info, image_size)
         self.name, self.batch_size = Path(name).name, batch_size
@@ -43,24 +55,37 @@ class Teacher:
         self.preprocess = Preprocess.from_info(self.info)
 
     def target_shape(self, size_px: int) -> TargetShape:
-        """Of its targets of views of `size_px`: a row of logits, or the map before upsampling."""
-        if self.info.task == "segmentation":
+        """Of its targets of views of `size_px`: a row, or a map (of logits: before upsampling)."""
+        if self.target == DENSE_LOGITS:
             return MapShape(self.info.num_classes, self.info.map_size, self.info.map_size, size_px)
+        if self.target == PATCH_FEATURES:
+            dim, height, width = patch_shape(self.module, self.info.image_size)
+            return MapShape(dim, height, width, size_px, PATCH_FEATURES)
+        if self.target == GLOBAL_FEATURES:
+            return RowShape(global_width(self.module), GLOBAL_FEATURES)
         return RowShape(self.info.num_classes)
 
     @torch.inference_mode()
-    def logits(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def targets(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, S, S, 3) uint8 -> (B, C) or (B, N, C) float32, for any B up to the batch size (padded with zeros)."""
         padded = np.zeros((self.batch_size, *views.shape[1:]), np.uint8)
         padded[: len(views)] = views
         images = self.preprocess(torch.from_numpy(padded).to(self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-            logits = self.module(images)
-        logits = logits[: len(views)]
-        if logits.ndim == 4:
-            logits = logits.permute(0, 2, 3, 1).flatten(1, 2)
-        array: NDArray[np.float32] = logits.float().contiguous().cpu().numpy()
+            targets = self._forward(images)[: len(views)]
+        if targets.ndim == 4:
+            targets = targets.permute(0, 2, 3, 1).flatten(1, 2)
+        array: NDArray[np.float32] = targets.float().contiguous().cpu().numpy()
         return array
+
+    def _forward(self, images_B3PP: torch.Tensor) -> torch.Tensor:
+        """(B, C) or (B, C, h, w)."""
+        if self.target == GLOBAL_FEATURES:
+            return global_features(self.module, images_B3PP)
+        if self.target == PATCH_FEATURES:
+            return patch_features(self.module, images_B3PP)
+        output: torch.Tensor = self.module(images_B3PP)
+        return output
 
     def describe(self) -> dict[str, Any]:
         """What binds a store to this teacher: weights, preprocessing, classes."""
@@ -79,6 +104,20 @@ class Teacher:
             },
             "license": info.provenance.get("license", "unknown"),
         }
+
+
+def _target(name: str, info: ModelInfo, asked: str | None) -> str:
+    """What is asked for, or by default the logits of the model's task. Raises UsageError where it cannot give it."""
+    own = DENSE_LOGITS if info.task == "segmentation" else LOGITS
+    target = asked or own
+    if target != own and (target not in FEATURES or own == DENSE_LOGITS):
+        raise UsageError(f"'{name}' is a {info.task} model, which gives {own}: type --target {own}")
+    if target == own and not info.class_names:
+        raise UsageError(
+            f"'{name}' has no classes whose logits could be kept: teach it a task first, train adapt --model {name} "
+            "--data DATA --out runs/NAME; or type --target global-features or patch-features"
+        )
+    return target
 
 
 def _segmentation(info: ModelInfo) -> dict[str, Any]:

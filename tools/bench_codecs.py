@@ -22,7 +22,7 @@ import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from reinforce.store import Schema, TargetCodec, codec_record, decode_unit, encode_unit, row_kl
+from reinforce.store import Divergence, Schema, TargetCodec, codec_record, decode_unit, encode_unit
 from reinforce.store.choose import CodecRequest, families
 
 Array = NDArray[Any]
@@ -54,7 +54,7 @@ class Point:
 def fidelity(logits_VRC: Array, decoded_VRC: Array) -> dict[str, Any]:
     flat = (-1, logits_VRC.shape[-1])
     own, other = logits_VRC.reshape(flat), decoded_VRC.reshape(flat)
-    by_row = {t: row_kl(own, other, t) for t in TEMPERATURES}
+    by_row = {t: Divergence(t).errors(own, other) for t in TEMPERATURES}
     return {
         "kl": {f"{t:g}": float(kl.mean()) for t, kl in by_row.items()},
         "kl_p99": float(np.quantile(by_row[1.0], 0.99)),
@@ -92,7 +92,7 @@ def _schema(codec: TargetCodec, shape: Sequence[int], zstd_level: int) -> Schema
 def our_points(data: str, logits_VRC: Array, efforts: Sequence[int]) -> Iterator[Point]:
     fitted_on, held_out = logits_VRC[:, ::2], logits_VRC[:, 1::2]
     for effort in efforts:
-        request = CodecRequest(max_kl=1, temperature=1, num_samples=10**6, num_views=len(logits_VRC),
+        request = CodecRequest(max_error=1, measure=Divergence(1.0), num_samples=10**6, num_views=len(logits_VRC),
                                unit_rows=UNIT_ROWS, effort=effort)  # fmt: skip
         for name, make in families(fitted_on, request).items():
             if effort > 1 and name != "klt":

@@ -29,6 +29,7 @@ from reinforce.data import open_source
 from reinforce.errors import UsageError
 from reinforce.store import (
     CodecRequest,
+    Divergence,
     FidelityStats,
     Promise,
     Schema,
@@ -75,7 +76,7 @@ def teacher_maps(teacher: Teacher, transfer: str, size_px: int, num_images: int,
     for row in range(len(keys)):
         views = np.stack([replayer.view(row, view) for view in range(num_views)])
         started = time.perf_counter()
-        maps.append(teacher.logits(views))
+        maps.append(teacher.targets(views))
         seconds += time.perf_counter() - started
         print(f"\r{row + 1} of {len(keys)} images", end="", file=sys.stderr)
     print(file=sys.stderr)
@@ -92,7 +93,7 @@ def measure(name: str, maps: Maps, max_kl: float, shape: TargetShape, policy: di
     num_views, num_images = maps.shape[:2]
     cut = num_images * 3 // 4
     held_out = np.ascontiguousarray(maps[:, cut:])
-    request = CodecRequest(max_kl=max_kl, temperature=1.0, num_samples=10**6, num_views=num_views,
+    request = CodecRequest(max_error=max_kl, measure=Divergence(1.0), num_samples=10**6, num_views=num_views,
                            unit_rows=held_out.shape[1], shape=shape)  # fmt: skip
     try:
         codec = calibrate(np.ascontiguousarray(maps[:, :cut]), request, name).codec
@@ -101,15 +102,15 @@ def measure(name: str, maps: Maps, max_kl: float, shape: TargetShape, policy: di
         return None
     schema = schema_of(codec, held_out, shape, policy, request.zstd_level)
     ok = np.ones(held_out.shape[1], np.bool_)
-    encoded = encode_within(schema, codec, 0, held_out, ok, Promise(max_kl=max_kl))
-    encode_seconds = seconds(lambda: encode_within(schema, codec, 0, held_out, ok, Promise(max_kl=max_kl)))
+    encoded = encode_within(schema, codec, 0, held_out, ok, Promise(max_error=max_kl))
+    encode_seconds = seconds(lambda: encode_within(schema, codec, 0, held_out, ok, Promise(max_error=max_kl)))
     decode_seconds = seconds(lambda: decode_unit(schema, codec, 0, encoded.contents))
     count = num_views * held_out.shape[1]
     fidelity: FidelityStats = encoded.fidelity
     return Point(
         codec=name,
         promised_kl=max_kl,
-        kl=fidelity.kl_mean,
+        kl=fidelity.mean,
         share=encoded.num_bytes / held_out.nbytes,
         bytes_per_view=encoded.num_bytes / count,
         top1_agreement=fidelity.top1_agreement,
@@ -125,7 +126,8 @@ def schema_of(codec: TargetCodec, maps: Maps, shape: TargetShape, policy: dict[s
     return Schema.from_plan({
         "format": 1, **shape.to_json(), "views": num_views, "unit_rows": num_rows, "num_samples": num_rows,
         "units": [[0, 0, num_rows]], "classes": num_classes, "class_names": [f"c{i}" for i in range(num_classes)],
-        "policy": policy, "codec": codec_record(codec, zstd_level), "promise": Promise(max_kl=1.0).to_json(1.0),
+        "policy": policy, "codec": codec_record(codec, zstd_level),
+        "promise": Promise(max_error=1.0).to_json(Divergence(1.0)),
         "transfer": {"name": "maps", "digest": "0" * 64, "shards": []},
     })  # fmt: skip
 

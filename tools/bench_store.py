@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.store import (
+    Divergence,
     FidelityStats,
     LocalObjects,
     SampleColumns,
@@ -94,7 +95,7 @@ def write_store(root: Path, codec: TargetCodec, unit_VUC: NDArray[np.float32], n
         contents = {array.object_path(unit): first[array.object_path(0)] for array in arrays.values()}
         _link(root, first, contents, arrays, unit)
         count = views * schema.unit_size(unit)
-        fidelity = FidelityStats(temperature=1.0, count=count, top1_count=count, histogram={0: count})
+        fidelity = FidelityStats(measure=Divergence(1.0), count=count, top1_count=count, histogram={0: count})
         commit_unit(objects, schema, unit, contents, fidelity, [])
     finalize(objects, plan)
     return Store.open(root)
@@ -148,8 +149,8 @@ def from_disk(folder: Path, classes: int, codec_name: str, goal: float) -> Itera
     """One plane after the other from files, decoded, in one thread. The page cache is warm: decoding is measured."""
     unit_rows = UNIT_VIEWS // 8
     logits = synthetic_logits(4, unit_rows, classes)
-    request = CodecRequest(max_kl=1e-2 if classes > 100 else 1e-3, temperature=1, num_samples=10**6, num_views=4,
-                           unit_rows=unit_rows)  # fmt: skip
+    request = CodecRequest(max_error=1e-2 if classes > 100 else 1e-3, measure=Divergence(1.0), num_samples=10**6,
+                           num_views=4, unit_rows=unit_rows)  # fmt: skip
     codec = calibrate(synthetic_logits(4, 2 * unit_rows, classes), request, codec_name).codec
     store = write_store(folder / f"{codec_name}-{classes}.zarr", codec, logits, 4 * unit_rows)
     places = [(unit, view) for unit in range(store.num_units) for view in range(store.num_views)]
@@ -199,7 +200,9 @@ def large(folder: Path, num_samples: int, views: int) -> list[Figure]:
     """A store of millions of samples: opening it, its memory, its objects."""
     unit_rows = max(UNIT_VIEWS // views, MIN_ROWS_OF_MANY_VIEWS)
     logits = synthetic_logits(views, unit_rows, 10)
-    request = CodecRequest(max_kl=1e-3, temperature=1, num_samples=num_samples, num_views=views, unit_rows=unit_rows)
+    request = CodecRequest(
+        max_error=1e-3, measure=Divergence(1.0), num_samples=num_samples, num_views=views, unit_rows=unit_rows
+    )
     root = folder / "large.zarr"
     write_store(root, calibrate(logits[:4], request).codec, logits, num_samples)
     listed = [path for path, _ in LocalObjects(root).list()]

@@ -50,11 +50,11 @@ def encode_again(source: Path, target: Path, max_kl: float) -> None:
     whole = range(store.num_units)
     logits_VRC = np.stack([np.concatenate([store.read_targets(u, v) for u in whole]) for v in range(store.num_views)])
     some = np.unique(np.linspace(0, store.num_samples - 1, CALIBRATION_ROWS).astype(int))
-    request = CodecRequest(max_kl=max_kl, temperature=schema.temperature, num_samples=store.num_samples,
+    request = CodecRequest(max_error=max_kl, measure=schema.measure, num_samples=store.num_samples,
                            num_views=store.num_views, unit_rows=store.unit_rows)  # fmt: skip
     codec = calibrate(logits_VRC[:, some], request).codec
-    promise = Promise(max_kl=max_kl)
-    plan = store.plan | {"codec": codec_record(codec, request.zstd_level), "promise": promise.to_json(1.0)}
+    promise = Promise(max_error=max_kl)
+    plan = store.plan | {"codec": codec_record(codec, request.zstd_level), "promise": promise.to_json(schema.measure)}
     objects, probes = LocalObjects(target), store.probes()
     shutil.rmtree(target, ignore_errors=True)
     schema = create_store(objects, plan, codec, old.samples())

@@ -231,7 +231,7 @@ def fuzz_plan(data: bytes) -> None:
     try:
         schema = Schema.from_plan(parse_object(canonical_json(plan), "plan.json"))
         shapes = {name: shape for name, (_, shape, _) in schema.calibration.items()}
-        check_calibration(schema.codec_name, schema.codec_parameters, shapes, schema.num_classes)
+        check_calibration(schema.codec_name, schema.codec_parameters, shapes, schema.num_channels)
         schema.sample_layouts(17), schema.calibration_layouts()
     except StoreError as error:
         check_line(error)
@@ -281,8 +281,8 @@ def fuzz_codec(data: bytes) -> None:
         if not isinstance(parameters, dict):
             return  # Schema refuses it
         shapes = {array: values.shape for array, values in calibration.items()}
-        check_calibration(name, parameters, shapes, store.num_classes)
-        codec = load_codec(name, parameters, calibration, store.num_classes)
+        check_calibration(name, parameters, shapes, store.num_channels)
+        codec = load_codec(name, parameters, calibration, store.num_channels)
         decode_anything(choices, codec, store)
     except (StoreError, ValueError) as error:
         check_line(error)
@@ -290,12 +290,12 @@ def fuzz_codec(data: bytes) -> None:
 
 def decode_anything(choices: Choices, codec: TargetCodec, store: Store) -> None:
     arrays = {}
-    for name, spec in codec.arrays(store.num_classes).items():
+    for name, spec in codec.arrays(store.num_channels).items():
         shape = spec.unit_shape(1, store.unit_rows)
         part = np.zeros(shape[1:] if spec.per_view else shape, spec.dtype)
         arrays[name] = damaged_values(choices, part) if part.nbytes else part
     logits = decode_finite(codec, arrays)
-    assert logits.shape == (store.unit_rows, store.num_classes)
+    assert logits.shape == (store.unit_rows, store.num_channels)
     assert np.isfinite(logits).all()
 
 

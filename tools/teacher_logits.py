@@ -37,7 +37,7 @@ def teacher_logits(teacher: Teacher, source: ImageSource, *, policy: str, num_im
             for row in range(len(block)):
                 progress.update(num_views)
                 if (images := _views(replayer, row, num_views)) is not None:
-                    parts.append(teacher.logits(images))
+                    parts.append(teacher.targets(images))
     return np.stack(parts, axis=1)
 
 

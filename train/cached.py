@@ -1,6 +1,6 @@
-"""Rows of a reinforced dataset as training batches: replayed views with their teacher's logits, of rows or of maps.
+"""Rows of a reinforced dataset as training batches: replayed views with their teacher's targets, rows or maps.
 
-B batch, C classes, h, w sides of a map, S side of a view in px.
+B batch, C channels, h, w sides of a map, S side of a view in px.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import math
 import numpy as np
 import torch
 from reinforce.dataset import ReinforcedDataset
+from reinforce.store import DENSE_LOGITS
 
 from train.batches import Batch, Rows
 
-EVALUATED_ROWS = {"logits": 2048, "dense-logits": 512}
+EVALUATED_ROWS = {"logits": 2048, "dense-logits": 512, "global-features": 2048, "patch-features": 512}
 """Held-out rows that an evaluation looks at, evenly spaced; a map holds many pixels."""
 
 
@@ -31,7 +32,8 @@ class CachedViews:
         return row_bytes(self.dataset)
 
     def load(self, rows: Rows, epoch: int) -> Batch:
-        """`inputs` uint8 (B, S, S, 3), `targets` the teacher's logits (B, C), or (B, h, w, C) with `valid` (B, S, S).
+        """`inputs` uint8 (B, S, S, 3), `targets` the teacher's (B, C) or (B, h, w, C); `valid` (B, S, S) beside maps of
+        logits.
 
         Raises TransferMismatchError.
         """
@@ -59,15 +61,16 @@ class HeldOutViews:
 
 
 def row_bytes(dataset: ReinforcedDataset) -> int:
-    """A loaded row: pixels, logits and, of a map, the valid mask."""
+    """A loaded row: pixels, targets and, of a map of logits, the valid mask."""
     cells = math.prod(dataset.store.map_size or (1,))
     pixels = dataset.size_px**2
-    return 3 * pixels + 4 * cells * dataset.num_classes + (pixels if dataset.store.map_size else 0)
+    mask = pixels if dataset.store.target == DENSE_LOGITS else 0
+    return 3 * pixels + 4 * cells * dataset.num_channels + mask
 
 
 def _loaded(dataset: ReinforcedDataset, rows: Rows, epoch: int) -> Batch:
     batch = dataset.load(rows, epoch)
-    images, logits = torch.from_numpy(batch.images), torch.from_numpy(batch.targets)
+    images, targets = torch.from_numpy(batch.images), torch.from_numpy(batch.targets)
     if batch.valid is None:
-        return Batch(images, logits)
-    return Batch(images, logits, valid=torch.from_numpy(batch.valid), num_counted=int(batch.valid.sum()))
+        return Batch(images, targets)
+    return Batch(images, targets, valid=torch.from_numpy(batch.valid), num_counted=int(batch.valid.sum()))

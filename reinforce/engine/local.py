@@ -33,7 +33,7 @@ MAX_WORKERS = 16
 class UnitTargets:
     """Targets of a unit as its batches come in."""
 
-    logits: NDArray[np.float32]
+    targets: NDArray[np.float32]
     """(V, U, *item_shape); zeros where there is nothing."""
     skipped: dict[int, str] = field(default_factory=dict)
 
@@ -82,22 +82,22 @@ class UnitRunner:
         unit = self.open_units[batch.unit]
         unit.skipped |= batch.skipped
         view, row = batch.views, batch.rows
-        logits = self.teacher.logits(batch.images.numpy())
+        targets = self.teacher.targets(batch.images.numpy())
         is_ok = ~np.isin(row, list(unit.skipped))
-        self._check_finite(logits, is_ok, batch.unit, row, view)
-        unit.logits[view[is_ok], row[is_ok]] = logits[is_ok]
+        self._check_finite(targets, is_ok, batch.unit, row, view)
+        unit.targets[view[is_ok], row[is_ok]] = targets[is_ok]
         if batch.is_last:
             self._commit(batch.unit, self.open_units.pop(batch.unit))
 
     def _check_finite(
         self,
-        logits: NDArray[np.float32],
+        targets: NDArray[np.float32],
         is_ok: NDArray[np.bool_],
         unit: int,
         row: NDArray[np.int64],
         view: NDArray[np.int64],
     ) -> None:
-        bad = np.flatnonzero(is_ok & ~np.isfinite(logits.reshape(len(logits), -1)).all(1))
+        bad = np.flatnonzero(is_ok & ~np.isfinite(targets.reshape(len(targets), -1)).all(1))
         if len(bad):
             raise NonFiniteTargetError.of(self.unit_keys[unit][row[bad[0]]], int(view[bad[0]]))
 
@@ -106,7 +106,7 @@ class UnitRunner:
         is_ok = np.zeros(schema.unit_rows, np.bool_)
         is_ok[: schema.unit_size(index)] = True
         is_ok[list(unit.skipped)] = False
-        encoded = encode_within(schema, self.codec, index, unit.logits, is_ok, self.promise)
+        encoded = encode_within(schema, self.codec, index, unit.targets, is_ok, self.promise)
         skipped = [SkippedRow(row, keys[row], reason) for row, reason in sorted(unit.skipped.items())]
         commit_unit(self.ledger.objects, schema, index, encoded.contents, encoded.fidelity, skipped)
         self.units_written += 1

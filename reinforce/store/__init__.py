@@ -9,15 +9,25 @@ from reinforce.store.codecs import (
     load_codec,
     named_codec,
 )
-from reinforce.store.fidelity import FidelityStats, row_kl
+from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.marker import SkippedRow, UnitMarker, claim_path, commit_unit, marker_path, read_marker
+from reinforce.store.measures import CosineDistance, Divergence, Measure
 from reinforce.store.objects import LocalObjects, ObjectExistsError, Objects
 from reinforce.store.promise import EncodedUnit, Promise, encode_within
 from reinforce.store.reader import Store
 from reinforce.store.schema import MANIFEST, PLAN, PROBES, STATE_OK, STATE_PADDING, STATE_SKIPPED, Schema
-from reinforce.store.shapes import DENSE_LOGITS, LOGITS, MapShape, RowShape, TargetShape
+from reinforce.store.shapes import (
+    DENSE_LOGITS,
+    FEATURES,
+    GLOBAL_FEATURES,
+    LOGITS,
+    PATCH_FEATURES,
+    MapShape,
+    RowShape,
+    TargetShape,
+)
 from reinforce.store.targets import TargetReader
 from reinforce.store.unfinished import UnfinishedStore
 from reinforce.store.verify import Report, verify
@@ -33,8 +43,11 @@ from reinforce.store.writer import (
 __all__ = [
     "CODECS",
     "DENSE_LOGITS",
+    "FEATURES",
+    "GLOBAL_FEATURES",
     "LOGITS",
     "MANIFEST",
+    "PATCH_FEATURES",
     "PLAN",
     "PROBES",
     "STATE_OK",
@@ -42,11 +55,14 @@ __all__ = [
     "STATE_SKIPPED",
     "Choice",
     "CodecRequest",
+    "CosineDistance",
+    "Divergence",
     "EncodedUnit",
     "FidelityStats",
     "LocalObjects",
     "Manifest",
     "MapShape",
+    "Measure",
     "ObjectExistsError",
     "Objects",
     "Promise",
@@ -78,7 +94,6 @@ __all__ = [
     "plan_objects",
     "read_manifest",
     "read_marker",
-    "row_kl",
     "verify",
     "write_probes",
 ]

@@ -1,11 +1,11 @@
 """Which codec, and how coarse: measured on calibration views, before a build.
 
-V = calibration views an image, R = calibration images, C = classes, N = cells of a map.
+V = calibration views an image, R = calibration images, C = channels, N = cells of a map.
 
-Targets are (V, R, C) logits or (V, R, N, C) maps of them.
+Targets are (V, R, C) rows of logits or of features, or (V, R, N, C) maps of them.
 
-Every family's knob is turned until the mean KL of images that it was not fitted on is just within the promise (less a
-margin); the family that then takes the fewest bytes, its calibration arrays shared out over the store, wins.
+Every family's knob is turned until the mean error of images that it was not fitted on is just within the promise (less
+a margin); the family that then takes the fewest bytes, its calibration arrays shared out over the store, wins.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from reinforce.errors import UsageError
 from reinforce.store.codecs.base import CodecFamily, TargetCodec, view_arrays
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Family
-from reinforce.store.codecs.klt import MAX_CLASSES, KltFamily
+from reinforce.store.codecs.klt import MAX_CHANNELS, KltFamily
 from reinforce.store.codecs.klt_maps import KltMapsFamily
 from reinforce.store.codecs.sqrt_p import SqrtPFamily
 from reinforce.store.codecs.top_k import TopKFamily
 from reinforce.store.fidelity import FidelityStats
-from reinforce.store.shapes import MapShape, RowShape, TargetShape
+from reinforce.store.measures import Divergence, Measure
+from reinforce.store.shapes import FEATURES, MapShape, RowShape, TargetShape
 
 ZSTD_LEVELS = (3, 12, 19)
 """By effort: the default costs a build next to nothing, the last tens of microseconds to a millisecond a view."""
@@ -56,12 +57,12 @@ class FixedFamily:
 
 @dataclass(frozen=True, kw_only=True)
 class CodecRequest:
-    """What a codec must do, in a store of so many samples and views: keep a mean KL (nats) at a temperature, or, where
-    `max_bytes` is given, give the least mean KL within so many bytes a view."""
+    """What a codec must do, in a store of so many samples and views: keep a mean error by the measure, or, where
+    `max_bytes` is given, give the least mean error within so many bytes a view."""
 
-    max_kl: float = 1e-3
+    max_error: float = 1e-3
     max_bytes: float | None = None
-    temperature: float
+    measure: Measure
     num_samples: int
     num_views: int
     unit_rows: int
@@ -89,44 +90,61 @@ class FittedFamily:
         return self.shape.fitted(self.family.codec(knob))
 
 
-def families(logits: NDArray[np.float32], request: CodecRequest) -> dict[str, Callable[[], CodecFamily]]:
+Makers = Mapping[str, Callable[[], CodecFamily]]
+
+
+def families(targets: NDArray[np.float32], request: CodecRequest) -> Makers:
     """Every family that suits the targets by the name of its codec, made when called.
 
-    klt (for rows) and klt-maps are for not too many classes.
+    klt (for rows) and klt-maps are for not too many channels.
     """
-    num_classes, shape = logits.shape[-1], _shape(logits, request)
-    found: dict[str, Callable[[], CodecFamily]] = {
-        "klt": lambda: KltFamily(
-            logits, temperature=request.temperature, num_views=request.num_views, effort=request.effort
-        ),
-        "sqrt-p": lambda: SqrtPFamily(temperature=request.temperature),
-        "top-k": lambda: TopKFamily(num_classes, temperature=request.temperature),
+    shape = _shape(targets, request)
+    makers = _of_features(targets, request, shape) if shape.target in FEATURES else _of_logits(targets, request, shape)
+    if shape.num_channels > MAX_CHANNELS:
+        makers = {name: make for name, make in makers.items() if not name.startswith("klt")}
+    return makers
+
+
+def _of_logits(logits: NDArray[np.float32], request: CodecRequest, shape: TargetShape) -> Makers:
+    measure = request.measure
+    assert isinstance(measure, Divergence)
+    temperature = measure.temperature
+    rows: Makers = {
+        "sqrt-p": lambda: SqrtPFamily(temperature=temperature),
+        "top-k": lambda: TopKFamily(shape.num_channels, temperature=temperature),
         "int8": Int8Family,
         "fp16": lambda: FixedFamily(Fp16Codec),
     }
     if isinstance(shape, MapShape):
-        return _of_maps(logits, request, shape, {name: found[name] for name in ("sqrt-p", "int8", "fp16")})
-    if num_classes > MAX_CLASSES:
-        del found["klt"]
-    return found
+        own = functools.partial(KltMapsFamily.of_logits, logits, shape.height, shape.width, temperature=temperature)
+        return {"klt-maps": own, **_fitted({name: rows[name] for name in ("sqrt-p", "int8", "fp16")}, shape)}
+    klt = functools.partial(KltFamily.of_logits, logits, temperature=temperature, num_views=request.num_views,
+                            effort=request.effort)  # fmt: skip
+    return {"klt": klt, **rows}
 
 
-def _of_maps(logits: NDArray[np.float32], request: CodecRequest, shape: MapShape,
-             rows: Mapping[str, Callable[[], CodecFamily]]) -> dict[str, Callable[[], CodecFamily]]:  # fmt: skip
-    found: dict[str, Callable[[], CodecFamily]] = {
-        "klt-maps": lambda: KltMapsFamily(logits, shape.height, shape.width, temperature=request.temperature)
+def _of_features(features: NDArray[np.float32], request: CodecRequest, shape: TargetShape) -> Makers:
+    rows: Makers = {
+        "int8": lambda: Int8Family(absolute=True),
+        "fp16": lambda: FixedFamily(lambda: Fp16Codec(absolute=True)),
     }
-    if shape.num_classes > MAX_CLASSES:
-        del found["klt-maps"]
-    return found | {name: functools.partial(_fitted, make, shape) for name, make in rows.items()}
+    if isinstance(shape, MapShape):
+        own = functools.partial(KltMapsFamily.of_features, features, shape.height, shape.width)
+        return {"klt-maps": own, **_fitted(rows, shape)}
+    return {"klt": functools.partial(KltFamily.of_features, features, num_views=request.num_views), **rows}
 
 
-def _fitted(make: Callable[[], CodecFamily], shape: TargetShape) -> CodecFamily:
+def _fitted(makers: Makers, shape: TargetShape) -> Makers:
+    """Families of rows, for the cells of maps."""
+    return {name: functools.partial(_fitted_family, make, shape) for name, make in makers.items()}
+
+
+def _fitted_family(make: Callable[[], CodecFamily], shape: TargetShape) -> CodecFamily:
     return FittedFamily(make(), shape)
 
 
-def _shape(logits: NDArray[np.float32], request: CodecRequest) -> TargetShape:
-    return request.shape or RowShape(logits.shape[-1])
+def _shape(targets: NDArray[np.float32], request: CodecRequest) -> TargetShape:
+    return request.shape or RowShape(targets.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -134,13 +152,13 @@ class Measured:
     """A codec on held-out images: one point of a rate-distortion curve."""
 
     kind: str
-    kl: float
-    """Mean, in nats."""
+    error: float
+    """Mean, by the request's measure."""
     bytes_per_view: float
     """With its share of the calibration arrays."""
 
-    def to_json(self) -> dict[str, Any]:
-        return {"codec": self.kind, "kl": self.kl, "bytes_per_view": self.bytes_per_view}
+    def to_json(self, measure: Measure) -> dict[str, Any]:
+        return {"codec": self.kind, measure.prefix: self.error, "bytes_per_view": self.bytes_per_view}
 
 
 @dataclass(frozen=True)
@@ -157,44 +175,49 @@ class Candidate:
 
     kind: str
     knob: Any
-    kl: float
+    error: float
     bytes_per_view: float
-    allowed_kl: float
+    allowed_error: float
     """Of the promise, so much that units which are harder than the calibration views keep it, too."""
     measured: tuple[Measured, ...]
 
     def keeps(self, request: CodecRequest) -> bool:
-        return self.kl <= self.allowed_kl if request.max_bytes is None else self.bytes_per_view <= request.max_bytes
+        return (
+            self.error <= self.allowed_error if request.max_bytes is None else self.bytes_per_view <= request.max_bytes
+        )
 
 
-def calibrate(logits: NDArray[np.float32], request: CodecRequest, name: str | None = None) -> Choice:
+def calibrate(targets: NDArray[np.float32], request: CodecRequest, name: str | None = None) -> Choice:
     """The best codec (of all, or of the named kind) that keeps the promise on images it was not fitted on.
 
     Best is cheapest, or with `max_bytes` most exact. Raises UsageError, saying what can be had, where none does.
     """
-    fitted_on, held_out = _split(logits)
+    fitted_on, held_out = _split(targets)
     makers = families(fitted_on, request)
+    if name is not None and name not in makers:
+        raise UsageError(f"--codec {name} does not keep {_shape(targets, request).target}: type {' or '.join(makers)}")
     if fitted_on is held_out:
         makers = {kind: make for kind, make in makers.items() if not kind.startswith("klt")}
     found = [_candidate(kind, make(), held_out, request) for kind, make in makers.items() if name in (None, kind)]
     good = [candidate for candidate in found if candidate.keeps(request)]
     if not good:
         raise UsageError(_what_can_be_had(found, request, name))
-    best = min(good, key=lambda c: c.bytes_per_view if request.max_bytes is None else c.kl)
-    codec = families(logits, request)[best.kind]().codec(best.knob)
+    best = min(good, key=lambda c: c.bytes_per_view if request.max_bytes is None else c.error)
+    codec = families(targets, request)[best.kind]().codec(best.knob)
     return Choice(codec, tuple(point for candidate in found for point in candidate.measured))
 
 
 def _what_can_be_had(found: Sequence[Candidate], request: CodecRequest, name: str | None) -> str:
     if not found:
-        return f"--codec {name} needs {FEWEST_IMAGES} images or more to calibrate on, and at most {MAX_CLASSES} classes"
+        return f"--codec {name} needs {FEWEST_IMAGES} images or more to calibrate on: type fp16 or int8"
     what = f"codec {name} does not keep" if name else "no codec keeps"
     if request.max_bytes is not None:
         least = min(c.bytes_per_view for c in found) / BYTES_MARGIN
         return f"{what} within {request.max_bytes:g} bytes a view: type --max-bytes {_rounded_up(least)} or more"
-    nearest = min(found, key=lambda c: c.kl / c.allowed_kl)
-    least = request.max_kl * nearest.kl / nearest.allowed_kl
-    return f"{what} a mean KL of {request.max_kl:g}: type --max-kl {_rounded_up(least)} or more"
+    nearest = min(found, key=lambda c: c.error / c.allowed_error)
+    least = request.max_error * nearest.error / nearest.allowed_error
+    measure = request.measure
+    return f"{what} a mean {measure.words} of {request.max_error:g}: type {measure.option} {_rounded_up(least)} or more"
 
 
 def _rounded_up(value: float) -> str:
@@ -203,38 +226,38 @@ def _rounded_up(value: float) -> str:
     return f"{math.ceil(value / scale * (1 - 1e-12)) * scale:.3g}"
 
 
-def mean_kl(codec: TargetCodec, logits: NDArray[np.float32], temperature: float,
-            shape: TargetShape | None = None) -> float:  # fmt: skip
-    """Mean KL(teacher || stored) in nats at the codec's own fineness, as `shape` measures it (default: of all rows)."""
-    num_classes, shape = logits.shape[-1], shape or RowShape(logits.shape[-1])
+def mean_error(codec: TargetCodec, targets: NDArray[np.float32], measure: Measure,
+               shape: TargetShape | None = None) -> float:  # fmt: skip
+    """By the measure, at the codec's own fineness, as `shape` looks at it (default: of all rows)."""
+    num_channels, shape = targets.shape[-1], shape or RowShape(targets.shape[-1])
     try:
-        arrays = codec.encode(logits)
+        arrays = codec.encode(targets)
     except ValueError:  # a range that this codec cannot take
         return math.inf
     stats = []
-    for view, rows in shape.sample(len(logits), np.ones(logits.shape[1], np.bool_)):
-        decoded = codec.decode(view_arrays(codec, arrays, view, num_classes))
-        stats.append(shape.measure(logits[view, rows], decoded[rows], temperature))
-    return FidelityStats.merge_all(stats, temperature).kl_mean
+    for view, rows in shape.sample(len(targets), np.ones(targets.shape[1], np.bool_)):
+        decoded = codec.decode(view_arrays(codec, arrays, view, num_channels))
+        stats.append(shape.fidelity(targets[view, rows], decoded[rows], measure))
+    return FidelityStats.merge_all(stats, measure).mean
 
 
-def bytes_per_view(codec: TargetCodec, logits: NDArray[np.float32], request: CodecRequest) -> float:
+def bytes_per_view(codec: TargetCodec, targets: NDArray[np.float32], request: CodecRequest) -> float:
     """What a view would take in the store, without the calibration arrays, which all views share.
 
     Every frame of zstd costs some bytes whatever it holds. Where there are fewer rows here than a unit has, half of
     them shows how much that is.
     """
-    num_rows = int(logits.shape[1])
+    num_rows = int(targets.shape[1])
     try:
-        units = [codec.encode(logits[:, start : start + request.unit_rows])
+        units = [codec.encode(targets[:, start : start + request.unit_rows])
                  for start in range(0, num_rows, request.unit_rows)]  # fmt: skip
     except ValueError:
         return math.inf
-    whole = sum(_unit_bytes(codec, unit, logits.shape, num_rows, request) for unit in units) / num_rows
+    whole = sum(_unit_bytes(codec, unit, targets.shape, num_rows, request) for unit in units) / num_rows
     if not FEWEST_ROWS <= num_rows < request.unit_rows:
         return whole
     half_rows = num_rows // 2
-    half = _unit_bytes(codec, units[0], logits.shape, half_rows, request) / half_rows
+    half = _unit_bytes(codec, units[0], targets.shape, half_rows, request) / half_rows
     per_frame = max(0.0, half - whole) / (1 / half_rows - 1 / num_rows)
     return whole - per_frame * (1 / num_rows - 1 / request.unit_rows)
 
@@ -242,9 +265,9 @@ def bytes_per_view(codec: TargetCodec, logits: NDArray[np.float32], request: Cod
 def _unit_bytes(codec: TargetCodec, arrays: Mapping[str, NDArray[Any]], shape: Sequence[int], num_rows: int,
                 request: CodecRequest) -> float:  # fmt: skip
     """Bytes of the first `num_rows` rows (or fewer) of a unit's arrays, for one view."""
-    num_views, num_classes = shape[0], shape[-1]
+    num_views, num_channels = shape[0], shape[-1]
     total = 0.0
-    for name, spec in codec.arrays(num_classes).items():
+    for name, spec in codec.arrays(num_channels).items():
         parts = arrays[name] if spec.per_view else arrays[name][None]
         kept = parts[:, :num_rows] if spec.per_row else parts
         width = spec.chunk_columns(request.num_views, kept.shape[1])
@@ -270,12 +293,12 @@ def _packed_bytes(values: NDArray[Any], items_last: bool, level: int) -> int:
     return len(Zstd(level).encode(np.ascontiguousarray(ordered))) + 20
 
 
-def _split(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _split(targets: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Three images of four to fit on, the fourth held out; all for both where there are few."""
-    if logits.shape[1] < FEWEST_IMAGES:
-        return logits, logits
-    held_out = np.arange(logits.shape[1]) % 4 == 3
-    return logits[:, ~held_out], logits[:, held_out]
+    if targets.shape[1] < FEWEST_IMAGES:
+        return targets, targets
+    held_out = np.arange(targets.shape[1]) % 4 == 3
+    return targets[:, ~held_out], targets[:, held_out]
 
 
 def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], request: CodecRequest) -> Candidate:
@@ -286,8 +309,8 @@ def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], re
         return family.codec(family.knobs[index])
 
     @functools.cache
-    def kl(index: int) -> float:
-        return mean_kl(codec(index), held_out, request.temperature, request.shape)
+    def error(index: int) -> float:
+        return mean_error(codec(index), held_out, request.measure, request.shape)
 
     @functools.cache
     def size(index: int) -> float:
@@ -299,15 +322,15 @@ def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], re
         visited.add(index)
         return index
 
-    allowed = request.max_kl * (MARGIN if codec(0).can_spill else MARGIN_WITHOUT_SPILL)
+    allowed = request.max_error * (MARGIN if codec(0).can_spill else MARGIN_WITHOUT_SPILL)
     if request.max_bytes is None:
-        index = _last_that(lambda i: kl(look(i)) <= allowed, len(family.knobs))
+        index = _last_that(lambda i: error(look(i)) <= allowed, len(family.knobs))
     else:
         room = request.max_bytes * BYTES_MARGIN
         index = _first_that(lambda i: size(look(i)) <= room, len(family.knobs))
-    points = (Measured(kind, kl(i), size(i)) for i in sorted({*visited, index}))
-    measured = tuple(point for point in points if math.isfinite(point.kl + point.bytes_per_view))
-    return Candidate(kind, family.knobs[index], kl(index), size(index), allowed, measured)
+    points = (Measured(kind, error(i), size(i)) for i in sorted({*visited, index}))
+    measured = tuple(point for point in points if math.isfinite(point.error + point.bytes_per_view))
+    return Candidate(kind, family.knobs[index], error(index), size(index), allowed, measured)
 
 
 def _last_that(holds: Callable[[int], bool], count: int) -> int:

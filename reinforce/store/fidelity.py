@@ -1,6 +1,6 @@
-"""How close stored targets are to the teacher's: KL divergence per row, and statistics that merge exactly.
+"""How close stored targets are to the teacher's: statistics of the rows' errors that merge exactly.
 
-B = views x rows of a unit, C = classes.
+B = views x rows of a unit, C = channels.
 """
 
 from __future__ import annotations
@@ -15,109 +15,72 @@ from numpy.typing import NDArray
 
 from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import Fields
+from reinforce.store.measures import CosineDistance, Divergence, Measure, parse_measure
 
 TICK = 2.0**-50
-"""KL values are summed as integer multiples of this, so that no order of summing changes a digit."""
+"""Errors are summed as integer multiples of this, so that no order of summing changes a digit."""
 _LOW_EXPONENT, _HIGH_EXPONENT, _BINS_PER_OCTAVE = -50, 14, 8
 _NUM_BINS = (_HIGH_EXPONENT - _LOW_EXPONENT) * _BINS_PER_OCTAVE
-_BLOCK_VALUES = 1 << 17  # 1 MiB of float64: the temporaries stay in cache
-
-
-def row_kl(logits_BC: NDArray[Any], decoded_BC: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-    """(B,) KL(softmax(z / T) || softmax(z' / T)) in nats, in float64, never negative.
-
-    Raises ValueError where the shapes differ or the temperature is not positive.
-    """
-    if logits_BC.shape != decoded_BC.shape or logits_BC.ndim != 2:
-        raise ValueError(f"shapes differ: {logits_BC.shape} and {decoded_BC.shape}")
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(f"temperature must be positive, not {temperature}")
-    kl = np.empty(len(logits_BC), np.float64)
-    block = max(1, _BLOCK_VALUES // logits_BC.shape[1])
-    for start in range(0, len(kl), block):
-        stop = start + block
-        kl[start:stop] = _block_kl(logits_BC[start:stop], decoded_BC[start:stop], temperature)
-    return kl
-
-
-def _block_kl(logits_BC: NDArray[Any], decoded_BC: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-    # KL = sum p (a - b) - log sum e^a + log sum e^b, with a, b the logits less their row's maximum.
-    a = _scaled(logits_BC, temperature)
-    b = _scaled(decoded_BC, temperature)
-    exp_a = np.exp(a)
-    sum_a = exp_a.sum(axis=1)
-    a -= b
-    a *= exp_a
-    kl = a.sum(axis=1) / sum_a - np.log(sum_a) + np.log(np.exp(b, out=b).sum(axis=1))
-    clipped: NDArray[np.float64] = np.maximum(kl, 0.0)
-    return clipped
-
-
-def _scaled(values_BC: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-    scaled = values_BC.astype(np.float64)
-    scaled -= scaled.max(axis=1, keepdims=True)
-    scaled /= temperature
-    return scaled
 
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityStats:
-    """Statistics of many rows' KL at one temperature; `merge` is exact, associative and commutative.
+    """Statistics of many rows' errors by one measure; `merge` is exact, associative and commutative.
 
-    The mean comes from an integer sum of ticks (2^-50 nats), percentiles from a histogram with 8 bins an octave, whose
+    The mean comes from an integer sum of ticks (2^-50), percentiles from a histogram with 8 bins an octave, whose
     upper edges they report: never below the true percentile, at most 12.5 % (and 2^-49) above it.
     """
 
-    temperature: float
+    measure: Measure
     count: int = 0
-    kl_ticks: int = 0
-    kl_max: float = 0.0
+    ticks: int = 0
+    worst: float = 0.0
     top1_count: int = 0
     histogram: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def measure(cls, targets_BC: NDArray[Any], decoded_BC: NDArray[Any], temperature: float) -> FidelityStats:
-        """Statistics of these rows; give only real ones (no padding, no skipped). Raises as `row_kl`."""
-        kl = row_kl(targets_BC, decoded_BC, temperature)
-        if not len(kl):
-            return cls(temperature=temperature)
-        bins, counts = np.unique(_bins(kl), return_counts=True)
+    def of(cls, targets_BC: NDArray[Any], decoded_BC: NDArray[Any], measure: Measure) -> FidelityStats:
+        """Statistics of these rows; give only real ones (no padding, no skipped). Raises as `Measure.errors`."""
+        errors = measure.errors(targets_BC, decoded_BC)
+        if not len(errors):
+            return cls(measure=measure)
+        bins, counts = np.unique(_bins(errors), return_counts=True)
         return cls(
-            temperature=temperature,
-            count=len(kl),
-            kl_ticks=sum(int(ticks) for ticks in np.rint(kl / TICK).tolist()),
-            kl_max=float(kl.max()),
-            top1_count=int((targets_BC.argmax(axis=1) == decoded_BC.argmax(axis=1)).sum()),
+            measure=measure,
+            count=len(errors),
+            ticks=sum(int(ticks) for ticks in np.rint(errors / TICK).tolist()),
+            worst=float(errors.max()),
+            top1_count=measure.num_agreeing(targets_BC, decoded_BC),
             histogram=dict(zip(bins.tolist(), counts.tolist(), strict=True)),
         )
 
     def merge(self, other: FidelityStats) -> FidelityStats:
-        """Statistics of both sets of rows together. Raises ValueError where the temperatures differ."""
-        if self.temperature != other.temperature:
-            raise ValueError(f"measured at other temperatures: {self.temperature} and {other.temperature}")
+        """Statistics of both sets of rows together. Raises ValueError where the measures differ."""
+        if self.measure != other.measure:
+            raise ValueError(f"measured otherwise: {self.measure} and {other.measure}")
         histogram = dict(self.histogram)
         for bin_index, count in other.histogram.items():
             histogram[bin_index] = histogram.get(bin_index, 0) + count
         return FidelityStats(
-            temperature=self.temperature,
+            measure=self.measure,
             count=self.count + other.count,
-            kl_ticks=self.kl_ticks + other.kl_ticks,
-            kl_max=max(self.kl_max, other.kl_max),
+            ticks=self.ticks + other.ticks,
+            worst=max(self.worst, other.worst),
             top1_count=self.top1_count + other.top1_count,
             histogram=dict(sorted(histogram.items())),
         )
 
     @classmethod
-    def merge_all(cls, stats: Iterable[FidelityStats], temperature: float) -> FidelityStats:
-        total = cls(temperature=temperature)
+    def merge_all(cls, stats: Iterable[FidelityStats], measure: Measure) -> FidelityStats:
+        total = cls(measure=measure)
         for one in stats:
             total = total.merge(one)
         return total
 
     @property
-    def kl_mean(self) -> float:
-        """Mean KL in nats; 0 where there are no rows."""
-        return self.kl_ticks / self.count * TICK if self.count else 0.0
+    def mean(self) -> float:
+        """0 where there are no rows."""
+        return self.ticks / self.count * TICK if self.count else 0.0
 
     @property
     def top1_agreement(self) -> float:
@@ -131,16 +94,24 @@ class FidelityStats:
         for bin_index in sorted(self.histogram):
             seen += self.histogram[bin_index]
             if seen >= rank:
-                return min(_upper_edge(bin_index), self.kl_max)
+                return min(_upper_edge(bin_index), self.worst)
         return 0.0
 
+    def certified(self) -> dict[str, float]:
+        """What a certificate says: kl_mean (or of another measure), _p50, _p99, _max, and of logits top1_agreement."""
+        prefix = self.measure.prefix
+        figures = {"mean": self.mean, "p50": self.percentile(0.5), "p99": self.percentile(0.99), "max": self.worst}
+        agreement = {"top1_agreement": self.top1_agreement} if self._counts_top1 else {}
+        return {f"{prefix}_{name}": value for name, value in figures.items()} | agreement | self.measure.to_json()
+
     def to_json(self) -> dict[str, Any]:
+        prefix = self.measure.prefix
         return {
-            "temperature": self.temperature,
+            **self.measure.to_json(),
             "count": self.count,
-            "kl_ticks": self.kl_ticks,
-            "kl_max": self.kl_max,
-            "top1_count": self.top1_count,
+            f"{prefix}_ticks": self.ticks,
+            f"{prefix}_max": self.worst,
+            **({"top1_count": self.top1_count} if self._counts_top1 else {}),
             "histogram": [[bin_index, self.histogram[bin_index]] for bin_index in sorted(self.histogram)],
         }
 
@@ -148,31 +119,41 @@ class FidelityStats:
     def from_json(cls, document: object, name: str = "fidelity") -> FidelityStats:
         """Inverse of `to_json`. Raises CorruptStoreError naming the wrong member."""
         fields = Fields(document, name)
+        is_features = f"{CosineDistance.prefix}_ticks" in fields.members
+        measure = parse_measure(fields.members, name, is_features=is_features)
         count = fields.integer("count", 0, 1 << 62)
-        histogram = {}
-        for pair in fields.items("histogram"):
-            if not isinstance(pair, list) or len(pair) != 2:
-                raise CorruptStoreError(f"{name}: 'histogram' is not a list of [bin, count]")
-            entry = Fields({"bin": pair[0], "count": pair[1]}, f"{name}: 'histogram'")
-            histogram[entry.integer("bin", 0, _NUM_BINS - 1)] = entry.integer("count", 1, count)
-        if sum(histogram.values()) != count:
-            raise CorruptStoreError(f"{name}: 'histogram' does not hold 'count' rows")
         return cls(
-            temperature=fields.number("temperature"),
+            measure=measure,
             count=count,
-            kl_ticks=fields.integer("kl_ticks", 0, 1 << 256),
-            kl_max=fields.number("kl_max"),
-            top1_count=fields.integer("top1_count", 0, count),
-            histogram=histogram,
+            ticks=fields.integer(f"{measure.prefix}_ticks", 0, 1 << 256),
+            worst=fields.number(f"{measure.prefix}_max"),
+            top1_count=0 if is_features else fields.integer("top1_count", 0, count),
+            histogram=_histogram(fields, count),
         )
 
+    @property
+    def _counts_top1(self) -> bool:
+        return isinstance(self.measure, Divergence)
 
-def _bins(kl: NDArray[np.float64]) -> NDArray[np.int64]:
+
+def _histogram(fields: Fields, count: int) -> dict[int, int]:
+    histogram = {}
+    for pair in fields.items("histogram"):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise CorruptStoreError(f"{fields.name}: 'histogram' is not a list of [bin, count]")
+        entry = Fields({"bin": pair[0], "count": pair[1]}, f"{fields.name}: 'histogram'")
+        histogram[entry.integer("bin", 0, _NUM_BINS - 1)] = entry.integer("count", 1, count)
+    if sum(histogram.values()) != count:
+        raise CorruptStoreError(f"{fields.name}: 'histogram' does not hold 'count' rows")
+    return histogram
+
+
+def _bins(errors: NDArray[np.float64]) -> NDArray[np.int64]:
     # Linear bins inside each octave come from the float's own bits: exact on every machine, unlike a logarithm.
-    mantissa, exponent = np.frexp(kl)
+    mantissa, exponent = np.frexp(errors)
     octave = exponent.astype(np.int64) - 1 - _LOW_EXPONENT
     bins = octave * _BINS_PER_OCTAVE + ((mantissa - 0.5) * 2 * _BINS_PER_OCTAVE).astype(np.int64)
-    bins[kl < 2.0**_LOW_EXPONENT] = 0
+    bins[errors < 2.0**_LOW_EXPONENT] = 0
     return np.minimum(bins, _NUM_BINS - 1)
 
 

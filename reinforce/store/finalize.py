@@ -86,7 +86,7 @@ def _complete(objects: Objects, schema: Schema, markers: Sequence[UnitMarker]) -
 
 def build_manifest(schema: Schema, listed: Mapping[str, ObjectDigest], markers: Sequence[UnitMarker]) -> Manifest:
     """The manifest of a store with these objects. A function of its arguments alone."""
-    fidelity = FidelityStats.merge_all((marker.fidelity for marker in markers), schema.temperature)
+    fidelity = FidelityStats.merge_all((marker.fidelity for marker in markers), schema.measure)
     num_ok = sum(marker.num_ok for marker in markers)
     skipped = [
         {"row": marker.unit * schema.unit_rows + row.row_in_unit, "key": row.key, "reason": row.reason}
@@ -101,20 +101,15 @@ def build_manifest(schema: Schema, listed: Mapping[str, ObjectDigest], markers: 
         summary={
             "samples": schema.num_samples,
             "views": schema.num_views,
-            "classes": schema.num_classes,
+            **schema.width_json,
             "target": schema.target,
             "skipped_count": len(skipped),
         },
         skipped=tuple(skipped),
         certificate={
-            "kl_mean": fidelity.kl_mean,
-            "kl_p50": fidelity.percentile(0.5),
-            "kl_p99": fidelity.percentile(0.99),
-            "kl_max": fidelity.kl_max,
-            "top1_agreement": fidelity.top1_agreement,
+            **fidelity.certified(),
             "bytes_per_view": target_bytes / max(1, num_ok * schema.num_views),
             "codec": schema.codec_name,
-            "temperature": schema.temperature,
         },
     )
 

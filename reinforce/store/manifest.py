@@ -13,7 +13,9 @@ from reinforce.store.marker import ObjectDigest
 from reinforce.store.objects import Objects, check_path
 from reinforce.store.schema import FORMAT, MANIFEST, PLAN
 
-_CERTIFIED = ("kl_mean", "kl_p50", "kl_p99", "kl_max", "top1_agreement", "bytes_per_view", "temperature")
+_FIGURES = ("mean", "p50", "p99", "max")
+_CERTIFIED = (*(f"kl_{name}" for name in _FIGURES), "top1_agreement", "temperature")
+_CERTIFIED_FEATURES = tuple(f"cosine_distance_{name}" for name in _FIGURES)
 _MEMBERS = {"format", "status", "digest", "plan_digest", "objects", "summary", "skipped", "certificate"}
 
 
@@ -21,8 +23,8 @@ _MEMBERS = {"format", "status", "digest", "plan_digest", "objects", "summary", "
 class Manifest:
     """`objects` lists everything but the manifest itself; `summary`, `skipped` and `certificate` are for people.
 
-    `certificate`: kl_mean, kl_p50, kl_p99, kl_max (nats, at `temperature`), top1_agreement (0..1), bytes_per_view,
-    codec, temperature.
+    `certificate`: bytes_per_view, codec; of logits kl_mean, kl_p50, kl_p99, kl_max (nats, at `temperature`),
+    top1_agreement (0..1), temperature; of features cosine_distance_mean, _p50, _p99, _max.
     """
 
     plan_digest: str
@@ -91,7 +93,8 @@ class Manifest:
 
 def _check_words(certificate: Fields, skipped: Sequence[object]) -> None:
     """What people are shown must be there. Raises CorruptStoreError."""
-    for name in _CERTIFIED:
+    is_features = _CERTIFIED_FEATURES[0] in certificate.members
+    for name in ("bytes_per_view", *(_CERTIFIED_FEATURES if is_features else _CERTIFIED)):
         certificate.number(name)
     certificate.text("codec")
     for row in skipped:

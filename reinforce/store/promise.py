@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from reinforce.errors import BuildError
 from reinforce.store.codecs import TargetCodec
-from reinforce.store.fidelity import FidelityStats, row_kl
+from reinforce.store.fidelity import FidelityStats
+from reinforce.store.measures import Measure
 from reinforce.store.schema import Schema
 from reinforce.store.writer import decode_view, encode_unit
 
@@ -31,22 +32,23 @@ FULL_ENOUGH = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """Of a store: a mean KL in nats that no unit exceeds, or bytes a view that its units aim at. One of the two."""
+    """Of a store: a mean error that no unit exceeds, or bytes a view that its units aim at. One of the two."""
 
-    max_kl: float | None = None
+    max_error: float | None = None
+    """By the store's measure: of logits the mean KL in nats, of features the mean cosine distance."""
     max_bytes: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.max_kl is None) == (self.max_bytes is None):
-            raise ValueError("a promise is either of a mean KL or of bytes")
+        if (self.max_error is None) == (self.max_bytes is None):
+            raise ValueError("a promise is either of a mean error or of bytes")
 
     @classmethod
-    def from_json(cls, promise: Mapping[str, Any]) -> Promise:
-        """Of a plan's member `promise`, which also states the temperature."""
-        return cls(max_kl=promise["max_kl"], max_bytes=promise["max_bytes"])
+    def from_json(cls, promise: Mapping[str, Any], measure: Measure) -> Promise:
+        """Of a plan's member `promise`."""
+        return cls(max_error=promise[f"max_{measure.prefix}"], max_bytes=promise["max_bytes"])
 
-    def to_json(self, temperature: float) -> dict[str, Any]:
-        return {"max_kl": self.max_kl, "max_bytes": self.max_bytes, "temperature": temperature}
+    def to_json(self, measure: Measure) -> dict[str, Any]:
+        return {f"max_{measure.prefix}": self.max_error, "max_bytes": self.max_bytes, **measure.to_json()}
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,15 @@ class EncodedUnit:
 
 def encode_within(schema: Schema, codec: TargetCodec, unit: int, targets: NDArray[np.float32],
                   ok_U: NDArray[np.bool_], promise: Promise) -> EncodedUnit:  # fmt: skip
-    """A unit, encoded as the promise wants it. Raises BuildError where the codec cannot keep a mean KL.
+    """A unit, encoded as the promise wants it. Raises BuildError where the codec cannot keep a mean error.
 
     `targets` have shape `schema.unit_shape`.
     """
     encoder = _UnitEncoder(schema, codec, unit, targets, ok_U)
     if promise.max_bytes is not None:
         return _within_bytes(encoder, promise.max_bytes)
-    assert promise.max_kl is not None
-    return _within_kl(encoder, promise.max_kl)
+    assert promise.max_error is not None
+    return _within_error(encoder, promise.max_error)
 
 
 def _within_bytes(encoder: _UnitEncoder, max_bytes: float) -> EncodedUnit:
@@ -90,26 +92,27 @@ def _within_bytes(encoder: _UnitEncoder, max_bytes: float) -> EncodedUnit:
     return encoded
 
 
-def _within_kl(encoder: _UnitEncoder, max_kl: float) -> EncodedUnit:
-    """The coarsest encoding of a unit whose mean KL, as it is measured, is at most `max_kl` nats."""
+def _within_error(encoder: _UnitEncoder, max_error: float) -> EncodedUnit:
+    """The coarsest encoding of a unit whose mean error, as it is measured, is at most `max_error`."""
     codec = encoder.codec
     for level in range(codec.num_levels):
         encoded = encoder.encode(level)
-        if encoded.fidelity.kl_mean <= max_kl:
+        if encoded.fidelity.mean <= max_error:
             return encoded
         is_last = level == codec.num_levels - 1
         if not codec.can_spill:
             continue
-        kl = encoder.row_kl(encoded.contents)
-        spilled = _worst_rows(kl, SPILL_MARGIN * max_kl * encoder.num_ok)
+        errors = encoder.row_errors(encoded.contents)
+        spilled = _worst_rows(errors, SPILL_MARGIN * max_error * encoder.num_ok)
         if is_last or spilled.sum() <= FEW_ROWS * encoder.num_ok:
             encoded = encoder.encode(level, spilled)
-            if encoded.fidelity.kl_mean <= max_kl:
+            if encoded.fidelity.mean <= max_error:
                 return encoded
     exact = "" if codec.name == "fp16" else "--codec fp16 --overwrite, or "
+    measure = encoder.schema.measure
     raise BuildError(
-        f"unit {encoder.unit} has a mean KL of {encoded.fidelity.kl_mean:.2g} with {codec.name}, above --max-kl "
-        f"{max_kl:g}: type {exact}a larger --max-kl"
+        f"unit {encoder.unit} has a mean {measure.words} of {encoded.fidelity.mean:.2g} with {codec.name}, above "
+        f"{measure.option} {max_error:g}: type {exact}a larger {measure.option}"
     )
 
 
@@ -135,32 +138,32 @@ class _UnitEncoder:
         num_spilled = 0 if spilled is None else int(spilled.sum())
         return EncodedUnit(contents, self._fidelity(contents), level, num_spilled)
 
-    def row_kl(self, contents: dict[str, bytes]) -> NDArray[np.float64]:
-        """KL of every row of every view, or cell; 0 where it is not ok."""
-        kl = np.zeros(self.targets.shape[:-1])
+    def row_errors(self, contents: dict[str, bytes]) -> NDArray[np.float64]:
+        """The error of every row of every view, or cell; 0 where it is not ok."""
+        errors = np.zeros(self.targets.shape[:-1])
         for view in range(self.schema.num_views):
             targets, decoded = self.targets[view, self.ok_U], self._decoded(contents, view)[self.ok_U]
-            flat = row_kl(self._rows(targets), self._rows(decoded), self.schema.temperature)
-            kl[view, self.ok_U] = flat.reshape(targets.shape[:-1])
-        return kl
+            flat = self.schema.measure.errors(self._rows(targets), self._rows(decoded))
+            errors[view, self.ok_U] = flat.reshape(targets.shape[:-1])
+        return errors
 
     def _rows(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return values.reshape(-1, self.schema.num_classes)
+        return values.reshape(-1, self.schema.num_channels)
 
     def _fidelity(self, contents: dict[str, bytes]) -> FidelityStats:
-        shape, temperature = self.schema.shape, self.schema.temperature
-        stats = (shape.measure(self.targets[view, rows], self._decoded(contents, view)[rows], temperature)
+        shape, measure = self.schema.shape, self.schema.measure
+        stats = (shape.fidelity(self.targets[view, rows], self._decoded(contents, view)[rows], measure)
                  for view, rows in self.sample)  # fmt: skip
-        return FidelityStats.merge_all(stats, temperature)
+        return FidelityStats.merge_all(stats, measure)
 
     def _decoded(self, contents: dict[str, bytes], view: int) -> NDArray[np.float32]:
         return decode_view(self.schema, self.codec, self.unit, contents, view)
 
 
-def _worst_rows(kl: NDArray[np.float64], allowed: float) -> NDArray[np.bool_]:
+def _worst_rows(errors: NDArray[np.float64], allowed: float) -> NDArray[np.bool_]:
     """The fewest rows without which the sum of the others is at most `allowed`."""
-    order = np.argsort(-kl, axis=None, kind="stable")
-    rest = np.cumsum(kl.ravel()[order][::-1])[::-1]  # the sum of this row and all better ones
-    spilled = np.zeros(kl.size, np.bool_)
+    order = np.argsort(-errors, axis=None, kind="stable")
+    rest = np.cumsum(errors.ravel()[order][::-1])[::-1]  # the sum of this row and all better ones
+    spilled = np.zeros(errors.size, np.bool_)
     spilled[order[: np.count_nonzero(rest > allowed)]] = True
-    return spilled.reshape(kl.shape)
+    return spilled.reshape(errors.shape)

@@ -1,6 +1,6 @@
 """A finished store, opened to be read. Needs numpy, numcodecs and CRC-32C only: neither zarr nor any teacher code.
 
-U = rows of a unit, C = classes, N = samples, K = kept probe views, S = size_px.
+U = rows of a unit, C = channels, N = samples, K = kept probe views, S = size_px.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from reinforce.store.codecs import TargetCodec, decode_finite
 from reinforce.store.inventory import differences
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
+from reinforce.store.measures import Divergence, Measure
 from reinforce.store.objects import LocalObjects, Objects
 from reinforce.store.schema import MAX_KEY_BYTES, PLAN, PROBES, UNITS, Schema, TargetArray
 from reinforce.store.shapes import MapShape, TargetShape
@@ -88,12 +89,13 @@ class Store:
         return self.schema.num_views
 
     @property
-    def num_classes(self) -> int:
-        return self.schema.num_classes
+    def num_channels(self) -> int:
+        """C: classes of logits, or dimensions of features."""
+        return self.schema.num_channels
 
     @property
     def target(self) -> str:
-        """What is kept of the teacher: "logits" or "dense-logits"."""
+        """What is kept of the teacher: "logits", "dense-logits", "global-features" or "patch-features"."""
         return self.schema.target
 
     @property
@@ -108,7 +110,7 @@ class Store:
 
     @property
     def map_size(self) -> tuple[int, int] | None:
-        """(h, w) cells of a map; None for rows of logits."""
+        """(h, w) cells of a map; None for rows."""
         shape = self.schema.shape
         return (shape.height, shape.width) if isinstance(shape, MapShape) else None
 
@@ -126,9 +128,15 @@ class Store:
         return dict(self.plan["policy"])
 
     @property
-    def temperature(self) -> float:
-        """The temperature at which fidelity was promised and certified."""
-        return self.schema.temperature
+    def measure(self) -> Measure:
+        """By which fidelity was promised and certified."""
+        return self.schema.measure
+
+    @property
+    def temperature(self) -> float | None:
+        """Of the measure of logits; None for features."""
+        measure = self.schema.measure
+        return measure.temperature if isinstance(measure, Divergence) else None
 
     def states(self) -> NDArray[np.uint8]:
         """(rows,) 0 ok, 1 padding, 2 skipped."""
@@ -158,10 +166,10 @@ class Store:
         return np.stack(sides, axis=1)
 
     def read_targets(self, unit: int, view: int) -> NDArray[np.float32]:
-        """(U, *item_shape) decoded logits of one view of a unit; padding and skipped rows hold no meaning.
+        """(U, *item_shape) decoded targets of one view of a unit; padding and skipped rows hold no meaning.
 
-        They equal the teacher's up to a constant per row (or cell) and the certified error. Raises IndexError,
-        CorruptStoreError.
+        They equal the teacher's up to the certified error, and logits up to a constant per row (or cell). Raises
+        IndexError, CorruptStoreError.
         """
         if not (0 <= unit < self.num_units and 0 <= view < self.num_views):
             raise IndexError(f"unit {unit}, view {view} of {self.num_units} units x {self.num_views} views")

@@ -19,12 +19,13 @@ from reinforce.store.canonical import Fields, one_line
 from reinforce.store.codecs import TargetCodec, load_codec
 from reinforce.store.codecs.base import Arrays, ArraySpec
 from reinforce.store.layout import MAX_CHUNK_BYTES, ArrayLayout, column_layout, group_metadata, whole_layout
-from reinforce.store.shapes import DENSE_LOGITS, LOGITS, TargetShape, parse_shape
+from reinforce.store.measures import Measure, parse_measure
+from reinforce.store.shapes import FEATURES, TARGETS, TargetShape, parse_shape
 
 FORMAT = 1
 PLAN, MANIFEST, UNITS, PROBES = "plan.json", "manifest.json", "units.json", "probes.json"
 STATE_OK, STATE_PADDING, STATE_SKIPPED = 0, 1, 2
-MAX_SAMPLES, MAX_VIEWS, MAX_UNIT_ROWS, MAX_CLASSES, MAX_UNITS = 1 << 27, 1 << 16, 1 << 20, 1 << 20, 1 << 20
+MAX_SAMPLES, MAX_VIEWS, MAX_UNIT_ROWS, MAX_CHANNELS, MAX_UNITS = 1 << 27, 1 << 16, 1 << 20, 1 << 20, 1 << 20
 MAX_ROWS = 2 * MAX_SAMPLES
 """With padding: a plan of few samples in huge units would unpack to states without end."""
 MAX_KEY_BYTES = 4096
@@ -39,9 +40,11 @@ class Schema:
     shape: TargetShape
     num_views: int
     unit_rows: int
-    num_classes: int
+    num_channels: int
+    """Classes of logits, dimensions of features."""
     class_names: tuple[str, ...]
-    temperature: float
+    """Empty for features."""
+    measure: Measure
     num_samples: int
     units: tuple[tuple[int, int, int], ...]
     codec_name: str
@@ -55,23 +58,25 @@ class Schema:
         fields = Fields(plan, PLAN)
         if fields.integer("format", 1, 1 << 31) > FORMAT:
             raise StoreError(f"store format {plan['format']} is newer than {FORMAT}: upgrade reinforce-vision")
-        if fields.text("target") not in (LOGITS, DENSE_LOGITS):
+        if fields.text("target") not in TARGETS:
             raise StoreError(f"this version knows no target {one_line(repr(plan['target']))}: upgrade reinforce-vision")
         codec = fields.inner("codec")
         num_samples = fields.integer("num_samples", 1, MAX_SAMPLES)
         unit_rows = fields.integer("unit_rows", 1, MAX_UNIT_ROWS)
-        num_classes = fields.integer("classes", 1, MAX_CLASSES)
+        is_features = plan["target"] in FEATURES
+        num_channels = fields.integer("dimensions" if is_features else "classes", 1, MAX_CHANNELS)
         fields.inner("policy")
+        promise = fields.inner("promise")
         units = _units(fields.items("units"), num_samples, unit_rows)
         _check_shards(fields.inner("transfer").items("shards"), units)
         return cls(
             target=plan["target"],
-            shape=parse_shape(plan, PLAN, num_classes),
+            shape=parse_shape(plan, PLAN, num_channels),
             num_views=fields.integer("views", 1, MAX_VIEWS),
             unit_rows=unit_rows,
-            num_classes=num_classes,
-            class_names=_class_names(fields.items("class_names"), num_classes),
-            temperature=_temperature(fields.inner("promise")),
+            num_channels=num_channels,
+            class_names=_class_names(fields.items("class_names"), 0 if is_features else num_channels),
+            measure=parse_measure(promise.members, promise.name, is_features=is_features),
             num_samples=num_samples,
             units=units,
             codec_name=codec.text("name"),
@@ -94,9 +99,14 @@ class Schema:
         """(V, U, C) or (V, U, N, C) of a unit's targets."""
         return (self.num_views, self.unit_rows, *self.shape.item_shape)
 
+    @property
+    def width_json(self) -> dict[str, int]:
+        """How the last axis of the targets is called in JSON: "classes", or "dimensions" of features."""
+        return {"dimensions" if self.target in FEATURES else "classes": self.num_channels}
+
     def codec(self, calibration: Arrays) -> TargetCodec:
         """The plan's codec. Raises as `load_codec`."""
-        codec = load_codec(self.codec_name, self.codec_parameters, calibration, self.num_classes)
+        codec = load_codec(self.codec_name, self.codec_parameters, calibration, self.num_channels)
         return self.shape.fitted(codec)
 
     def unit_size(self, unit: int) -> int:
@@ -135,7 +145,7 @@ class Schema:
 
     def target_arrays(self, codec: TargetCodec) -> dict[str, TargetArray]:
         """Arrays under `targets/`, by name."""
-        return {name: self._target_array(name, spec) for name, spec in codec.arrays(self.num_classes).items()}
+        return {name: self._target_array(name, spec) for name, spec in codec.arrays(self.num_channels).items()}
 
     def _target_array(self, name: str, spec: ArraySpec) -> TargetArray:
         rows = self.unit_rows if spec.per_row else 1
@@ -166,7 +176,7 @@ class Schema:
             "format": FORMAT,
             **self.shape.to_json(),
             "views": self.num_views,
-            "classes": self.num_classes,
+            **self.width_json,
             "samples": self.num_samples,
             "unit_rows": self.unit_rows,
             "rows": self.num_rows,
@@ -258,13 +268,6 @@ def _class_names(names: list[Any], num_classes: int) -> tuple[str, ...]:
     if len(names) != num_classes or not all(isinstance(name, str) for name in names):
         raise CorruptStoreError(f"{PLAN}: 'class_names' are not {num_classes} strings")
     return tuple(names)
-
-
-def _temperature(promise: Fields) -> float:
-    temperature = promise.number("temperature")
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise CorruptStoreError(f"{promise.name}: 'temperature' is not positive: {temperature}")
-    return temperature
 
 
 def _calibration(fields: Fields) -> dict[str, tuple[str, tuple[int, ...], str]]:

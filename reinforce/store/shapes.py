@@ -1,7 +1,7 @@
-"""What one target is: a row of logits, or a map of them; and what its fidelity is measured on.
+"""What one target is: a row of logits or of a feature, or a map of them; and what its fidelity is measured on.
 
-V = views, R = rows, C = classes, h, w = sides of a map, N = h * w cells (row by row), S = side of a view in px,
-B = some rows of some views, P = pixels looked at.
+V = views, R = rows, C = channels (classes of logits, dimensions of a feature), h, w = sides of a map, N = h * w cells
+(row by row), S = side of a view in px, B = some rows of some views, P = pixels or cells looked at.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from reinforce.store.codecs import TargetCodec
 from reinforce.store.codecs.klt_maps import KltMapsCodec
 from reinforce.store.codecs.maps import MapCodec
 from reinforce.store.fidelity import FidelityStats
+from reinforce.store.measures import Measure
 
 LOGITS, DENSE_LOGITS = "logits", "dense-logits"
+GLOBAL_FEATURES, PATCH_FEATURES = "global-features", "patch-features"
+FEATURES = (GLOBAL_FEATURES, PATCH_FEATURES)
+TARGETS = (LOGITS, DENSE_LOGITS, *FEATURES)
 MAX_SIDE, MAX_VALUES = 1024, 1 << 28
 MEASURED_VALUES = 1 << 24
 """Of the upsampled maps of a unit: so many are compared, of views spread evenly over it."""
@@ -33,6 +37,13 @@ class TargetShape(Protocol):
     """How codecs, arrays and statistics see the targets of one kind."""
 
     @property
+    def target(self) -> str:
+        """One of TARGETS."""
+
+    @property
+    def num_channels(self) -> int: ...
+
+    @property
     def item_shape(self) -> tuple[int, ...]:
         """Shape of one target, as it is encoded: (C,) or (N, C)."""
 
@@ -42,36 +53,37 @@ class TargetShape(Protocol):
     def fitted(self, codec: TargetCodec) -> TargetCodec:
         """A codec of rows, made to take these targets; one that does already, as it is."""
 
-    def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
+    def fidelity(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], measure: Measure) -> FidelityStats:
         """Of (B, *item_shape) targets: how close the decoded ones are."""
 
     def sample(self, num_views: int, ok_R: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
         """(view, rows) of a unit that are measured: rows that are ok."""
 
     def num_measured(self, num_views: int, num_ok: int) -> int:
-        """Of how many rows, or pixels, a unit's statistics are."""
+        """Of how many rows, pixels or cells a unit's statistics are."""
 
 
 @dataclass(frozen=True)
 class RowShape:
-    """A row of logits: every one is measured."""
+    """A row of logits or of a global feature: every one is measured."""
 
-    num_classes: int
+    num_channels: int
+    target: str = LOGITS
 
     @property
     def item_shape(self) -> tuple[int, ...]:
-        return (self.num_classes,)
+        return (self.num_channels,)
 
     def to_json(self) -> dict[str, Any]:
-        return {"target": LOGITS}
+        return {"target": self.target}
 
     def fitted(self, codec: TargetCodec) -> TargetCodec:
         if isinstance(codec, KltMapsCodec):
             raise CorruptStoreError(f"codec {codec.name} is for maps")
         return codec
 
-    def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
-        return FidelityStats.measure(targets, decoded, temperature)
+    def fidelity(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], measure: Measure) -> FidelityStats:
+        return FidelityStats.of(targets, decoded, measure)
 
     def sample(self, num_views: int, ok_R: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
         rows = np.flatnonzero(ok_R)
@@ -83,12 +95,15 @@ class RowShape:
 
 @dataclass(frozen=True)
 class MapShape:
-    """A map of logits: measured pixel by pixel after upsampling to the view, on some of the views."""
+    """A map of logits, measured pixel by pixel after upsampling to the view; or of patch features, which nothing
+    upsamples, measured cell by cell. Some of the views are measured."""
 
-    num_classes: int
+    num_channels: int
     height: int
     width: int
     size_px: int
+    """Side of the views."""
+    target: str = DENSE_LOGITS
 
     @property
     def num_cells(self) -> int:
@@ -96,20 +111,20 @@ class MapShape:
 
     @property
     def item_shape(self) -> tuple[int, ...]:
-        return (self.num_cells, self.num_classes)
+        return (self.num_cells, self.num_channels)
 
     def to_json(self) -> dict[str, Any]:
-        return {"target": DENSE_LOGITS, "map": [self.height, self.width]}
+        return {"target": self.target, "map": [self.height, self.width]}
 
     def fitted(self, codec: TargetCodec) -> TargetCodec:
         if isinstance(codec, KltMapsCodec) and codec.num_cells != self.num_cells:
             raise CorruptStoreError(f"codec {codec.name} is of {codec.height}x{codec.width} cells")
         takes_maps = isinstance(codec, (MapCodec, KltMapsCodec))
-        return codec if takes_maps else MapCodec(codec, self.num_cells, self.num_classes)
+        return codec if takes_maps else MapCodec(codec, self.num_cells, self.num_channels)
 
-    def measure(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], temperature: float) -> FidelityStats:
-        pairs = zip(self._pixels(targets), self._pixels(decoded), strict=True)
-        return FidelityStats.merge_all((FidelityStats.measure(*pair, temperature) for pair in pairs), temperature)
+    def fidelity(self, targets: NDArray[np.float32], decoded: NDArray[np.float32], measure: Measure) -> FidelityStats:
+        pairs = zip(self._places(targets), self._places(decoded), strict=True)
+        return FidelityStats.merge_all((FidelityStats.of(*pair, measure) for pair in pairs), measure)
 
     def sample(self, num_views: int, ok_R: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
         rows = np.flatnonzero(ok_R)
@@ -118,19 +133,27 @@ class MapShape:
         return [(int(v), rows[place[view == v]]) for v in np.unique(view)] if total else []
 
     def num_measured(self, num_views: int, num_ok: int) -> int:
-        return self._num_maps(num_views, num_ok) * len(self._lattice()) ** 2
+        return self._num_maps(num_views, num_ok) * self._num_places
+
+    @property
+    def _num_places(self) -> int:
+        """Pixels, or cells, of a map that are looked at."""
+        return self.num_cells if self.target in FEATURES else len(self._lattice()) ** 2
 
     def _num_maps(self, num_views: int, num_ok: int) -> int:
         """Maps of a unit that are measured: within MEASURED_VALUES, but one at least."""
-        most = MEASURED_VALUES // (len(self._lattice()) ** 2 * self.num_classes)
+        most = MEASURED_VALUES // (self._num_places * self.num_channels)
         return min(num_views * num_ok, max(1, most))
 
-    def _pixels(self, maps_BNC: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """(P, C) logits of the pixels of each map in turn."""
+    def _places(self, maps_BNC: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """(P, C) of the pixels, or cells, of each map in turn."""
+        if self.target in FEATURES:
+            yield from maps_BNC
+            return
         places = self._lattice()
         for map_NC in maps_BNC:
-            map_hwC = map_NC.reshape(self.height, self.width, self.num_classes)
-            yield upsample(map_hwC, self.size_px, places).reshape(-1, self.num_classes)
+            map_hwC = map_NC.reshape(self.height, self.width, self.num_channels)
+            yield upsample(map_hwC, self.size_px, places).reshape(-1, self.num_channels)
 
     def _lattice(self) -> NDArray[np.int64]:
         """Columns (and rows) of the pixels looked at: an odd distance meets every offset to the cells."""
@@ -138,19 +161,21 @@ class MapShape:
         return np.arange(self.size_px // 2 % distance, self.size_px, distance)
 
 
-def parse_shape(plan: Mapping[str, Any], name: str, num_classes: int) -> TargetShape:
+def parse_shape(plan: Mapping[str, Any], name: str, num_channels: int) -> TargetShape:
     """The shape that a plan states. Raises CorruptStoreError where it is absurd, KeyError for a target unknown here."""
-    if plan["target"] == LOGITS:
-        return RowShape(num_classes)
-    if plan["target"] != DENSE_LOGITS:
-        raise KeyError(plan["target"])
+    target = plan["target"]
+    if target not in TARGETS:
+        raise KeyError(target)
+    if target in (LOGITS, GLOBAL_FEATURES):
+        return RowShape(num_channels, target)
     fields = Fields(plan, name)
     sides = fields.items("map")
     if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
         raise CorruptStoreError(f"{name}: 'map' is not two sides of 1..{MAX_SIDE} cells")
-    if math.prod(sides) * num_classes > MAX_VALUES:
-        raise CorruptStoreError(f"{name}: a map of {sides[0]}x{sides[1]}x{num_classes} values is over {MAX_VALUES}")
-    return MapShape(num_classes, sides[0], sides[1], fields.inner("policy").integer("size_px", 1, 4096))
+    if math.prod(sides) * num_channels > MAX_VALUES:
+        raise CorruptStoreError(f"{name}: a map of {sides[0]}x{sides[1]}x{num_channels} values is over {MAX_VALUES}")
+    size_px = fields.inner("policy").integer("size_px", 1, 4096)
+    return MapShape(num_channels, sides[0], sides[1], size_px, target)
 
 
 def upsample(map_hwC: NDArray[np.float32], size_px: int, places: NDArray[np.int64]) -> NDArray[np.float32]:

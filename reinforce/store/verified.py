@@ -143,7 +143,7 @@ def read_calibration(objects: Objects, schema: Schema) -> dict[str, NDArray[Any]
     not have.
     """
     shapes = {name: shape for name, (_, shape, _) in schema.calibration.items()}
-    check_calibration(schema.codec_name, schema.codec_parameters, shapes, schema.num_classes)
+    check_calibration(schema.codec_name, schema.codec_parameters, shapes, schema.num_channels)
     arrays = {}
     for name, layout in schema.calibration_layouts().items():
         path = layout.object_path(*[0] * len(layout.shape))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from reinforce.dataset import ReinforcedDataset
 from reinforce.errors import DataError, ReinforceError
 from reinforce.pages import class_colours, css, data_uri
-from reinforce.store import MapShape, Store
+from reinforce.store import FEATURES, MapShape, Store
+from reinforce.store_page.likeness import Likeness
 from reinforce.store_page.maps import ClassMap
 from reinforce.store_page.targets import Choice, TargetSums, probabilities
 from reinforce.store_page.view_words import in_words
@@ -44,6 +45,8 @@ class ShownView:
     """A data URI of the map's classes; None for a row."""
     words: str
     """What was done to the image."""
+    likeness: float | None = None
+    """Cosine of a feature with that of the sample's first view shown; None for logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +59,15 @@ class ShownSample:
 class Gallery:
     samples: list[ShownSample]
     sums: TargetSums
-    """Over the counted rows, or cells, of the same units and views."""
+    """Of logits: over the counted rows, or cells, of the same units and views."""
     num_unreadable: int
     """Views whose image is not the one that the teacher saw, or is not readable here."""
     legend: list[Guess]
     """The classes that take most of all maps' pixels; empty for rows."""
     num_other_seen: int
     """Classes that take pixels but are not in the legend."""
+    likeness: Likeness
+    """Of features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +83,19 @@ class Replayed:
 
 def look(store: Store, dataset: ReinforcedDataset | None, choice: Choice) -> Gallery:
     """Read the chosen targets once and replay the shown views. Raises CorruptStoreError for a damaged object."""
-    sums = TargetSums.empty(store.num_classes)
+    sums = TargetSums.empty(store.num_channels)
     samples = {(unit, row): _sample(store, unit, row) for unit, rows in choice.shown.items() for row in rows.tolist()}
     show = _Shower(store, choice.num_shown * len(choice.views), has_views=dataset is not None)
     num_unreadable = 0
     for unit, view in choice.planes():
         targets = store.read_targets(unit, view)
-        sums.add(targets.reshape(-1, store.num_classes)[choice.counted[unit]])
+        if store.target not in FEATURES:
+            sums.add(targets.reshape(-1, store.num_channels)[choice.counted[unit]])
         for row in choice.shown[unit].tolist():
             replayed = None if dataset is None else _replayed(dataset, unit, row, view)
             num_unreadable += dataset is not None and replayed is None
-            samples[unit, row].views.append(show.view(view, targets[row], replayed))
+            sample = samples[unit, row]
+            sample.views.append(show.view(view, sample.key, targets[row], replayed))
     legend, num_others = show.legend()
     return Gallery(
         samples=list(samples.values()),
@@ -96,6 +103,7 @@ def look(store: Store, dataset: ReinforcedDataset | None, choice: Choice) -> Gal
         num_unreadable=num_unreadable,
         legend=legend,
         num_other_seen=num_others,
+        likeness=show.likeness,
     )
 
 
@@ -118,14 +126,19 @@ class _Shower:
 
     def __init__(self, store: Store, num_views: int, *, has_views: bool) -> None:
         self.names, self.shape = store.class_names, store.shape
-        self.is_map = isinstance(self.shape, MapShape)
+        self.is_features = store.target in FEATURES
+        self.is_map = isinstance(self.shape, MapShape) and not self.is_features
+        self.likeness = Likeness()
         self.max_bytes = PICTURES_BYTES // max(1, num_views * (has_views + self.is_map))
         self.colours_C3 = class_colours(self.names)
         self.pixels_C = np.zeros(len(self.names), np.int64)
 
-    def view(self, index: int, target: NDArray[np.float32], replayed: Replayed | None) -> ShownView:
+    def view(self, index: int, key: str, target: NDArray[np.float32], replayed: Replayed | None) -> ShownView:
         picture = None if replayed is None else data_uri(replayed.pixels, self.max_bytes)
         words = "" if replayed is None else replayed.words
+        if self.is_features:
+            likeness = self.likeness.add(key, target)
+            return ShownView(index=index, guesses=[], picture=picture, map_picture=None, words=words, likeness=likeness)
         map_picture, guesses = self._map(target, replayed) if self.is_map else (None, best_classes(target, self.names))
         return ShownView(index=index, guesses=guesses, picture=picture, map_picture=map_picture, words=words)
 

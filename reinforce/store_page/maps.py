@@ -33,7 +33,7 @@ class ClassMap:
         places_L = picture_places(shape.size_px)
         classes_LL = likely_classes(map_NC, shape, places_L)
         valid_LL = np.ones(classes_LL.shape, np.bool_) if valid_SS is None else valid_SS[np.ix_(places_L, places_L)]
-        return cls(classes=classes_LL, valid=valid_LL, num_classes=shape.num_classes)
+        return cls(classes=classes_LL, valid=valid_LL, num_classes=shape.num_channels)
 
     def count(self) -> NDArray[np.int64]:
         """(C,) valid pixels of each class."""
@@ -53,11 +53,11 @@ def picture_places(size_px: int) -> NDArray[np.int64]:
 
 def likely_classes(map_NC: NDArray[np.float32], shape: MapShape, places_L: NDArray[np.int64]) -> NDArray[np.int64]:
     """(L, L) arg-max of a map upsampled to the view, at some of its pixels; a block of classes at a time."""
-    map_hwC = map_NC.reshape(shape.height, shape.width, shape.num_classes)
+    map_hwC = map_NC.reshape(shape.height, shape.width, shape.num_channels)
     block = max(1, _BLOCK_VALUES // len(places_L) ** 2)
     best_LL = np.full((len(places_L), len(places_L)), -np.inf, np.float32)
     classes_LL = np.zeros(best_LL.shape, np.int64)
-    for start in range(0, shape.num_classes, block):
+    for start in range(0, shape.num_channels, block):
         logits_LLB = upsample(map_hwC[..., start : start + block], shape.size_px, places_L)
         top_LL, classes_top_LL = logits_LLB.max(axis=2), start + logits_LLB.argmax(axis=2)
         classes_LL = np.where(top_LL > best_LL, classes_top_LL, classes_LL)

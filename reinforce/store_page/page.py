@@ -15,8 +15,14 @@ from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import DataError, MissingDataError, MissingExtraError, UsageError
 from reinforce.pages import Mark, Plotter, check_writable, class_colours, css, render, write_page
 from reinforce.progress import human_bytes
-from reinforce.store import Store
-from reinforce.store_page.certificate import kl_plot, rate_distortion_plot, read_calibration, stored_fidelity
+from reinforce.store import FEATURES, MapShape, Store
+from reinforce.store_page.certificate import (
+    error_plot,
+    promised_error,
+    rate_distortion_plot,
+    read_calibration,
+    stored_fidelity,
+)
 from reinforce.store_page.gallery import Gallery, look, replay_line
 from reinforce.store_page.provenance import policy_rows, provenance_tables
 from reinforce.store_page.targets import Choice, ClassShare, TargetSums, class_shares, max_entropy
@@ -83,10 +89,10 @@ def page_content(
         "policy": policy_rows(store.policy_json),
         "skipped": store.manifest.skipped[:SKIPPED_SHOWN],
         "num_skipped": len(store.manifest.skipped),
+        "is_features": store.target in FEATURES,
         "is_map": store.map_size is not None,
         "row": _row_word(store),
-        **_class_content(gallery.sums, store),
-        **_sureness_content(plotter, gallery, store),
+        **_target_content(plotter, gallery, store),
         **_certificate_content(plotter, store),
     }
 
@@ -119,12 +125,28 @@ def _tiles(store: Store) -> list[tuple[str, str]]:
     return [
         ("samples", f"{store.num_samples:,}"),
         ("views each", f"{store.num_views:,}"),
-        ("classes", f"{store.num_classes:,}"),
+        ("dimensions" if store.target in FEATURES else "classes", f"{store.num_channels:,}"),
         *([("map, cells", "{} × {}".format(*store.map_size))] if store.map_size else []),
         ("on disk", human_bytes(num_bytes)),
         ("bytes per view", f"{certificate['bytes_per_view']:.1f}"),
-        ("top-1 kept", f"{100 * certificate['top1_agreement']:.2f} %"),
+        *([("top-1 kept", f"{100 * certificate['top1_agreement']:.2f} %")] if "top1_agreement" in certificate else []),
     ]
+
+
+def _target_content(plotter: Plotter, gallery: Gallery, store: Store) -> dict[str, Any]:
+    if store.target in FEATURES:
+        return _likeness_content(plotter, gallery)
+    return {**_class_content(gallery.sums, store), **_sureness_content(plotter, gallery, store)}
+
+
+def _likeness_content(plotter: Plotter, gallery: Gallery) -> dict[str, Any]:
+    plots = []
+    for values, caption in ((gallery.likeness.within, "Pairs of views of one image."),
+                            (gallery.likeness.between, "Pairs of different images, their first views.")):  # fmt: skip
+        plot = _bars(plotter, values, 1.0, "Cosine", "cosine of two features", "pairs", least=-1.0)
+        plots += [(plot, caption)]
+    return {"likeness_plots": plots, "likeness_within": _mean(gallery.likeness.within),
+            "likeness_between": _mean(gallery.likeness.between)}  # fmt: skip
 
 
 def _class_content(sums: TargetSums, store: Store) -> dict[str, Any]:
@@ -151,7 +173,7 @@ def _shown_colours(store: Store, shown: list[ClassShare]) -> list[str | None]:
 
 
 def _sureness_content(plotter: Plotter, gallery: Gallery, store: Store) -> dict[str, Any]:
-    sums, limit, row = gallery.sums, max_entropy(store.num_classes), _row_word(store)
+    sums, limit, row = gallery.sums, max_entropy(store.num_channels), _row_word(store)
     know_nothing = Mark(at=limit, label=f"log C = {limit:.2f}", is_alert=True)
     entropy_N, confidence_N = sums.entropy, sums.confidence
     return {
@@ -173,11 +195,12 @@ def _bars(
     x_label: str,
     rows: str,
     marks: Iterable[Mark] = (),
+    least: float = 0.0,
 ) -> Markup | None:
-    """A histogram from 0 to `limit`; None where there is nothing to count."""
+    """A histogram from `least` to `limit`; None where there is nothing to count."""
     if not len(values_N) or limit == 0:
         return None
-    counts, edges = np.histogram(np.clip(values_N, 0, limit), NUM_BARS, (0.0, limit))
+    counts, edges = np.histogram(np.clip(values_N, least, limit), NUM_BARS, (least, limit))
     all_marks = [Mark(at=_mean(values_N), label=f"mean = {_mean(values_N):.2f}"), *marks]
     title = f"{what} of {len(values_N)} {rows}"
     return plotter.histogram(
@@ -190,16 +213,25 @@ def _mean(values_N: NDArray[np.float64]) -> float:
 
 
 def _certificate_content(plotter: Plotter, store: Store) -> dict[str, Any]:
-    calibration, stats = read_calibration(store.plan), stored_fidelity(store)
-    measured = "row" if store.map_size is None else "pixel"
-    max_kl = store.plan["promise"].get("max_kl")
+    measure, stats = store.measure, stored_fidelity(store)
+    calibration = read_calibration(store.plan, measure)
+    certificate, measured, promised = store.manifest.certificate, _measured_word(store), promised_error(store)
     return {
-        "certificate": dict(store.manifest.certificate),
-        "promise": {"max_kl": max_kl, "max_bytes": store.plan["promise"].get("max_bytes")},
+        "certificate": dict(certificate),
+        "measure": measure,
+        "errors": {name: certificate[f"{measure.prefix}_{name}"] for name in ("mean", "p50", "p99", "max")},
+        "promise": {"max_error": promised, "max_bytes": store.plan["promise"].get("max_bytes")},
         "num_certified": stats.count,
         "measured": measured,
         "calibration": calibration,
         "max_points": POINTS_SHOWN,
         "curve_plot": None if calibration is None else rate_distortion_plot(plotter, store, calibration),
-        "kl_plot": kl_plot(plotter, stats, max_kl, measured),
+        "error_plot": error_plot(plotter, stats, promised, measured),
     }
+
+
+def _measured_word(store: Store) -> str:
+    """What the certificate counts."""
+    if store.target in FEATURES:
+        return _row_word(store)
+    return "pixel" if isinstance(store.shape, MapShape) else "row"

@@ -30,6 +30,7 @@ from reinforce.errors import (
     UsageError,
 )
 from reinforce.store import Store
+from reinforce.store.measures import Divergence
 from reinforce.teacher import Teacher
 
 
@@ -51,9 +52,9 @@ class TestWhatIsStored:
         live = Teacher(str(teacher), device="cpu", dtype="auto", threads=1, batch_size=16)
         for epoch in range(VIEWS):
             batch = dataset.load(dataset.epoch_order(epoch)[:32], epoch)
-            targets = np.concatenate([live.logits(part) for part in np.split(batch.images, 2)])
-            kl = dataset.store.shape.measure(targets, batch.targets.reshape(targets.shape), 1.0)
-            assert kl.kl_mean < 1e-3
+            targets = np.concatenate([live.targets(part) for part in np.split(batch.images, 2)])
+            kl = dataset.store.shape.fidelity(targets, batch.targets.reshape(targets.shape), Divergence(1.0))
+            assert kl.mean < 1e-3
             assert not np.allclose(batch.targets, np.roll(batch.targets, 1, axis=0), atol=0.1)
 
     def test_every_bad_image_is_counted_and_listed_with_its_reason(self, reference: Path, images: Path) -> None:
@@ -304,7 +305,6 @@ class TestRefusals:
             ({"max_kl": 0.1, "max_bytes": 4.0}, "exclude each other"),
             ({"effort": 3}, "--effort"),
             ({"codec": "int7"}, "int8"),
-            ({"target": "patch-features"}, "patch-features"),
             ({"shard": "3/2"}, "i/n"),
             ({"crop_scale": (0.5,)}, "--crop-scale"),
             ({"resume": True, "overwrite": True}, "--overwrite"),

@@ -28,8 +28,9 @@ from reinforce.pages.class_maps import HATCH_RGB
 from reinforce.pages.palette import PADDING_RGB
 from reinforce.pages.rendering import percent
 from reinforce.store import FidelityStats, MapShape, Store
+from reinforce.store.measures import Divergence
 from reinforce.store_page import gallery, maps, write_store_page
-from reinforce.store_page.certificate import kl_bars
+from reinforce.store_page.certificate import error_bars
 from reinforce.store_page.provenance import policy_rows
 from reinforce.store_page.targets import MAX_CELLS, MAX_ROWS, Choice, TargetSums, class_shares, scattered, spread
 from reinforce.store_page.view_words import degrees, hue_degrees, in_words, rotation_degrees
@@ -468,13 +469,13 @@ def test_shares_entropy_and_confidence_against_a_plain_reference() -> None:
 def test_the_bars_of_kl_hold_every_row_between_their_edges() -> None:
     rng = np.random.default_rng(0)
     logits_BC = rng.normal(0, 2, (400, 5))
-    stats = FidelityStats.measure(logits_BC, logits_BC + rng.normal(0, 0.01, (400, 5)), 1.0)
-    edges, counts = kl_bars(stats.histogram)
+    stats = FidelityStats.of(logits_BC, logits_BC + rng.normal(0, 0.01, (400, 5)), Divergence(1.0))
+    edges, counts = error_bars(stats.histogram)
     assert sum(counts) == 400
     assert len(edges) == len(counts) + 1 <= 50
     assert edges == sorted(edges)
     assert edges[0] <= stats.percentile(0) <= edges[-1]
-    assert edges[-2] <= stats.kl_max <= edges[-1]
+    assert edges[-2] <= stats.worst <= edges[-1]
 
 
 def test_a_row_view_in_words() -> None:

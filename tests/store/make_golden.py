@@ -6,12 +6,13 @@ import hashlib
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tiny_stores import MAPS, ROWS, build_at, contents_of, targets_of
+from tiny_stores import FEATURE_MAPS, FEATURE_ROWS, MAPS, ROWS, build_at, contents_of, targets_of
 
 from reinforce.store.codecs import Fp16Codec, Int8Codec, TargetCodec
 from reinforce.store.codecs.klt import KltCodec
@@ -38,6 +39,8 @@ STORES: dict[str, tuple[TargetCodec, TargetShape]] = {
     "sqrt-p": (SqrtPCodec(0.03125, 1.0), ROWS),
     "top-k": (TopKCodec(3, 5, 1.0), ROWS),
     "maps": (SqrtPCodec(0.03125, 1.0), MAPS),
+    "global-features": (replace(KLT, absolute=True), FEATURE_ROWS),
+    "patch-features": (Int8Codec(absolute=True), FEATURE_MAPS),
 }
 MEASURED = ("units.json", "manifest.json")
 """Fidelity is measured in floating point: its last digits differ by machine."""

@@ -13,13 +13,13 @@ from hypothesis.extra.numpy import arrays
 from tiny_stores import EveryAxisCodec
 
 from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError, UsageError
-from reinforce.store.choose import CodecRequest, bytes_per_view, calibrate, mean_kl
+from reinforce.store.choose import CodecRequest, bytes_per_view, calibrate, mean_error
 from reinforce.store.codecs import Fp16Codec, Int8Codec, codec_record, load_codec, named_codec, view_arrays
 from reinforce.store.codecs.klt import KltCodec, KltFamily
 from reinforce.store.codecs.packing import RADICES, Packing
 from reinforce.store.codecs.sqrt_p import SqrtPCodec, SqrtPFamily
 from reinforce.store.codecs.top_k import TopKCodec, TopKFamily
-from reinforce.store.fidelity import row_kl
+from reinforce.store.measures import CosineDistance, Divergence
 
 RNG = np.random.default_rng(5)
 FLAT_VRC = RNG.normal(size=(3, 16, 7)).astype(np.float32)
@@ -40,7 +40,7 @@ def kl_of(codec, targets_VRC, **options):
     """(V, R) KL of every row."""
     decoded_VRC = decode_unit(codec, targets_VRC, **options)
     flat = (-1, targets_VRC.shape[-1])
-    return row_kl(targets_VRC.reshape(flat), decoded_VRC.reshape(flat), 1.0).reshape(targets_VRC.shape[:2])
+    return Divergence(1.0).errors(targets_VRC.reshape(flat), decoded_VRC.reshape(flat)).reshape(targets_VRC.shape[:2])
 
 
 HOSTILE = [-1, 0, True, 10**400, 1e300, math.nan, "1", None, [], [1, 2], [1 << 30] * 5, [True] * 5]
@@ -210,6 +210,47 @@ class TestEveryAxis(CodecContract):
         return EveryAxisCodec(logits_VRC.mean(axis=(0, 1)), 16)
 
 
+class FeatureCodecContract(CodecContract):
+    """Of codecs that keep features: a constant of a row is no other one's."""
+
+    max_distance = 1e-3
+
+    def test_keeps_directions_and_lengths(self):
+        targets_VRC = FLAT_VRC + np.float32(5)
+        decoded_VRC = decode_unit(self.make(targets_VRC), targets_VRC)
+        distances = CosineDistance().errors(targets_VRC.reshape(-1, 7), decoded_VRC.reshape(-1, 7))
+        assert distances.mean() < self.max_distance
+        assert np.linalg.norm(decoded_VRC, axis=-1) == pytest.approx(np.linalg.norm(targets_VRC, axis=-1), rel=0.1)
+
+    def test_spilled_rows_keep_their_constant(self):
+        codec = self.make(FLAT_VRC)
+        spilled_VR = np.ones(FLAT_VRC.shape[:2], np.bool_)
+        if codec.can_spill:
+            decoded_VRC = decode_unit(codec, FLAT_VRC + np.float32(5), spilled_VR=spilled_VR)
+            assert decoded_VRC == pytest.approx(FLAT_VRC + 5, rel=2e-3, abs=2e-3)
+
+
+class TestFp16Features(FeatureCodecContract):
+    max_kl, max_distance = 1e-5, 1e-7
+
+    def make(self, features_VRC):
+        return Fp16Codec(absolute=True)
+
+
+class TestInt8Features(FeatureCodecContract):
+    max_kl, max_distance = 1e-3, 1e-4
+
+    def make(self, features_VRC):
+        return Int8Codec(absolute=True)
+
+
+class TestKltFeatures(FeatureCodecContract):
+    max_kl, max_distance = 2e-3, 1e-4
+
+    def make(self, features_VRC):
+        return KltFamily.of_features(features_VRC, num_views=len(features_VRC)).codec(0.02)
+
+
 def slow_digits(packed_P, counts):
     """One row's digits, from the description in docs/store-format.md."""
     digits, at = [], 0
@@ -255,10 +296,10 @@ class TestKlt(CodecContract):
     max_kl = 2e-3
 
     def make(self, logits_VRC):
-        return KltFamily(logits_VRC, temperature=1.0, num_views=len(logits_VRC)).codec(0.05)
+        return KltFamily.of_logits(logits_VRC, temperature=1.0, num_views=len(logits_VRC)).codec(0.05)
 
     def test_equals_a_slow_reference(self):
-        codec = KltFamily(TEACHER_VRC, temperature=1.0, num_views=3).codec(0.3)
+        codec = KltFamily.of_logits(TEACHER_VRC, temperature=1.0, num_views=3).codec(0.3)
         assert codec.image_digits is not None
         encoded = codec.encode(TEACHER_VRC, level=1)
         decoded_RC = codec.decode(view_arrays(codec, encoded, 2, 40))
@@ -276,29 +317,32 @@ class TestKlt(CodecContract):
     @pytest.mark.parametrize("tails", ["normal", "heavy"])
     def test_the_second_level_errs_about_half_as_much(self, knob, tails):
         rows = RNG.normal(size=(2, 400, 20)) if tails == "normal" else RNG.standard_t(4, size=(2, 400, 20))
-        codec = KltFamily(rows.astype(np.float32), temperature=1.0, num_views=2).codec(knob)
+        codec = KltFamily.of_logits(rows.astype(np.float32), temperature=1.0, num_views=2).codec(knob)
         coarse, fine = (kl_of(codec, rows.astype(np.float32), level=level).mean() for level in range(codec.num_levels))
         assert 0.35 < fine / coarse < 0.75
 
     def test_effort_buys_bytes(self):
-        wanted = request(max_kl=3e-2, effort=2)
-        plain, tuned = (calibrate(TEACHER_VRC, request(max_kl=3e-2, effort=effort), "klt").codec for effort in (1, 2))
+        wanted = request(max_error=3e-2, effort=2)
+        plain, tuned = (
+            calibrate(TEACHER_VRC, request(max_error=3e-2, effort=effort), "klt").codec for effort in (1, 2)
+        )
         assert tuned.rounding is not None
-        assert mean_kl(tuned, TEACHER_VRC, 1.0) <= 3e-2
+        assert mean_error(tuned, TEACHER_VRC, Divergence(1.0)) <= 3e-2
         assert bytes_per_view(tuned, TEACHER_VRC, wanted) < 0.95 * bytes_per_view(plain, TEACHER_VRC, wanted)
         again = KltCodec.from_parameters(json.loads(json.dumps(tuned.parameters())), tuned.calibration())
         assert again.encode(TEACHER_VRC)["codes"].tobytes() == tuned.encode(TEACHER_VRC)["codes"].tobytes()
 
     def test_alike_views_share_a_mean(self):
         views = np.repeat(TEACHER_VRC[:1], 4, axis=0) + RNG.normal(size=(4, 400, 40)).astype(np.float32) * 0.05
-        shared = KltFamily(views, temperature=1.0, num_views=10).codec(0.3)
-        unlike = KltFamily(RNG.normal(size=(4, 400, 40)).astype(np.float32), temperature=1.0, num_views=10).codec(0.3)
+        shared = KltFamily.of_logits(views, temperature=1.0, num_views=10).codec(0.3)
+        noise = RNG.normal(size=(4, 400, 40)).astype(np.float32)
+        unlike = KltFamily.of_logits(noise, temperature=1.0, num_views=10).codec(0.3)
         assert shared.image_digits is not None
         assert unlike.image_digits is None
 
     def test_digits_beyond_a_byte_are_kept(self):
         wide_VRC = TEACHER_VRC * 100
-        codec = KltFamily(wide_VRC, temperature=1.0, num_views=3).codec(0.3)
+        codec = KltFamily.of_logits(wide_VRC, temperature=1.0, num_views=3).codec(0.3)
         assert codec.digits.counts[0] > 0
         error = decode_unit(codec, wide_VRC) - wide_VRC
         assert (error - error.mean(axis=-1, keepdims=True)).std() < 3
@@ -331,7 +375,7 @@ class TestSqrtP(CodecContract):
 
     def test_keeps_the_promise_at_its_temperature(self):
         codec = SqrtPFamily(temperature=4.0).codec(1 / 255)
-        assert mean_kl(codec, PEAKY_VRC, 4.0) < 1e-3
+        assert mean_error(codec, PEAKY_VRC, Divergence(4.0)) < 1e-3
 
     def test_a_large_tail_leaves_the_one_code_alone(self):
         row = np.zeros((1, 1, 5000), np.float32)
@@ -374,7 +418,7 @@ class TestTopK(CodecContract):
 
 
 def request(**changes):
-    return CodecRequest(**({"max_kl": 1e-2, "temperature": 1.0, "num_samples": 100_000, "num_views": 10,
+    return CodecRequest(**({"max_error": 1e-2, "measure": Divergence(1.0), "num_samples": 100_000, "num_views": 10,
                             "unit_rows": 400} | changes))  # fmt: skip
 
 
@@ -382,10 +426,10 @@ class TestCalibration:
     @pytest.mark.parametrize("max_kl", [0.1, 1e-2, 1e-3, 1e-5])
     @pytest.mark.parametrize("temperature", [1.0, 4.0])
     def test_keeps_the_promise_and_is_no_finer_than_it_must_be(self, max_kl, temperature):
-        wanted = request(max_kl=max_kl, temperature=temperature)
+        wanted = request(max_error=max_kl, measure=Divergence(temperature))
         codec = calibrate(TEACHER_VRC, wanted).codec
-        assert mean_kl(codec, TEACHER_VRC, temperature) <= max_kl
-        exact = calibrate(TEACHER_VRC, request(max_kl=max_kl / 10, temperature=temperature)).codec
+        assert mean_error(codec, TEACHER_VRC, Divergence(temperature)) <= max_kl
+        exact = calibrate(TEACHER_VRC, request(max_error=max_kl / 10, measure=Divergence(temperature))).codec
         assert bytes_per_view(codec, TEACHER_VRC, wanted) < bytes_per_view(exact, TEACHER_VRC, wanted)
 
     def test_takes_fewer_bytes_than_every_codec_that_can_be_forced(self):
@@ -397,25 +441,25 @@ class TestCalibration:
 
     @pytest.mark.parametrize("name", ["klt", "sqrt-p", "top-k", "int8", "fp16"])
     def test_few_rows_tell_what_a_unit_of_many_will_take(self, name):
-        codec = calibrate(TEACHER_VRC, request(max_kl=1e-2), name).codec
+        codec = calibrate(TEACHER_VRC, request(max_error=1e-2), name).codec
         many = TEACHER_VRC.shape[1]
         whole = bytes_per_view(codec, TEACHER_VRC, request(unit_rows=many))
         guessed = bytes_per_view(codec, TEACHER_VRC[:, : many // 8], request(unit_rows=many))
         assert guessed == pytest.approx(whole, rel=0.12)
 
     def test_says_what_was_measured_on_the_way(self):
-        choice = calibrate(TEACHER_VRC, request(max_kl=1e-2))
+        choice = calibrate(TEACHER_VRC, request(max_error=1e-2))
         for kind in {point.kind for point in choice.measured}:
             curve = [point for point in choice.measured if point.kind == kind]
-            assert [point.kl for point in curve] == sorted(point.kl for point in curve)
+            assert [point.error for point in curve] == sorted(point.error for point in curve)
             assert curve[0].bytes_per_view >= curve[-1].bytes_per_view
-        kept = [point for point in choice.measured if point.kl <= 1e-2]
+        kept = [point for point in choice.measured if point.error <= 1e-2]
         assert min(kept, key=lambda point: point.bytes_per_view).kind == choice.codec.name
 
     def test_a_range_that_one_codec_cannot_take_rules_out_that_one_alone(self):
         wide_VRC = TEACHER_VRC.copy()
         wide_VRC[0, 0, 0] = 1e5
-        assert calibrate(wide_VRC, request(max_kl=0.1)).codec.name in ("klt", "sqrt-p", "int8")
+        assert calibrate(wide_VRC, request(max_error=0.1)).codec.name in ("klt", "sqrt-p", "int8")
 
     def test_few_images_get_no_basis_that_only_fits_them(self):
         assert calibrate(TEACHER_VRC[:, :7], request()).codec.calibration() == {}
@@ -425,23 +469,23 @@ class TestCalibration:
     @pytest.mark.parametrize("max_kl", [1e-3, 1.03e-3])
     def test_what_an_error_says_to_type_works(self, max_kl):
         with pytest.raises(UsageError) as caught:
-            calibrate(TEACHER_VRC, request(max_kl=max_kl / 100), "int8")
+            calibrate(TEACHER_VRC, request(max_error=max_kl / 100), "int8")
         advised = float(str(caught.value).split("--max-kl ")[1].split()[0])
-        assert calibrate(TEACHER_VRC, request(max_kl=advised), "int8").codec.name == "int8"
+        assert calibrate(TEACHER_VRC, request(max_error=advised), "int8").codec.name == "int8"
 
     def test_a_small_store_does_not_pay_for_a_basis(self):
-        assert calibrate(TEACHER_VRC, request(max_kl=1e-3)).codec.name == "klt"
-        assert calibrate(TEACHER_VRC, request(max_kl=1e-3, num_samples=20, num_views=1)).codec.calibration() == {}
+        assert calibrate(TEACHER_VRC, request(max_error=1e-3)).codec.name == "klt"
+        assert calibrate(TEACHER_VRC, request(max_error=1e-3, num_samples=20, num_views=1)).codec.calibration() == {}
 
     def test_a_tight_promise_takes_the_exact_one(self):
-        assert calibrate(PEAKY_VRC, request(max_kl=1e-7)).codec.name == "fp16"
+        assert calibrate(PEAKY_VRC, request(max_error=1e-7)).codec.name == "fp16"
 
     @pytest.mark.parametrize("max_bytes", [6, 12, 30])
     def test_gives_the_least_error_within_bytes(self, max_bytes):
         codec = calibrate(TEACHER_VRC, request(max_bytes=max_bytes)).codec
         assert bytes_per_view(codec, TEACHER_VRC, request()) <= max_bytes
         roomier = calibrate(TEACHER_VRC, request(max_bytes=1.5 * max_bytes)).codec
-        assert mean_kl(roomier, TEACHER_VRC, 1.0) < mean_kl(codec, TEACHER_VRC, 1.0)
+        assert mean_error(roomier, TEACHER_VRC, Divergence(1.0)) < mean_error(codec, TEACHER_VRC, Divergence(1.0))
 
     def test_says_how_few_bytes_can_be_had(self):
         with pytest.raises(UsageError, match=r"within 0.01 bytes a view: type --max-bytes"):
@@ -450,7 +494,7 @@ class TestCalibration:
     @pytest.mark.parametrize("name", [None, "int8"])
     def test_says_what_can_be_had(self, name):
         with pytest.raises(UsageError, match=r"type --max-kl \d"):
-            calibrate(PEAKY_VRC, request(max_kl=1e-15), name)
+            calibrate(PEAKY_VRC, request(max_error=1e-15), name)
 
 
 def test_unknown_codecs_are_named():

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinforce.errors import CorruptStoreError
-from reinforce.store.fidelity import FidelityStats, row_kl
+from reinforce.store.fidelity import FidelityStats
+from reinforce.store.measures import CosineDistance, Divergence
 
 RNG = np.random.default_rng(1)
 
@@ -34,7 +35,7 @@ def slow_kl(z, zhat, temperature):
 def test_row_kl_equals_a_slow_reference(num_classes, temperature):
     z = (RNG.normal(size=(300, num_classes)) * 5).astype(np.float32)
     zhat = z + RNG.normal(size=z.shape).astype(np.float32) * 0.1 + 3
-    found = row_kl(z, zhat, temperature)
+    found = Divergence(temperature).errors(z, zhat)
     picked = range(0, 300, 37)
     expected = [slow_kl(z[r], zhat[r], temperature) for r in picked]
     assert found[list(picked)] == pytest.approx(expected, rel=1e-9, abs=1e-14)
@@ -43,13 +44,49 @@ def test_row_kl_equals_a_slow_reference(num_classes, temperature):
 
 def test_row_kl_does_not_see_a_constant_per_row():
     z = RNG.normal(size=(20, 6))
-    assert row_kl(z, z + 64.0, 1.0).max() < 1e-14
+    assert Divergence(1.0).errors(z, z + 64.0).max() < 1e-14
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
 def test_row_kl_refuses_an_impossible_temperature(temperature):
     with pytest.raises(ValueError, match="temperature"):
-        row_kl(np.zeros((1, 2)), np.zeros((1, 2)), temperature)
+        Divergence(temperature).errors(np.zeros((1, 2)), np.zeros((1, 2)))
+
+
+def dot(a, b):
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+class TestCosineDistance:
+    def test_equals_a_slow_reference(self):
+        z = RNG.normal(size=(50, 384)).astype(np.float32) + 2
+        zhat = z + RNG.normal(size=z.shape).astype(np.float32) * 10.0 ** RNG.uniform(-5, 0, (50, 1))
+        expected = [
+            1 - dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
+            for a, b in zip(z.astype(float).tolist(), zhat.astype(float).tolist(), strict=True)
+        ]
+        assert CosineDistance().errors(z, zhat) == pytest.approx(expected, rel=1e-6, abs=1e-13)
+
+    def test_does_not_see_lengths(self):
+        z = RNG.normal(size=(20, 6))
+        assert CosineDistance().errors(z, 3 * z).max() < 1e-14
+
+    @pytest.mark.parametrize(
+        ("one", "other", "distance"),
+        [([1, 0], [0, 1], 1), ([1, 0], [-1, 0], 2), ([0, 0], [0, 0], 0), ([0, 0], [3, 4], 1), ([3, 4], [0, 0], 1)],
+        ids=["right angle", "opposite", "both zero", "zero teacher", "zero stored"],
+    )
+    def test_of_two_vectors(self, one, other, distance):
+        assert CosineDistance().errors(np.array([one]), np.array([other])).tolist() == [distance]
+
+    def test_its_figures_survive_json(self):
+        stats = FidelityStats.of(*measured(3, 50), CosineDistance())
+        assert FidelityStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats
+        assert set(stats.certified()) == {f"cosine_distance_{name}" for name in ("mean", "p50", "p99", "max")}
+
+    def test_does_not_mix_with_a_divergence(self):
+        with pytest.raises(ValueError, match="measured otherwise"):
+            FidelityStats(measure=Divergence(1.0)).merge(FidelityStats(measure=CosineDistance()))
 
 
 def measured(seed, num_rows):
@@ -63,21 +100,21 @@ def measured(seed, num_rows):
 def test_merging_parts_in_any_order_is_exactly_measuring_all(cuts, order, seed):
     z, zhat = measured(seed, 60)
     bounds = [0, *sorted(cuts), 60]
-    parts = [FidelityStats.measure(z[a:b], zhat[a:b], 2.0) for a, b in pairwise(bounds)]
+    parts = [FidelityStats.of(z[a:b], zhat[a:b], Divergence(2.0)) for a, b in pairwise(bounds)]
     order.shuffle(parts)
     while len(parts) > 1:
         first, second = parts.pop(), parts.pop(order.randrange(len(parts)))
         parts.append(first.merge(second))
-    assert parts[0] == FidelityStats.measure(z, zhat, 2.0)
+    assert parts[0] == FidelityStats.of(z, zhat, Divergence(2.0))
 
 
 def test_statistics_equal_a_slow_reference():
     z, zhat = measured(3, 500)
-    stats = FidelityStats.measure(z, zhat, 1.0)
-    kl = row_kl(z, zhat, 1.0)
+    stats = FidelityStats.of(z, zhat, Divergence(1.0))
+    kl = Divergence(1.0).errors(z, zhat)
     exact_mean = sum(map(Fraction, kl.tolist())) / 500
-    assert stats.kl_mean == pytest.approx(float(exact_mean), abs=2.0**-50)
-    assert stats.kl_max == kl.max()
+    assert stats.mean == pytest.approx(float(exact_mean), abs=2.0**-50)
+    assert stats.worst == kl.max()
     assert stats.top1_agreement == np.mean(z.argmax(axis=1) == zhat.argmax(axis=1))
     for share in (0.01, 0.5, 0.9, 0.99, 1.0):
         true = np.sort(kl)[math.ceil(share * 500) - 1]
@@ -85,20 +122,20 @@ def test_statistics_equal_a_slow_reference():
 
 
 def test_json_round_trip_is_exact():
-    stats = FidelityStats.measure(*measured(4, 100), 1.5)
+    stats = FidelityStats.of(*measured(4, 100), Divergence(1.5))
     assert FidelityStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats
 
 
 def test_no_rows_are_no_loss():
-    empty = FidelityStats.measure(np.zeros((0, 3)), np.zeros((0, 3)), 1.0)
-    assert (empty.count, empty.kl_mean, empty.percentile(0.5), empty.top1_agreement) == (0, 0.0, 0.0, 1.0)
-    one = FidelityStats.measure(*measured(4, 10), 1.0)
+    empty = FidelityStats.of(np.zeros((0, 3)), np.zeros((0, 3)), Divergence(1.0))
+    assert (empty.count, empty.mean, empty.percentile(0.5), empty.top1_agreement) == (0, 0.0, 0.0, 1.0)
+    one = FidelityStats.of(*measured(4, 10), Divergence(1.0))
     assert one.merge(empty) == one == empty.merge(one)
 
 
 def test_other_temperatures_do_not_merge():
-    with pytest.raises(ValueError, match="temperatures"):
-        FidelityStats(temperature=1.0).merge(FidelityStats(temperature=2.0))
+    with pytest.raises(ValueError, match="measured otherwise"):
+        FidelityStats(measure=Divergence(1.0)).merge(FidelityStats(measure=Divergence(2.0)))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +151,6 @@ def test_other_temperatures_do_not_merge():
     ids=str,
 )
 def test_wrong_members_are_refused(change):
-    document = FidelityStats.measure(np.ones((1, 2)), np.ones((1, 2)), 1.0).to_json()
+    document = FidelityStats.of(np.ones((1, 2)), np.ones((1, 2)), Divergence(1.0)).to_json()
     with pytest.raises(CorruptStoreError, match="fidelity"):
         FidelityStats.from_json(document | change)

@@ -13,7 +13,7 @@ from reinforce.store.codecs import Fp16Codec, Int8Codec
 from reinforce.store.codecs.base import view_arrays
 from reinforce.store.codecs.klt_maps import KltMapsCodec, KltMapsFamily, from_patches, to_patches
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
-from reinforce.store.fidelity import row_kl
+from reinforce.store.measures import Divergence
 from reinforce.store.shapes import MEASURED_VALUES, parse_shape, upsample
 
 SHAPE = MapShape(5, 4, 3, 16)
@@ -22,7 +22,7 @@ RNG = np.random.default_rng(3)
 
 def smooth_maps(views: int, rows: int, shape: MapShape = SHAPE, scale: float = 3.0) -> np.ndarray:
     """(V, R, N, C): like a teacher's, neighbouring cells are alike."""
-    coarse = RNG.normal(size=(views, rows, 2, 2, shape.num_classes)).astype(np.float32) * scale
+    coarse = RNG.normal(size=(views, rows, 2, 2, shape.num_channels)).astype(np.float32) * scale
     fine = [[upsample(item, 16, np.arange(16))[: shape.height, : shape.width] for item in view] for view in coarse]
     return np.array(fine).reshape(views, rows, *shape.item_shape)
 
@@ -62,12 +62,12 @@ class TestMapCodec:
         spilled[0, 1, 7] = True
         fitted = SHAPE.fitted(SqrtPCodec(0.2, 1.0))
         decoded = fitted.decode(view_arrays(fitted, fitted.encode(maps, spilled_VR=spilled), 0, 5))
-        kl = row_kl(maps[0].reshape(-1, 5), decoded.reshape(-1, 5), 1.0).reshape(2, -1)
+        kl = Divergence(1.0).errors(maps[0].reshape(-1, 5), decoded.reshape(-1, 5)).reshape(2, -1)
         assert kl[1, 7] < 1e-5 < np.median(kl)
 
 
 def fitted_klt(maps: np.ndarray, knob: float = 0.3, shape: MapShape = SHAPE) -> KltMapsCodec:
-    return KltMapsFamily(maps, shape.height, shape.width, temperature=1.0).codec(knob)
+    return KltMapsFamily.of_logits(maps, shape.height, shape.width, temperature=1.0).codec(knob)
 
 
 class TestKltMaps:
@@ -75,7 +75,7 @@ class TestKltMaps:
     def test_patches_are_the_largest_that_cover_and_fit_back(self, sides):
         height, width = sides
         maps = RNG.normal(size=(1, 3, height * width, 5)).astype(np.float32)
-        codec = KltMapsFamily(maps, height, width, temperature=1.0).codec(0.3)
+        codec = KltMapsFamily.of_logits(maps, height, width, temperature=1.0).codec(0.3)
         assert codec.patch == {(4, 4): 4, (8, 4): 4, (6, 2): 2, (3, 5): 1}[sides]
         patches = to_patches(maps[0].astype(np.float64), height, width, codec.patch)
         assert patches.shape == (3 * height * width // codec.patch**2, 5, codec.patch**2)
@@ -103,7 +103,7 @@ class TestKltMaps:
         kls = []
         for level in range(codec.num_levels):
             decoded = codec.decode(view_arrays(codec, codec.encode(maps, level=level), 0, 5))
-            kls.append(shape.measure(maps[0], decoded, 1.0).kl_mean)
+            kls.append(shape.fidelity(maps[0], decoded, Divergence(1.0)).mean)
         assert kls == sorted(kls, reverse=True)
 
     def test_single_cells_are_spilled(self):
@@ -112,7 +112,7 @@ class TestKltMaps:
         spilled[0, 1, 7] = True
         codec = fitted_klt(maps, 4.0)
         decoded = codec.decode(view_arrays(codec, codec.encode(maps, spilled_VR=spilled), 0, 5))
-        kl = row_kl(maps[0].reshape(-1, 5), decoded.reshape(-1, 5), 1.0).reshape(2, -1)
+        kl = Divergence(1.0).errors(maps[0].reshape(-1, 5), decoded.reshape(-1, 5)).reshape(2, -1)
         assert kl[1, 7] < 1e-5 < np.median(kl)
 
     def test_is_a_function_of_what_a_plan_says(self):
@@ -176,15 +176,15 @@ class TestMeasuring:
         maps, noisy = smooth_maps(1, 3)[0], smooth_maps(1, 3)[0]
         pixels = [np.stack([upsample(item.reshape(4, 3, 5), 16, np.arange(16)) for item in some]).reshape(-1, 5)
                   for some in (maps, noisy)]  # fmt: skip
-        found = SHAPE.measure(maps, noisy, 2.0)
+        found = SHAPE.fidelity(maps, noisy, Divergence(2.0))
         assert found.count == 3 * 16 * 16
-        assert found.kl_mean == pytest.approx(row_kl(*pixels, 2.0).mean(), rel=1e-6)
+        assert found.mean == pytest.approx(Divergence(2.0).errors(*pixels).mean(), rel=1e-6)
         assert found.top1_agreement == pytest.approx((pixels[0].argmax(1) == pixels[1].argmax(1)).mean())
 
     @pytest.mark.parametrize(("size_px", "distance"), [(64, 1), (128, 1), (256, 3), (384, 3), (512, 5)])
     def test_of_a_large_view_pixels_at_an_odd_distance(self, size_px, distance):
         shape = MapShape(2, 8, 8, size_px)
-        found = shape.measure(np.zeros((1, 64, 2), np.float32), np.zeros((1, 64, 2), np.float32), 1.0)
+        found = shape.fidelity(np.zeros((1, 64, 2), np.float32), np.zeros((1, 64, 2), np.float32), Divergence(1.0))
         assert found.count == len(range(size_px // 2 % distance, size_px, distance)) ** 2
 
     @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ class TestMeasuring:
         sample = shape.sample(views, ok_R)
         assert all(ok_R[rows].all() for _, rows in sample)
         count = sum(len(rows) for _, rows in sample)
-        per_view = len(range(0, shape.size_px, max(1, round(shape.size_px / 128)) | 1)) ** 2 * shape.num_classes
+        per_view = len(range(0, shape.size_px, max(1, round(shape.size_px / 128)) | 1)) ** 2 * shape.num_channels
         assert count == min(num_ok * views, max(1, MEASURED_VALUES // per_view))
 
 
@@ -212,28 +212,36 @@ class TestPromise:
         maps = smooth_maps(3, 16, scale=scale)
         codec = SHAPE.fitted(make(smooth_maps(3, 16)))
         schema = dense_schema(SHAPE, codec)
-        encoded = encode_within(schema, codec, 0, maps, np.ones(16, np.bool_), Promise(max_kl=max_kl))
+        encoded = encode_within(schema, codec, 0, maps, np.ones(16, np.bool_), Promise(max_error=max_kl))
         decoded = decode_unit(schema, codec, 0, encoded.contents)
-        found = SHAPE.measure(maps.reshape(-1, 12, 5), decoded.reshape(-1, 12, 5), 1.0)
-        assert found.kl_mean <= max_kl
-        assert encoded.fidelity.kl_mean == found.kl_mean
+        found = SHAPE.fidelity(maps.reshape(-1, 12, 5), decoded.reshape(-1, 12, 5), Divergence(1.0))
+        assert found.mean <= max_kl
+        assert encoded.fidelity.mean == found.mean
 
     def test_what_cannot_be_kept_says_what_to_type(self):
         schema = dense_schema(SHAPE, Int8Codec(8))
         maps = smooth_maps(3, 16, scale=30)
         with pytest.raises(BuildError, match="type --codec fp16"):
-            encode_within(schema, SHAPE.fitted(Int8Codec(8)), 0, maps, np.ones(16, np.bool_), Promise(max_kl=1e-7))
+            encode_within(schema, SHAPE.fitted(Int8Codec(8)), 0, maps, np.ones(16, np.bool_), Promise(max_error=1e-7))
+
+
+def maps_request(**sizes) -> CodecRequest:
+    return CodecRequest(max_error=1e-2, measure=Divergence(1.0), num_views=4, shape=SHAPE, **sizes)
 
 
 class TestCalibration:
     def test_smooth_maps_are_transformed(self):
-        request = CodecRequest(max_kl=1e-2, temperature=1.0, num_samples=10**6, num_views=4, unit_rows=64, shape=SHAPE)
+        request = CodecRequest(
+            max_error=1e-2, measure=Divergence(1.0), num_samples=10**6, num_views=4, unit_rows=64, shape=SHAPE
+        )
         choice = calibrate(smooth_maps(4, 64), request)
         assert choice.codec.name == "klt-maps"
         assert {point.kind for point in choice.measured} == {"klt-maps", "sqrt-p", "int8", "fp16"}
 
     def test_a_codec_of_rows_only_is_refused(self):
-        request = CodecRequest(max_kl=1e-2, temperature=1.0, num_samples=10, num_views=4, unit_rows=16, shape=SHAPE)
+        request = CodecRequest(
+            max_error=1e-2, measure=Divergence(1.0), num_samples=10, num_views=4, unit_rows=16, shape=SHAPE
+        )
         with pytest.raises(UsageError, match="klt"):
             calibrate(smooth_maps(4, 32), request, "klt")
 

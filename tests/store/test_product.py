@@ -82,7 +82,7 @@ def test_digits_add_up(wide, other_wide):
 def test_klt_decodes_alike_with_and_without(knob, monkeypatch):
     base = RNG.normal(size=(1, 300, 40)) @ RNG.normal(size=(40, 300))
     logits_VRC = (base + RNG.normal(size=(2, 300, 300))).astype(np.float32)
-    codec = KltFamily(logits_VRC, temperature=1.0, num_views=2).codec(knob)
+    codec = KltFamily.of_logits(logits_VRC, temperature=1.0, num_views=2).codec(knob)
     assert codec.basis.dtype == np.int8
     arrays = codec.encode(logits_VRC)
     used = []

@@ -13,7 +13,7 @@ from reinforce.store.codecs import Int8Codec
 from reinforce.store.codecs.klt import KltFamily
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.codecs.top_k import TopKCodec
-from reinforce.store.fidelity import row_kl
+from reinforce.store.measures import Divergence
 from reinforce.store.promise import Promise, _worst_rows, encode_within
 from reinforce.store.schema import Schema
 from reinforce.store.writer import decode_unit
@@ -30,7 +30,7 @@ def schema_of(codec) -> Schema:
 
 
 CODECS = {
-    "klt": KltFamily(CALM, temperature=1.0, num_views=V).codec(0.2),
+    "klt": KltFamily.of_logits(CALM, temperature=1.0, num_views=V).codec(0.2),
     "sqrt-p": SqrtPCodec(0.01, 1.0),
     "top-k": TopKCodec(2, C, 1.0),
 }
@@ -41,20 +41,20 @@ MAX_KL = {"klt": 5e-3, "sqrt-p": 5e-4, "top-k": 0.2}
 class TestAnyUnit:
     def encode(self, name: str, targets: np.ndarray, ok: np.ndarray = ALL_OK):
         codec = CODECS[name]
-        return encode_within(schema_of(codec), codec, 0, targets, ok, Promise(max_kl=MAX_KL[name]))
+        return encode_within(schema_of(codec), codec, 0, targets, ok, Promise(max_error=MAX_KL[name]))
 
     def test_one_like_the_calibration_stays_as_planned(self, name):
         encoded = self.encode(name, CALM)
         assert (encoded.level, encoded.num_spilled) == (0, 0)
-        assert encoded.fidelity.kl_mean <= MAX_KL[name]
+        assert encoded.fidelity.mean <= MAX_KL[name]
 
     @pytest.mark.parametrize("factor", [1.2, 1.5, 3, 40, 1e6])
     def test_a_wilder_one_keeps_the_promise_too(self, name, factor):
         targets = CALM * np.float32(factor)
         encoded = self.encode(name, targets)
         decoded = decode_unit(schema_of(CODECS[name]), CODECS[name], 0, encoded.contents)
-        kl = row_kl(targets.reshape(-1, C), decoded.reshape(-1, C), 1.0)
-        assert kl.mean() == pytest.approx(encoded.fidelity.kl_mean, rel=1e-9)
+        kl = Divergence(1.0).errors(targets.reshape(-1, C), decoded.reshape(-1, C))
+        assert kl.mean() == pytest.approx(encoded.fidelity.mean, rel=1e-9)
         assert kl.mean() <= MAX_KL[name]
 
     def test_of_odd_rows_no_more_are_spilled_than_must_be(self, name):
@@ -62,7 +62,7 @@ class TestAnyUnit:
         targets[1, 7] = [900, -900, 900.5, -900, 900] if name != "klt" else [0, 0, 1000, 0, 999]
         encoded = self.encode(name, targets)
         assert (encoded.level, encoded.num_spilled) == ((0, 1) if name == "klt" else (0, 0))
-        assert encoded.fidelity.kl_mean <= MAX_KL[name]
+        assert encoded.fidelity.mean <= MAX_KL[name]
 
     def test_rows_that_do_not_count_do_not_matter(self, name):
         targets, ok = CALM.copy(), ALL_OK.copy()
@@ -88,7 +88,7 @@ def test_a_codec_that_cannot_says_what_to_type():
     targets = np.zeros((V, U, C), np.float32)
     targets[..., 1:] = [3000, -3000, 2999, 2990]
     with pytest.raises(BuildError, match="type --codec fp16"):
-        encode_within(schema_of(Int8Codec()), Int8Codec(), 0, targets, ALL_OK, Promise(max_kl=1e-3))
+        encode_within(schema_of(Int8Codec()), Int8Codec(), 0, targets, ALL_OK, Promise(max_error=1e-3))
 
 
 def test_exact_rows_count_as_rows():
@@ -98,9 +98,9 @@ def test_exact_rows_count_as_rows():
 
 
 def test_tight_promises_are_kept_too():
-    codec = KltFamily(CALM, temperature=1.0, num_views=V).codec(0.05)
-    encoded = encode_within(schema_of(codec), codec, 0, CALM * np.float32(30), ALL_OK, Promise(max_kl=1e-5))
-    assert encoded.fidelity.kl_mean <= 1e-5
+    codec = KltFamily.of_logits(CALM, temperature=1.0, num_views=V).codec(0.05)
+    encoded = encode_within(schema_of(codec), codec, 0, CALM * np.float32(30), ALL_OK, Promise(max_error=1e-5))
+    assert encoded.fidelity.mean <= 1e-5
     assert encoded.num_spilled > 0
 
 
@@ -114,6 +114,6 @@ def test_a_short_unit_is_not_coarser_for_what_its_padding_takes(num_ok):
 
 
 def test_a_promise_is_of_one_thing():
-    for both in ({}, {"max_kl": 1.0, "max_bytes": 1.0}):
+    for both in ({}, {"max_error": 1.0, "max_bytes": 1.0}):
         with pytest.raises(ValueError, match="either"):
             Promise(**both)

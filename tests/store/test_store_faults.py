@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 from hostile_stores import read_everything
 from make_golden import KLT
-from tiny_stores import MAPS, ROWS, KilledError, StoppedObjects, build, build_at, contents_of, targets_of
+from tiny_stores import (
+    FEATURE_MAPS,
+    MAPS,
+    ROWS,
+    KilledError,
+    StoppedObjects,
+    build,
+    build_at,
+    contents_of,
+    exact_codec,
+    targets_of,
+)
 
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
 from reinforce.store.codecs import Fp16Codec, Int8Codec
@@ -108,7 +119,7 @@ SIZE_OR_NAME = [truncate, extend, delete, add, link_elsewhere]
 CONTENT = [flip_a_bit, swap, edit_attributes, stale_manifest, foreign_unit]
 
 
-@pytest.fixture(scope="module", params=[ROWS, MAPS], ids=["rows", "maps"])
+@pytest.fixture(scope="module", params=[ROWS, MAPS, FEATURE_MAPS], ids=["rows", "maps", "features"])
 def finished_store(request, tmp_path_factory):
     """In place of the usual one: everything below holds for targets of either shape."""
     with targets_of(request.param):
@@ -117,7 +128,7 @@ def finished_store(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other_store(finished_store, tmp_path_factory):
-    return make_other_store(tmp_path_factory, Fp16Codec())
+    return make_other_store(tmp_path_factory, exact_codec())
 
 
 def make_other_store(tmp_path_factory, codec):
@@ -125,7 +136,7 @@ def make_other_store(tmp_path_factory, codec):
     root = tmp_path_factory.mktemp("other") / "x.zarr"
     build_at(root, codec)
     manifest_of_other_codec = tmp_path_factory.mktemp("third") / "x.zarr"
-    build_at(manifest_of_other_codec, Int8Codec())
+    build_at(manifest_of_other_codec, Int8Codec(absolute=exact_codec().absolute))
     shutil.copyfile(manifest_of_other_codec / "manifest.json", root / "manifest.json")
     return root
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_stores import (
+    FEATURE_ROWS,
     MAPS,
     ROWS,
     EveryAxisCodec,
@@ -21,6 +22,7 @@ from tiny_stores import (
     columns,
     commit,
     contents_of,
+    exact_codec,
     plan_of,
     targets_of,
     unit_targets,
@@ -31,6 +33,7 @@ from reinforce.store.codecs import Fp16Codec, Int8Codec
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
 from reinforce.store.marker import claim_path, commit_unit
+from reinforce.store.measures import Divergence
 from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
 from reinforce.store.schema import Schema
@@ -45,7 +48,7 @@ def finished(shape):
         return contents_of(Path(folder) / "x.zarr")
 
 
-@pytest.fixture(params=[ROWS, MAPS], ids=["rows", "maps"])
+@pytest.fixture(params=[ROWS, MAPS, FEATURE_ROWS], ids=["rows", "maps", "features"])
 def expected(request):
     """What a test must end with, which builds targets of the same shape meanwhile."""
     with targets_of(request.param):
@@ -87,7 +90,7 @@ def test_building_again_changes_nothing(tmp_path, expected):
 def test_finalize_removes_what_is_not_listed(tmp_path, expected):
     root = tmp_path / "x.zarr"
     objects = LocalObjects(root)
-    codec = Fp16Codec()
+    codec = exact_codec()
     schema = create_store(objects, plan_of(codec), codec, columns())
     objects.put_new(claim_path(1), b"{}")
     objects.put_new("targets/old/c/0/0/0", b"of an older attempt")
@@ -110,7 +113,7 @@ def test_a_unit_of_zeros_is_written_like_any_other():
 
 def test_a_half_written_unit_is_replaced(tmp_path, expected):
     objects = LocalObjects(tmp_path / "x.zarr")
-    create_store(objects, plan_of(Fp16Codec()), Fp16Codec(), columns())
+    create_store(objects, plan_of(exact_codec()), exact_codec(), columns())
     unit = next(path for path in expected if path.startswith("targets/values/c/0/1/0"))
     objects.put_new(unit, b"another attempt's bytes")
     build(objects)
@@ -155,11 +158,11 @@ def test_another_plan_is_refused_and_nothing_changes(tmp_path, expected):
 @pytest.mark.parametrize(
     ("plan", "codec", "samples", "message"),
     [
-        (plan_of(Fp16Codec()), Int8Codec(), columns(), "codec is fp16"),
+        (plan_of(exact_codec()), Int8Codec(), columns(), "codec is fp16"),
         (plan_of(EveryAxisCodec(np.arange(5), 16)), EveryAxisCodec(np.ones(5), 16), columns(), "other arrays"),
         (
-            plan_of(Fp16Codec()),
-            Fp16Codec(),
+            plan_of(exact_codec()),
+            exact_codec(),
             SampleColumns(keys=["a"], sha64=np.zeros(1), width=np.zeros(1), height=np.zeros(1)),
             "10 samples, the listing 1",
         ),
@@ -180,7 +183,7 @@ def test_a_unit_has_its_shape_and_its_count(tmp_path):
     with pytest.raises(ValueError, match="unit 3"):
         encode_unit(schema, codec, 3, unit_targets(0))
     with pytest.raises(ValueError, match="counts 0, not the 12 of 4 rows"):
-        commit_unit(objects, schema, 0, {}, FidelityStats(temperature=1.0))
+        commit_unit(objects, schema, 0, {}, FidelityStats(measure=Divergence(1.0)))
 
 
 def test_manifest_says_what_is_inside(finished_store):
@@ -197,7 +200,7 @@ def test_manifest_says_what_is_inside(finished_store):
 
 @pytest.mark.parametrize("attempt", range(12))
 def test_two_that_finalize_at_once_both_find_the_store_complete(attempt, tmp_path, expected):
-    objects, codec = LocalObjects(tmp_path), Fp16Codec()
+    objects, codec = LocalObjects(tmp_path), exact_codec()
     schema = create_store(objects, plan_of(codec), codec, columns())
     write_probes(objects, np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3), {"probes": []})
     for unit in range(schema.num_units):

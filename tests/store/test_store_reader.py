@@ -77,7 +77,7 @@ def test_long_columns_cross_chunks_and_objects(tmp_path, monkeypatch):
 def test_what_it_says_of_itself(finished_store):
     store = Store.open(finished_store)
     assert (store.num_samples, store.num_units, store.unit_rows, store.num_rows) == (10, 3, 4, 12)
-    assert (store.num_views, store.num_classes, store.temperature) == (3, 5, 1.0)
+    assert (store.num_views, store.num_channels, store.temperature) == (3, 5, 1.0)
     assert store.class_names == ("ant", "bee", "cat", "dog", "élan")
     assert store.policy_json == {"version": 1, "size_px": 8}
     assert store.units == UNITS

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -16,11 +17,23 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from tiny_stores import KEYS, MAPS, EveryAxisCodec, build_at, targets_of, unit_targets
+from tiny_stores import (
+    FEATURE_MAPS,
+    FEATURE_ROWS,
+    KEYS,
+    MAPS,
+    EveryAxisCodec,
+    build_at,
+    ok_rows,
+    targets_of,
+    unit_targets,
+)
 
 from reinforce.store.choose import CodecRequest, calibrate
 from reinforce.store.codecs import CODECS, Int8Codec
+from reinforce.store.measures import CosineDistance, Divergence
 from reinforce.store.reader import Store
+from reinforce.store.shapes import TargetShape
 
 
 def read_with_zarr(path: Path) -> np.ndarray:
@@ -139,7 +152,7 @@ SCHEMES = {
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a codec fitted on other rows: some of its own have to be spilled."""
     targets_VRC = np.concatenate([unit_targets(0, seed) for seed in range(4)], axis=1)
-    wanted = CodecRequest(max_kl=1e-2, temperature=2.0, num_samples=12, num_views=3, unit_rows=4)
+    wanted = CodecRequest(max_error=1e-2, measure=Divergence(2.0), num_samples=12, num_views=3, unit_rows=4)
     codec = calibrate(targets_VRC, wanted, request.param).codec
     root = tmp_path_factory.mktemp("built") / f"{request.param}.zarr"
     build_at(root, codec, max_kl=1e-2)
@@ -151,9 +164,46 @@ def built_maps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     root = tmp_path_factory.mktemp("maps") / f"{request.param}.zarr"
     with targets_of(MAPS) as shape:
         targets = np.concatenate([unit_targets(0, seed) for seed in range(4)], axis=1)
-        wanted = CodecRequest(max_kl=1e-2, temperature=2.0, num_samples=12, num_views=3, unit_rows=4, shape=shape)
+        wanted = CodecRequest(
+            max_error=1e-2, measure=Divergence(2.0), num_samples=12, num_views=3, unit_rows=4, shape=shape
+        )
         build_at(root, calibrate(targets, wanted, request.param).codec, max_kl=1e-2)
     return root
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(FEATURE_ROWS, "klt"), (FEATURE_ROWS, "int8"), (FEATURE_MAPS, "klt-maps"), (FEATURE_MAPS, "fp16")],
+    ids=lambda param: f"{param[0].target}-{param[1]}",
+)
+def built_features(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TargetShape, Path]:
+    shape, codec = request.param
+    root = tmp_path_factory.mktemp("features") / f"{codec}.zarr"
+    with targets_of(shape):
+        targets = np.concatenate([unit_targets(0, seed) for seed in range(4)], axis=1)
+        wanted = CodecRequest(
+            max_error=1e-3, measure=CosineDistance(), num_samples=12, num_views=3, unit_rows=4, shape=shape
+        )
+        build_at(root, calibrate(targets, wanted, codec).codec, max_kl=1e-3)
+    return shape, root
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_features_come_back_whole_by_the_same_formulas(built_features: tuple[TargetShape, Path], reader: str) -> None:
+    shape, root = built_features
+    outside = Outside(root, READERS[reader])
+    features = (SCHEMES | {"klt-maps": klt_maps})[root.stem](outside)
+    store = Store.open(root)
+    assert store.manifest.certificate["cosine_distance_mean"] <= 1e-3
+    for unit, view in itertools.product(range(3), range(3)):
+        expected = features[view, unit * 4 : unit * 4 + 4]
+        np.testing.assert_allclose(store.read_targets(unit, view), expected, rtol=2e-5, atol=2e-5)
+        with targets_of(shape):
+            teachers, ok = unit_targets(unit)[view], ok_rows(unit)
+        lengths = np.linalg.norm(teachers[ok], axis=-1) / np.linalg.norm(expected[ok], axis=-1)
+        np.testing.assert_allclose(lengths, 1, atol=0.1)
 
 
 @pytest.mark.parametrize("reader", READERS)

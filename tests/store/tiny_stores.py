@@ -16,10 +16,11 @@ import numpy as np
 from reinforce.store.codecs import ArraySpec, Fp16Codec, TargetCodec, codec_record
 from reinforce.store.finalize import finalize
 from reinforce.store.marker import SkippedRow, commit_unit, read_marker
+from reinforce.store.measures import CosineDistance, Divergence, Measure
 from reinforce.store.objects import LocalObjects, Objects
 from reinforce.store.promise import Promise, encode_within
 from reinforce.store.schema import Schema
-from reinforce.store.shapes import MapShape, RowShape, TargetShape
+from reinforce.store.shapes import FEATURES, GLOBAL_FEATURES, PATCH_FEATURES, MapShape, RowShape, TargetShape
 from reinforce.store.writer import SampleColumns, create_store, write_probes
 
 NUM_VIEWS, UNIT_ROWS, NUM_CLASSES = 3, 4, 5
@@ -27,6 +28,8 @@ UNITS = ((0, 0, 4), (0, 4, 6), (1, 6, 10))
 KEYS = ("a.jpg", "b c.jpg", "d/é.png", "d/f.png", "g.png", "h.png", "\udcff.png", "j.png", "k.png", "l" * 70)
 SKIPPED = {2: (1, "truncated file")}
 ROWS, MAPS = RowShape(NUM_CLASSES), MapShape(NUM_CLASSES, 2, 3, 8)
+FEATURE_ROWS = RowShape(NUM_CLASSES, GLOBAL_FEATURES)
+FEATURE_MAPS = MapShape(NUM_CLASSES, 2, 3, 8, PATCH_FEATURES)
 _shape: list[TargetShape] = [ROWS]
 
 
@@ -38,6 +41,11 @@ def targets_of(shape: TargetShape) -> Iterator[TargetShape]:
         yield shape
     finally:
         _shape.pop()
+
+
+def exact_codec() -> Fp16Codec:
+    """The codec that keeps these targets nearly as they are."""
+    return Fp16Codec(absolute=_shape[-1].target in FEATURES)
 
 
 class EveryAxisCodec:
@@ -121,6 +129,8 @@ class StoppedObjects(LocalObjects):
 
 
 def plan_of(codec: TargetCodec, /, **changes: Any) -> dict[str, Any]:
+    is_features = _shape[-1].target in FEATURES
+    measure: Measure = CosineDistance() if is_features else Divergence(1.0)
     plan = {
         "format": 1,
         **_shape[-1].to_json(),
@@ -128,13 +138,13 @@ def plan_of(codec: TargetCodec, /, **changes: Any) -> dict[str, Any]:
         "unit_rows": UNIT_ROWS,
         "units": [list(unit) for unit in UNITS],
         "num_samples": len(KEYS),
-        "classes": NUM_CLASSES,
-        "class_names": ["ant", "bee", "cat", "dog", "élan"],
+        "dimensions" if is_features else "classes": NUM_CLASSES,
+        "class_names": [] if is_features else ["ant", "bee", "cat", "dog", "élan"],
         "policy": {"version": 1, "size_px": 8},
         "teacher": {"sha256": "0" * 64},
         "transfer": {"name": "tiny", "digest": "1" * 64, "shards": []},
         "codec": codec_record(codec),
-        "promise": {"max_kl": 0.01, "temperature": 1.0},
+        "promise": {f"max_{measure.prefix}": 0.01, **measure.to_json()},
         "environment": {},
         "batch_size": 4,
         "batch_rows": 4,
@@ -171,7 +181,7 @@ def ok_rows(unit: int) -> np.ndarray:
 
 def commit(objects: Objects, schema: Schema, codec: TargetCodec, unit: int, max_kl: float = 0.1) -> None:
     codec = schema.shape.fitted(codec)
-    encoded = encode_within(schema, codec, unit, unit_targets(unit), ok_rows(unit), Promise(max_kl=max_kl))
+    encoded = encode_within(schema, codec, unit, unit_targets(unit), ok_rows(unit), Promise(max_error=max_kl))
     commit_unit(objects, schema, unit, encoded.contents, encoded.fidelity, skipped_rows(unit))
 
 
@@ -185,7 +195,7 @@ def skipped_rows(unit: int) -> list[SkippedRow]:
 def build(objects: Objects, codec: TargetCodec | None = None, order: tuple[int, ...] = (0, 1, 2), *,
           max_kl: float = 0.1) -> list[int]:  # fmt: skip
     """A whole build, or the rest of one; returns the units that it had to compute."""
-    codec = codec or Fp16Codec()
+    codec = codec or exact_codec()
     plan = plan_of(codec)
     schema = create_store(objects, plan, codec, columns())
     pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)

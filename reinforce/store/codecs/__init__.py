@@ -52,23 +52,23 @@ def codec_record(codec: TargetCodec, zstd_level: int = 3) -> dict[str, Any]:
     return {"name": codec.name, "parameters": codec.parameters(), "arrays": arrays, "zstd_level": zstd_level}
 
 
-def load_codec(name: str, parameters: Mapping[str, Any], calibration: Arrays, num_classes: int) -> TargetCodec:
+def load_codec(name: str, parameters: Mapping[str, Any], calibration: Arrays, num_channels: int) -> TargetCodec:
     """The codec that a store's plan describes, for its number of classes.
 
     Raises StoreError for a codec of a newer version, CorruptStoreError for parameters that its kind never has.
     """
     with _blaming(name):
         codec = _kind(name).from_parameters(parameters, calibration)
-        codec.arrays(num_classes)
+        codec.arrays(num_channels)
     return codec
 
 
 def check_calibration(
-    name: str, parameters: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], num_classes: int
+    name: str, parameters: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], num_channels: int
 ) -> None:
     """Whether a plan's calibration arrays are those of its codec, before they are read. Raises as `load_codec`."""
     with _blaming(name):
-        if dict(shapes) != _kind(name).calibration_shapes(parameters, num_classes):
+        if dict(shapes) != _kind(name).calibration_shapes(parameters, num_channels):
             raise ValueError("the calibration arrays are not those of its parameters")
 
 

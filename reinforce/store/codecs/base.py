@@ -1,6 +1,6 @@
 """The contract of target codecs: arrays with a documented formula, and nothing else, stand between teacher and student.
 
-V = views, R = rows of a unit, C = classes.
+V = views, R = rows of a unit, C = channels: classes of logits, dimensions of features.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ Arrays = Mapping[str, NDArray[Any]]
 TEMPERATURES = (1e-3, 1e3)
 """Least and greatest temperature of a codec."""
 MAX_CLASSES = 1 << 20
+ABSOLUTE = "absolute"
+"""Name of the parameter that says: a row's constant is kept, too."""
 GROUP_VALUES = 6144
 """Values of a chunk of a grouped array: enough to pay for an entropy code's table, few enough to be alike."""
 MAX_GROUPS = 1 << 15
@@ -55,7 +57,8 @@ class ArraySpec:
 
 
 class TargetCodec(Protocol):
-    """How logits become arrays and back. Decoded logits may differ from the teacher's by a constant per row.
+    """How targets become arrays and back. Decoded logits may differ from the teacher's by a constant per row; of
+    features, which `absolute` codecs keep, they do not.
 
     Deterministic: equal units give equal arrays. A codec is a function of its `parameters` (JSON, in the plan) and
     `calibration` arrays (in the store under `codec/`) alone.
@@ -80,7 +83,7 @@ class TargetCodec(Protocol):
 
     def calibration(self) -> dict[str, NDArray[Any]]: ...
 
-    def arrays(self, num_classes: int) -> dict[str, ArraySpec]: ...
+    def arrays(self, num_channels: int) -> dict[str, ArraySpec]: ...
 
     def encode(
         self, targets_VRC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
@@ -92,7 +95,7 @@ class TargetCodec(Protocol):
         """
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
-        """(R, C) logits of one view, from its part of each array, the view axis taken off.
+        """(R, C) targets of one view, from its part of each array, the view axis taken off.
 
         Raises ValueError where the arrays hold what `encode` never gives (NaN, infinity).
         """
@@ -108,7 +111,7 @@ class CodecKind(TargetCodec, Protocol):
         """Inverse of `parameters` and `calibration`. Raises ValueError for what they never give."""
 
     @classmethod
-    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_channels: int) -> dict[str, tuple[int, ...]]:
         """Which calibration arrays these parameters go with, known before one is read. Raises as `from_parameters`."""
 
 
@@ -119,7 +122,7 @@ class Uncalibrated:
         return {}
 
     @classmethod
-    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_channels: int) -> dict[str, tuple[int, ...]]:
         return {}
 
 
@@ -133,9 +136,9 @@ class CodecFamily(Protocol):
     def codec(self, knob: Any) -> TargetCodec: ...
 
 
-def view_arrays(codec: TargetCodec, arrays: Arrays, view: int, num_classes: int) -> dict[str, NDArray[Any]]:
+def view_arrays(codec: TargetCodec, arrays: Arrays, view: int, num_channels: int) -> dict[str, NDArray[Any]]:
     """One view's part of a unit's arrays, as `decode` takes them."""
-    specs = codec.arrays(num_classes)
+    specs = codec.arrays(num_channels)
     return {name: arrays[name][view] if spec.per_view else arrays[name] for name, spec in specs.items()}
 
 
@@ -144,7 +147,7 @@ def decode_finite(codec: TargetCodec, arrays: Arrays) -> NDArray[np.float32]:
     with np.errstate(all="ignore"):
         logits_RC = codec.decode(arrays)
     if not np.isfinite(logits_RC).all():
-        raise ValueError("decoded logits are NaN or infinite")
+        raise ValueError("decoded targets are NaN or infinite")
     return logits_RC
 
 
@@ -161,6 +164,18 @@ def count(parameters: Mapping[str, Any], name: str, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"'{name}' is {value!r:.40}, not an integer in {low}..{high}")
     return value
+
+
+def absolute_json(absolute: bool) -> dict[str, Any]:
+    """The parameter that codecs of features have; absent for logits."""
+    return {ABSOLUTE: True} if absolute else {}
+
+
+def parse_absolute(parameters: Mapping[str, Any]) -> bool:
+    """Raises ValueError."""
+    if parameters.get(ABSOLUTE, True) is not True:
+        raise ValueError(f"'{ABSOLUTE}' is there only where it is true")
+    return ABSOLUTE in parameters
 
 
 def require_finite(targets: NDArray[np.float32]) -> None:

@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, Uncalibrated, require_finite
+from reinforce.store.codecs.base import (
+    ABSOLUTE,
+    Arrays,
+    ArraySpec,
+    Uncalibrated,
+    absolute_json,
+    parse_absolute,
+    require_finite,
+)
 
 _LARGEST = 65504.0
 
 
+@dataclass(frozen=True)
 class Fp16Codec(Uncalibrated):
-    """Logits less their row's maximum, in float16.
+    """Logits less their row's maximum, in float16; features (`absolute`) as they are.
 
     The relative error is 2^-11 of the distance to the maximum, so the likeliest classes are the most exact, and no
     class that was 2^-24 or more below the maximum reaches it: the arg max is kept.
     """
 
+    absolute: bool = False
+
     name: ClassVar[str] = "fp16"
-    formula: ClassVar[str] = "logits = float32(values)"
+    formula: ClassVar[str] = "targets = float32(values)"
     num_levels: ClassVar[int] = 1
     can_spill: ClassVar[bool] = False
 
     def parameters(self) -> dict[str, Any]:
-        return {}
+        return absolute_json(self.absolute)
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], calibration: Arrays) -> Fp16Codec:
-        if parameters or calibration:
-            raise ValueError("fp16 has no parameters")
-        return cls()
+        if set(parameters) - {ABSOLUTE} or calibration:
+            raise ValueError(f"fp16 has no parameters but '{ABSOLUTE}'")
+        return cls(parse_absolute(parameters))
 
     def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
         return {"values": ArraySpec(dtype="float16", shape=(num_classes,))}
@@ -41,10 +53,10 @@ class Fp16Codec(Uncalibrated):
         self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
     ) -> dict[str, NDArray[Any]]:
         require_finite(targets_VRC)
-        below = targets_VRC - targets_VRC.max(axis=-1, keepdims=True)
-        if below.size and float(below.min()) < -_LARGEST:
-            raise ValueError(f"logits of one row span more than {_LARGEST:.0f}")
-        return {"values": below.astype(np.float16)}
+        values = targets_VRC if self.absolute else targets_VRC - targets_VRC.max(axis=-1, keepdims=True)
+        if values.size and float(np.abs(values).max()) > _LARGEST:
+            raise ValueError(f"values of one row span more than {_LARGEST:.0f}")
+        return {"values": values.astype(np.float16)}
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         values = arrays["values"].astype(np.float32)

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, require_finite
-from reinforce.store.codecs.class_axes import ClassAxes, centred, least_squares
+from reinforce.store.codecs.base import Arrays, ArraySpec, absolute_json, parse_absolute, require_finite
+from reinforce.store.codecs.channel_axes import ChannelAxes, centred, least_squares
 from reinforce.store.codecs.packing import Digits, Packing
 from reinforce.store.codecs.product import int8_product
 from reinforce.store.codecs.rounding import DigitRates, Rounding
@@ -33,7 +33,7 @@ KEPT_STD, KEPT_STD_ROUNDED = 0.2, 0.36
 Rate-distortion rounding makes up for some of them with the others, so that it can do with fewer."""
 CUT_TOLERANCE = 0.01
 """Mean square, in steps, that the limits of a digit may cut off."""
-MAX_CLASSES = 4096
+MAX_CHANNELS = 4096
 """Above, the covariance is too large to be worth it."""
 PRICE = 4.5e-5
 """Nats of KL a bit may save, at a step of 1; it grows with the square of the step, as KL does."""
@@ -60,10 +60,12 @@ class KltCodec:
     """(C,), of the classes; for encoding only"""
     rounding: Rounding | None = None
     """How digits are improved after rounding; for encoding only"""
+    absolute: bool = False
+    """Of features: a row's constant is kept, too"""
 
     name: ClassVar[str] = "klt"
     formula: ClassVar[str] = (
-        "logits = mean + float32(steps) * (digits(codes) [+ digits(image_codes)]) @ (basis * scales[:, None]), "
+        "targets = mean + float32(steps) * (digits(codes) [+ digits(image_codes)]) @ (basis * scales[:, None]), "
         "digits by parameters.digits (and image_digits): see docs/store-format.md; " + FORMULA
     )
     num_levels: ClassVar[int] = 2
@@ -72,7 +74,8 @@ class KltCodec:
     def parameters(self) -> dict[str, Any]:
         image = None if self.image_digits is None else list(self.image_digits.counts)
         rounding = None if self.rounding is None else self.rounding.parameters()
-        return {"digits": list(self.digits.counts), "image_digits": image, "rounding": rounding}
+        return {"digits": list(self.digits.counts), "image_digits": image, "rounding": rounding,
+                **absolute_json(self.absolute)}  # fmt: skip
 
     def calibration(self) -> dict[str, NDArray[Any]]:
         rates = {} if self.rounding is None else self.rounding.rates.arrays()
@@ -89,6 +92,7 @@ class KltCodec:
             scales=checked(calibration["scales"], np.float32, 1),
             weights=checked(calibration["weights"], np.float32, 1),
             rounding=Rounding.from_parameters(parameters["rounding"], calibration),
+            absolute=parse_absolute(parameters),
         )
         num_digits = {codec.digits.num_digits, (codec.image_digits or codec.digits).num_digits, len(codec.scales)}
         shape = (len(codec.scales), len(codec.mean))
@@ -98,17 +102,22 @@ class KltCodec:
         return codec
 
     @classmethod
-    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_channels: int) -> dict[str, tuple[int, ...]]:
         count = Packing.parse(parameters["digits"]).num_digits
-        if count > num_classes:
-            raise ValueError(f"{count} digits are more than {num_classes} classes")
-        shapes = {"mean": (num_classes,), "basis": (count, num_classes), "scales": (count,), "weights": (num_classes,)}
+        if count > num_channels:
+            raise ValueError(f"{count} digits are more than {num_channels} channels")
+        shapes = {
+            "mean": (num_channels,),
+            "basis": (count, num_channels),
+            "scales": (count,),
+            "weights": (num_channels,),
+        }
         rates = {} if parameters["rounding"] is None else {"rate_zero": (count,), "rate_decay": (count,)}
         return shapes | rates
 
-    def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
-        if num_classes != len(self.mean):
-            raise ValueError(f"made for {len(self.mean)} classes, not {num_classes}")
+    def arrays(self, num_channels: int) -> dict[str, ArraySpec]:
+        if num_channels != len(self.mean):
+            raise ValueError(f"made for {len(self.mean)} classes, not {num_channels}")
         specs = {"codes": ArraySpec(dtype="uint8", shape=(self.digits.num_bytes,), items_last=True, grouped=True)}
         if self.image_digits is not None:
             shape = (self.image_digits.num_bytes,)
@@ -116,7 +125,7 @@ class KltCodec:
         return {
             **specs,
             "steps": ArraySpec(dtype="float32", per_view=False, per_row=False),
-            **spill_specs(num_classes),
+            **spill_specs(num_channels),
         }
 
     def encode(
@@ -137,7 +146,7 @@ class KltCodec:
             "codes": self.digits.pack(digits_VRK),
             **shared,
             "steps": np.full((1,), step, np.float32),
-            **encode_spill(targets_VRC, spilled_VR),
+            **encode_spill(targets_VRC, spilled_VR, absolute=self.absolute),
         }
 
     def _improved(self, rounding: Rounding, targets_VRC: NDArray[np.float32], digits_VRK: NDArray[np.float64],
@@ -179,7 +188,7 @@ class KltCodec:
 
     def coefficients(self, targets_VRC: NDArray[np.float32]) -> NDArray[np.float64]:
         """(V, R, K) in steps, those that give the least weighted error with the basis as it is stored."""
-        return (centred(targets_VRC, self.weights) - self.mean) @ self.encoder
+        return (centred(targets_VRC, self.weights, absolute=self.absolute) - self.mean) @ self.encoder
 
     @functools.cached_property
     def decoder(self) -> NDArray[np.float32]:
@@ -197,23 +206,35 @@ def dead_zone_round(values: NDArray[np.float64]) -> NDArray[np.float64]:
 class KltFamily:
     """Codecs of one set of rows, by step: the eigenvectors are found once.
 
-    With `effort` 2 or more, digits are improved by rate-distortion rounding.
+    With `effort` 2 or more, digits of logits are improved by rate-distortion rounding.
     """
 
     knobs: ClassVar[tuple[float, ...]] = tuple(0.005 * 2 ** (i / 8) for i in range(104))
-    """Steps, from exact to coarse: 0.005 to 38."""
+    """Steps, from exact to coarse: 0.005 to 38; of features in units of their root mean square."""
 
-    def __init__(self, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int,
-                 effort: int = 1) -> None:  # fmt: skip
-        """`logits_VRC`: calibration views; `num_views`: views an image will have in the store."""
-        self.logits_VRC, self.num_views = logits_VRC, num_views
-        self.temperature, self.effort = temperature, effort
-        self.axes = ClassAxes.of(logits_VRC.reshape(-1, logits_VRC.shape[-1]), temperature, WEIGHT_POWER)
+    def __init__(self, rows_VRC: NDArray[np.float32], axes: ChannelAxes, *, num_views: int, unit: float = 1.0,
+                 absolute: bool = False, temperature: float = 1.0, effort: int = 1) -> None:  # fmt: skip
+        """`rows_VRC`: calibration views; `num_views`: views an image will have in the store; `unit` of the steps."""
+        self.rows_VRC, self.axes, self.num_views, self.unit = rows_VRC, axes, num_views, unit
+        self.absolute, self.temperature, self.effort = absolute, temperature, effort
+
+    @classmethod
+    def of_logits(
+        cls, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int, effort: int = 1
+    ) -> KltFamily:
+        axes = ChannelAxes.of_logits(logits_VRC.reshape(-1, logits_VRC.shape[-1]), temperature, WEIGHT_POWER)
+        return cls(logits_VRC, axes, num_views=num_views, temperature=temperature, effort=effort)
+
+    @classmethod
+    def of_features(cls, features_VRC: NDArray[np.float32], *, num_views: int) -> KltFamily:
+        axes = ChannelAxes.of_features(features_VRC.reshape(-1, features_VRC.shape[-1]))
+        return cls(features_VRC, axes, num_views=num_views, unit=root_mean_square(features_VRC), absolute=True)
 
     def codec(self, knob: float) -> KltCodec:
         least = KEPT_STD_ROUNDED if self.effort > 1 else KEPT_STD
-        count = max(1, int((self.axes.stds / knob > least).sum()))
-        decoder = self.axes.vectors[:count] * knob
+        step = knob * self.unit
+        count = max(1, int((self.axes.stds / step > least).sum()))
+        decoder = self.axes.vectors[:count] * step
         dtype = np.int16 if decoder.size <= SMALL_BASIS else np.int8
         peaks = np.abs(decoder).max(axis=1)
         if dtype == np.int8:
@@ -221,10 +242,9 @@ class KltFamily:
         scales = (peaks / np.iinfo(dtype).max).astype(np.float32)
         basis = np.clip(np.rint(decoder / scales[:, None]), -np.iinfo(dtype).max, np.iinfo(dtype).max).astype(dtype)
         every = Packing((count, 0, 0, 0, 0))
-        draft = KltCodec(
-            every, None, self.axes.mean.astype(np.float32), basis, scales, self.axes.weights.astype(np.float32)
-        )
-        codec = self._packed(draft, draft.coefficients(self.logits_VRC))
+        mean, weights = self.axes.mean.astype(np.float32), self.axes.weights.astype(np.float32)
+        draft = KltCodec(every, None, mean, basis, scales, weights, absolute=self.absolute)
+        codec = self._packed(draft, draft.coefficients(self.rows_VRC))
         return self._rounding(codec, knob) if self.effort > 1 else codec
 
     def _packed(self, draft: KltCodec, coefficients_VRK: NDArray[np.float64]) -> KltCodec:
@@ -240,13 +260,18 @@ class KltFamily:
 
     def _rounding(self, codec: KltCodec, step: float) -> KltCodec:
         """With rates measured on digits that were improved by rates of plain ones; the limits fit what came out."""
-        some_VRC = self.logits_VRC[:, :: max(1, self.logits_VRC.shape[1] * len(self.logits_VRC) // ROWS_FOR_RATES)]
+        some_VRC = self.rows_VRC[:, :: max(1, self.rows_VRC.shape[1] * len(self.rows_VRC) // ROWS_FOR_RATES)]
         price = PRICE * step**2
         for _ in range(2):
             digits = codec.digits.unpack(codec.encode(some_VRC)["codes"]).whole()
             rounding = Rounding(DigitRates.of(digits), price, self.temperature)
             codec = replace(codec, digits=fitting(digits), rounding=rounding)
         return codec
+
+
+def root_mean_square(values: NDArray[np.float32]) -> float:
+    """Never 0, so that steps can be counted in it."""
+    return float(np.sqrt(np.square(values, dtype=np.float64).mean())) or 1.0
 
 
 def fitting(digits: NDArray[np.floating]) -> Packing:

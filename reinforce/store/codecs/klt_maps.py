@@ -1,9 +1,9 @@
-"""A transform of whole patches of a map: over classes that of klt, over the patch's cells a cosine transform.
+"""A transform of whole patches of a map: over channels that of klt, over the patch's cells a cosine transform.
 
-V = views, R = rows of a unit, N = h * w cells of a map, C = classes, B = side of a patch in cells, Q = patches of a
-map, K = components over classes, D = digits of a patch: of its K * B * B coefficients those that are ever other than 0.
+V = views, R = rows of a unit, N = h * w cells of a map, C = channels, B = side of a patch in cells, Q = patches of a
+map, K = components over channels, D = digits of a patch: of its K * B * B coefficients those that are not always 0.
 
-Neighbouring cells of a map are alike, and classes go together: after both transforms most coefficients are small, and
+Neighbouring cells of a map are alike, and channels go together: after both transforms most coefficients are small, and
 what is left needs no table of probabilities: logits far below the maximum count here, too, because upsampling mixes
 logits and not probabilities.
 """
@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, count, require_finite
-from reinforce.store.codecs.class_axes import ClassAxes, centred, least_squares
-from reinforce.store.codecs.klt import checked, dead_zone_round, fitting
+from reinforce.store.codecs.base import Arrays, ArraySpec, absolute_json, count, parse_absolute, require_finite
+from reinforce.store.codecs.channel_axes import ChannelAxes, centred, least_squares
+from reinforce.store.codecs.klt import checked, dead_zone_round, fitting, root_mean_square
 from reinforce.store.codecs.maps import FlatCells, of_cells
 from reinforce.store.codecs.packing import Packing
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
@@ -53,7 +53,9 @@ class KltMapsCodec:
     order: NDArray[np.int32]
     """(D,) which coefficient each digit is: component * B * B + vertical frequency * B + horizontal frequency"""
     weights: NDArray[np.float32]
-    """(C,), of the classes; for encoding only"""
+    """(C,), of the channels; for encoding only"""
+    absolute: bool = False
+    """Of features: a cell's constant is kept, too"""
 
     name: ClassVar[str] = "klt-maps"
     formula: ClassVar[str] = (
@@ -66,7 +68,7 @@ class KltMapsCodec:
 
     def parameters(self) -> dict[str, Any]:
         return {"height": self.height, "width": self.width, "patch": self.patch, "components": len(self.scales),
-                "digits": list(self.digits.counts)}  # fmt: skip
+                "digits": list(self.digits.counts), **absolute_json(self.absolute)}  # fmt: skip
 
     def calibration(self) -> dict[str, NDArray[Any]]:
         return {"mean": self.mean, "basis": self.basis, "scales": self.scales, "order": self.order,
@@ -85,6 +87,7 @@ class KltMapsCodec:
             scales=checked(calibration["scales"], np.float32, 1),
             order=checked(calibration["order"], np.int32, 1),
             weights=checked(calibration["weights"], np.float32, 1),
+            absolute=parse_absolute(parameters),
         )
         shape = (len(codec.scales), len(codec.mean))
         order = codec.order
@@ -95,20 +98,20 @@ class KltMapsCodec:
         return codec
 
     @classmethod
-    def calibration_shapes(cls, parameters: Mapping[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
+    def calibration_shapes(cls, parameters: Mapping[str, Any], num_channels: int) -> dict[str, tuple[int, ...]]:
         _, _, patch = _sides(parameters)
         num_digits = Packing.parse(parameters["digits"]).num_digits
-        num_components = count(parameters, "components", 1, num_classes)
+        num_components = count(parameters, "components", 1, num_channels)
         if num_digits > num_components * patch**2:
             raise ValueError(f"{num_digits} digits are more than {num_components} components of {patch}x{patch} cells")
-        return {"mean": (num_classes,), "basis": (num_components, num_classes), "scales": (num_components,),
-                "order": (num_digits,), "weights": (num_classes,)}  # fmt: skip
+        return {"mean": (num_channels,), "basis": (num_components, num_channels), "scales": (num_components,),
+                "order": (num_digits,), "weights": (num_channels,)}  # fmt: skip
 
-    def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
-        if num_classes != len(self.mean):
-            raise ValueError(f"made for {len(self.mean)} classes, not {num_classes}")
+    def arrays(self, num_channels: int) -> dict[str, ArraySpec]:
+        if num_channels != len(self.mean):
+            raise ValueError(f"made for {len(self.mean)} classes, not {num_channels}")
         shape = (self.num_patches, self.digits.num_bytes)
-        spilled = {name: of_cells(spec, self.num_cells) for name, spec in spill_specs(num_classes).items()}
+        spilled = {name: of_cells(spec, self.num_cells) for name, spec in spill_specs(num_channels).items()}
         return {
             "codes": ArraySpec(dtype="uint8", shape=shape, items_last=True, grouped=True),
             "steps": ArraySpec(dtype="float32", per_view=False, per_row=False),
@@ -128,21 +131,22 @@ class KltMapsCodec:
     ) -> dict[str, NDArray[Any]]:
         """`spilled_VR`, (V, R, N), marks single cells."""
         require_finite(targets_VRNC)
-        num_views, num_rows, _, num_classes = targets_VRNC.shape
+        num_views, num_rows, _, num_channels = targets_VRNC.shape
         step = np.float32(2.0 ** (-level / 2))
         codes = np.empty((num_views, num_rows, self.num_patches, self.digits.num_bytes), np.uint8)
         for view, targets_RNC in enumerate(targets_VRNC):
             digits = self.digits.cut(dead_zone_round(self.coefficients(targets_RNC) / float(step)))
             codes[view] = self.digits.pack(digits).reshape(codes[view].shape)
-        cells = targets_VRNC.reshape(num_views, -1, num_classes)
-        spilled = encode_spill(cells, None if spilled_VR is None else spilled_VR.reshape(num_views, -1))
+        cells = targets_VRNC.reshape(num_views, -1, num_channels)
+        marked = None if spilled_VR is None else spilled_VR.reshape(num_views, -1)
+        spilled = encode_spill(cells, marked, absolute=self.absolute)
         by_cell = {name: values.reshape(num_views, num_rows, self.num_cells, *values.shape[2:])
                    for name, values in spilled.items()}  # fmt: skip
         return {"codes": codes, "steps": np.full((1,), step, np.float32), **by_cell}
 
     def coefficients(self, targets_RNC: NDArray[np.float32]) -> NDArray[np.float64]:
         """(R * Q, D) in steps."""
-        components_RNK = (centred(targets_RNC, self.weights) - self.mean) @ self.encoder
+        components_RNK = (centred(targets_RNC, self.weights, absolute=self.absolute) - self.mean) @ self.encoder
         patches = to_patches(components_RNK, self.height, self.width, self.patch)
         return np.asarray((patches @ self.cosines.T).reshape(len(patches), -1)[:, self.order])
 
@@ -205,34 +209,53 @@ def from_patches(patches: NDArray[np.float32], height: int, width: int, patch: i
     return split.transpose(0, 1, 4, 2, 5, 3).reshape(-1, height * width, components)
 
 
+def fitted_maps(maps_VRNC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(R, N, C): some of all views' maps, evenly spaced."""
+    maps = maps_VRNC.reshape(-1, *maps_VRNC.shape[2:])
+    return maps[:: -(-maps.size // FITTED_VALUES)]
+
+
 class KltMapsFamily:
     """Codecs of one set of maps, by step."""
 
     knobs: ClassVar[tuple[float, ...]] = tuple(0.02 * 2 ** (i / 16) for i in range(160))
-    """Steps, from exact to coarse: 0.02 to 19."""
+    """Steps, from exact to coarse: 0.02 to 19; of features in units of their root mean square."""
 
-    def __init__(self, logits_VRNC: NDArray[np.float32], height: int, width: int, *, temperature: float) -> None:
-        self.height, self.width = height, width
+    def __init__(self, maps_RNC: NDArray[np.float32], axes: ChannelAxes, height: int, width: int, *,
+                 unit: float = 1.0, absolute: bool = False) -> None:  # fmt: skip
+        self.maps_RNC, self.axes, self.height, self.width = maps_RNC, axes, height, width
+        self.unit, self.absolute = unit, absolute
         self.patch = next(side for side in PATCH_SIDES if height % side == 0 == width % side)
-        maps = logits_VRNC.reshape(-1, *logits_VRNC.shape[2:])
-        self.logits_RNC = maps[:: -(-maps.size // FITTED_VALUES)]
-        cells = self.logits_RNC.reshape(-1, self.logits_RNC.shape[-1])
-        self.axes = ClassAxes.of(cells, temperature, WEIGHT_POWER)
+
+    @classmethod
+    def of_logits(
+        cls, logits_VRNC: NDArray[np.float32], height: int, width: int, *, temperature: float
+    ) -> KltMapsFamily:
+        maps = fitted_maps(logits_VRNC)
+        axes = ChannelAxes.of_logits(maps.reshape(-1, maps.shape[-1]), temperature, WEIGHT_POWER)
+        return cls(maps, axes, height, width)
+
+    @classmethod
+    def of_features(cls, features_VRNC: NDArray[np.float32], height: int, width: int) -> KltMapsFamily:
+        maps = fitted_maps(features_VRNC)
+        axes = ChannelAxes.of_features(maps.reshape(-1, maps.shape[-1]))
+        return cls(maps, axes, height, width, unit=root_mean_square(maps), absolute=True)
 
     def codec(self, knob: float) -> KltMapsCodec:
-        num_components = max(1, len(self.axes.mean) - 1)  # a cell's constant takes one direction away
-        decoder = self.axes.vectors[:num_components] * knob
+        # a cell's constant, where it is left out, takes one direction away
+        num_components = max(1, len(self.axes.mean) - (not self.absolute))
+        decoder = self.axes.vectors[:num_components] * (knob * self.unit)
         scales = (np.abs(decoder).max(axis=1) / _LARGEST).astype(np.float32)
         basis = np.clip(np.rint(decoder / scales[:, None]), -_LARGEST, _LARGEST).astype(np.int16)
         every = np.arange(num_components * self.patch**2, dtype=np.int32)
         draft = KltMapsCodec(self.height, self.width, self.patch, Packing((len(every), 0, 0, 0, 0)),
                              self.axes.mean.astype(np.float32), basis, scales, every,
-                             self.axes.weights.astype(np.float32))  # fmt: skip
+                             self.axes.weights.astype(np.float32), self.absolute)  # fmt: skip
         return self._ordered(draft)
 
     def _ordered(self, draft: KltMapsCodec) -> KltMapsCodec:
         """With the coefficients that vary, most first, in digits as narrow as they allow; no component behind them."""
-        coefficients = draft.coefficients(self.logits_RNC)
+        coefficients = draft.coefficients(self.maps_RNC)
         stds = np.sqrt(np.square(coefficients).mean(axis=0))
         kept = np.argsort(-stds, kind="stable")[: max(1, int((stds > KEPT_STD).sum()))]
         packing = fitting(dead_zone_round(coefficients[:, kept]))

@@ -25,7 +25,7 @@ class MapCodec:
 
     codec: TargetCodec
     num_cells: int
-    num_classes: int
+    num_channels: int
 
     @property
     def name(self) -> str:
@@ -49,30 +49,30 @@ class MapCodec:
     def calibration(self) -> dict[str, NDArray[Any]]:
         return self.codec.calibration()
 
-    def arrays(self, num_classes: int) -> dict[str, ArraySpec]:
-        specs = self.codec.arrays(num_classes)
+    def arrays(self, num_channels: int) -> dict[str, ArraySpec]:
+        specs = self.codec.arrays(num_channels)
         return {name: of_cells(spec, self.num_cells) if spec.per_row else spec for name, spec in specs.items()}
 
     def encode(
         self, targets_VRNC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
     ) -> dict[str, NDArray[Any]]:
         """As `TargetCodec.encode`; `spilled_VR`, (V, R, N), marks single cells."""
-        num_views, num_rows, _, num_classes = targets_VRNC.shape
+        num_views, num_rows, _, num_channels = targets_VRNC.shape
         spilled = None if spilled_VR is None else spilled_VR.reshape(num_views, -1)
-        cells = targets_VRNC.reshape(num_views, -1, num_classes)
+        cells = targets_VRNC.reshape(num_views, -1, num_channels)
         encoded = self.codec.encode(cells, level=level, spilled_VR=spilled)
-        specs = self.arrays(num_classes)
+        specs = self.arrays(num_channels)
         return {name: values.reshape(specs[name].unit_shape(num_views, num_rows)) for name, values in encoded.items()}
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         """(R, N, C) logits of one view."""
         logits = self.codec.decode(FlatCells(arrays, self._per_row))
-        return logits.reshape(-1, self.num_cells, self.num_classes)
+        return logits.reshape(-1, self.num_cells, self.num_channels)
 
     @functools.cached_property
     def _per_row(self) -> frozenset[str]:
         """Names of the arrays that have an axis of cells."""
-        return frozenset(name for name, spec in self.codec.arrays(self.num_classes).items() if spec.per_row)
+        return frozenset(name for name, spec in self.codec.arrays(self.num_channels).items() if spec.per_row)
 
 
 def of_cells(spec: ArraySpec, num_cells: int) -> ArraySpec:

@@ -1,6 +1,7 @@
-"""The directions in which classes vary together: what transforms of rows and of maps share.
+"""The directions in which channels vary together: what transforms of rows and of maps share.
 
-B = rows (or cells), C = classes, K = directions. Classes are weighted by a power of their mean probability.
+B = rows (or cells), C = channels, K = directions. Classes of logits are weighted by a power of their mean probability,
+and a row's constant is left out; dimensions of features count alike, and all of a feature is kept.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class ClassAxes:
-    """Eigenvectors of the weighted covariance of centred logits, the largest first."""
+class ChannelAxes:
+    """Eigenvectors of the weighted covariance of centred rows, the largest first."""
 
     weights: NDArray[np.float64]
     """(C,)"""
@@ -22,13 +23,21 @@ class ClassAxes:
     stds: NDArray[np.float64]
     """(C,) along each direction"""
     vectors: NDArray[np.float64]
-    """(C, C), each row a direction in logits: coefficients @ vectors + mean are logits"""
+    """(C, C), each row a direction: coefficients @ vectors + mean are the channels"""
 
     @classmethod
-    def of(cls, logits_BC: NDArray[np.float32], temperature: float, power: float) -> ClassAxes:
+    def of_logits(cls, logits_BC: NDArray[np.float32], temperature: float, power: float) -> ChannelAxes:
         flat = logits_BC.astype(np.float64)
         weights = class_weights(flat / temperature, power)
         flat -= (flat @ (weights / weights.sum()))[:, None]
+        return cls._of(flat, weights)
+
+    @classmethod
+    def of_features(cls, features_BC: NDArray[np.float32]) -> ChannelAxes:
+        return cls._of(features_BC.astype(np.float64), np.ones(features_BC.shape[-1]))
+
+    @classmethod
+    def _of(cls, flat: NDArray[np.float64], weights: NDArray[np.float64]) -> ChannelAxes:
         mean = flat.mean(axis=0)
         flat -= mean
         flat *= np.sqrt(weights)
@@ -45,9 +54,11 @@ def class_weights(logits_BC: NDArray[np.float64], power: float) -> NDArray[np.fl
     return np.asarray(weights / weights.mean())
 
 
-def centred(logits: NDArray[np.float32], weights_C: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(..., C) less each row's weighted mean, which softmax does not see."""
-    values = logits.astype(np.float64)
+def centred(rows: NDArray[np.float32], weights_C: NDArray[np.float32], *, absolute: bool) -> NDArray[np.float64]:
+    """(..., C) less each row's weighted mean, which softmax does not see; or, where rows are absolute, as it is."""
+    values = rows.astype(np.float64)
+    if absolute:
+        return values
     share = weights_C.astype(np.float64) / weights_C.sum(dtype=np.float64)
     values -= (values @ share)[..., None]
     return values
