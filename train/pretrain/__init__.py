@@ -2,4 +2,6 @@
 
 pretrain     the verb: `--method` chooses among the others, which have a config each
 supervised   IN-Pretrain: labels of another dataset
+dino         DINO-Pretrain: self-distillation of images alone; dino_config its options, dino_views its crops, dino_model
+             encoder and projection head, dino_loss loss, centre and temperatures, dino_signs whether it collapses
 """

@@ -21,6 +21,7 @@ from train.presets import accepts_presets, preset_values
 MethodName = Literal["supervised", "dino", "clip", "clip-affinity"]
 METHODS: Mapping[str, str] = {
     "supervised": "train.pretrain.supervised:pretrain_supervised",
+    "dino": "train.pretrain.dino:pretrain_dino",
     "clip": "train.pretrain.clip:pretrain_clip",
 }
 """Method -> "module:function", imported when it is chosen."""
@@ -71,6 +72,24 @@ class PretrainConfig(OutputOptions):
     """Arithmetic of the forward pass (default: auto, which takes bf16 on CUDA)."""
     crop_scale: tuple[float, ...] | None = None
     """Range of a crop's share of the image (default: 0.08,1; dino's large crops 0.4,1; clip 0.9,1)."""
+    num_local: int | None = None
+    """Small crops an image, of dino; 0 for large ones alone (default: 8)."""
+    local_size: int | None = None
+    """Size of the small crops in px, of dino (default: 3/7 of the large ones', in whole patches or 16 px)."""
+    local_scale: tuple[float, ...] | None = None
+    """Range of a small crop's share of the image, of dino (default: 0.05,0.4)."""
+    prototypes: int | None = None
+    """Outputs of dino's projection head; few images want few (default: 65536)."""
+    head_width: int | None = None
+    """Hidden units of dino's projection head (default: 2048)."""
+    teacher_temperature: float | None = None
+    """Temperature of dino's teacher after its warm-up, which starts from 0.04 (default: 0.07)."""
+    teacher_warmup: float | None = None
+    """Share of the steps over which the temperature of dino's teacher rises, 0..1 (default: 0.3)."""
+    freeze_prototypes: int | None = None
+    """Epochs at the start in which the last layer of dino's head stays as it is (default: 1)."""
+    weight_decay_end: float | None = None
+    """Weight decay at the end of dino, reached by a cosine (default: 0.4)."""
     policy: PolicyName | None = None
     """Augmentation of supervised pretraining (default: classification, which is the paper's)."""
     eval_every: int | None = None

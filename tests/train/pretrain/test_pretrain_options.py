@@ -16,6 +16,7 @@ from train.pretrain.pretrain import METHODS, PretrainConfig, find_method, method
 
 NEEDED: dict[str, dict[str, Any]] = {
     "supervised": {"data": "labelled"},
+    "dino": {"transfer": "images"},
     "clip": {"transfer": "captioned"},
 }
 
@@ -50,7 +51,7 @@ def test_one_learning_rate_is_one_to_try() -> None:
 def test_every_option_is_of_a_method() -> None:
     taken = {field.name for method in METHODS for field in dataclasses.fields(config_class(method))}
     common = {field.name for field in dataclasses.fields(OutputOptions)}
-    assert {field.name for field in dataclasses.fields(PretrainConfig)} - common <= taken | {"transfer"}
+    assert {field.name for field in dataclasses.fields(PretrainConfig)} - common <= taken
 
 
 def test_every_option_has_a_line_of_help() -> None:
@@ -67,6 +68,14 @@ def test_every_option_has_a_line_of_help() -> None:
         pytest.param(
             "supervised", {"transfer": "x"}, "--transfer is no option of --method supervised", id="images alone"
         ),
+        pytest.param("dino", {"transfer": None}, "needs --transfer: type --transfer TRANSFER", id="no images"),
+        pytest.param("dino", {"data": "x"}, "--data is no option of --method dino: leave it out", id="labels"),
+        pytest.param("dino", {"policy": "crops"}, "--policy is no option", id="own augmentation"),
+        pytest.param("dino", {"prototypes": 1}, "--prototypes is 1: it must be 2 or more", id="one prototype"),
+        pytest.param("dino", {"ema": 0.0}, "--ema is 0.0: it must be above 0", id="no teacher"),
+        pytest.param("dino", {"crop_scale": (0.4,)}, "--crop-scale is .*two shares", id="half a range"),
+        pytest.param("dino", {"teacher_warmup": 1.5}, "--teacher-warmup is 1.5", id="no share"),
+        pytest.param("supervised", {"prototypes": 9}, "--prototypes is no option of --method supervised", id="a head"),
         pytest.param("supervised", {"epochs": 1, "steps": 1}, "exclude each other", id="two lengths"),
     ],
 )

@@ -1,0 +1,218 @@
+"""`train pretrain --method dino`: self-distillation without labels on the transfer set (Caron et al. 2021; paper A.4).
+
+The student learns from all crops what its own average, the teacher, says of the large ones. What is kept is the
+teacher's encoder; the projection heads stay beside it, in extra.safetensors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.pretrain.dino_config import DinoConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor, nn
+
+    from train.loop import LoopPlan, TrainingLoop
+    from train.rundir import RunDirectory
+    from train.world import World
+
+PAPER_EPOCHS = 100
+"""On CC3M (A.4)."""
+HEAD_PREFIX = "dino_head."
+
+
+@dataclasses.dataclass(frozen=True)
+class DinoResult:
+    """Entropies in nats and feature_std of the teacher on held-out images (see `dino_signs`); None without any."""
+
+    out: str
+    model: str
+    method: str
+    steps: int
+    num_images: int
+    num_held_out: int
+    num_skipped: int
+    teacher_entropy: float | None = None
+    prototype_entropy: float | None = None
+    feature_std: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        measured = "" if self.feature_std is None else (
+            f", feature std {self.feature_std:.2f}, teacher entropy {self.teacher_entropy:.2f} nats on "
+            f"{self.num_held_out} held-out images")  # fmt: skip
+        skipped = f", {self.num_skipped} images skipped" if self.num_skipped else ""
+        return (f"wrote {self.out} ({self.model}, dino, {self.steps} steps on {self.num_images} images"
+                f"{measured}{skipped})\n"
+                f"next: train finetune --model {self.out} --data DATA --out {self.out}-ft")  # fmt: skip
+
+
+def pretrain_dino(config: DinoConfig) -> DinoResult | dict[str, Any]:
+    """Pretrain an encoder on images alone."""
+    from reinforce import catalog
+    from reinforce.data import open_source
+    from reinforce.errors import DataError
+
+    from train.pretrain.dino_views import hold_out, list_images
+    from train.rundir import RunDirectory, refuse_own_input
+    from train.world import entered_world
+
+    entry = catalog.resolve_data(config.transfer)
+    source = open_source(str(entry.path))
+    images, held_out = hold_out(list_images(source, config.limit), config.val_limit)
+    if not images:
+        raise DataError(f"{config.transfer} has no images to learn from")
+    if config.dry_run:
+        return {"out": config.out, "model": config.model, "method": config.method, "num_images": len(images),
+                "num_held_out": len(held_out), "steps": _total_steps(config, len(images))}  # fmt: skip
+    with entered_world(config.device) as world:
+        refuse_own_input(config.out, config.model)
+        run = RunDirectory(config.out, config, verb="pretrain", overwrite=config.overwrite, resume=config.resume,
+                           world=world)  # fmt: skip
+        if (finished := run.finished()) is not None:
+            return DinoResult(**finished)
+        result = Dino(config, source, images, held_out, run, world, entry.name).train()
+        run.finish(result.to_json())
+        return result
+
+
+class Dino:
+    """One run: model, crops, objective and what is written of them."""
+
+    def __init__(self, config: DinoConfig, source: Any, images: Any, held_out: Any, run: RunDirectory, world: World,
+                 transfer: str) -> None:  # fmt: skip
+        """Raises UnknownNameError, UsageError, ModelError."""
+        from reinforce.views import resolve_multi_crop
+
+        from train.optim import AveragedModel, autocast_dtype, rising
+        from train.pretrain.dino_loss import DinoObjective
+        from train.pretrain.dino_model import add_head, flexible, small_size
+        from train.pretrain.dino_views import CropViews, Pixels, PlainViews, images_digest
+        from train.students import default_image_size, make_model
+
+        self.config, self.run, self.world, self.transfer = config, run, world, transfer
+        encoder, self.info = make_model(config.model, class_names=(), seed=config.seed,
+                                        image_size=config.image_size or default_image_size(config.model))  # fmt: skip
+        encoder = flexible(encoder, self.info) if config.num_local else encoder
+        small_px = small_size(encoder, self.info.image_size, config.local_size)
+        crops = resolve_multi_crop(size_px=self.info.image_size, local_px=small_px, seed=config.seed,
+                                   scale=_pair(config.crop_scale), local_scale=_pair(config.local_scale))  # fmt: skip
+        model = add_head(encoder, width=config.head_width, num_prototypes=config.prototypes)
+        self.model = world.synchronised(model.to(world.device))
+        self.pixels = Pixels.of(self.info, small_px)
+        self.data = CropViews(source, images, crops, num_small=config.num_local, seed=config.seed)
+        self.held_out = PlainViews(source, held_out, size_px=self.info.image_size)
+        self.plan = _plan(config, len(images), images_digest(images))
+        self.teacher = AveragedModel(self.model, rising(config.ema, self.plan.total_steps))
+        self.objective = DinoObjective(config, self.teacher, self.pixels, world=world,
+                                       steps_per_epoch=_steps_per_epoch(config, len(images)),
+                                       total_steps=self.plan.total_steps)  # fmt: skip
+        self.dtype = autocast_dtype(config.precision, self.model, world.device)
+
+    def train(self) -> DinoResult:
+        """Raises TrainingStoppedError, TrainingDivergedError, WorkerDiedError."""
+        self.run.resolve(architecture=self.info.architecture, image_size=self.info.image_size,
+                         local_size=self.data.crops.local.size_px, device=str(self.world.device),
+                         loop=dataclasses.asdict(self.plan))  # fmt: skip
+        loop = self._loop()
+        outcome = loop.run(resume=self.config.resume)
+        loop.load_best()
+        if self.world.is_main:
+            self._save(self.run.path, loop.model, outcome.scores)
+        return DinoResult(self.config.out, self.info.architecture, self.config.method, self.plan.total_steps,
+                          len(self.data), len(self.held_out), len(loop.skipped.reasons), **outcome.scores)  # fmt: skip
+
+    def _loop(self) -> TrainingLoop:
+        from train.batches import SkippedImages
+        from train.loop import TrainingLoop, Validation
+        from train.rundir import MetricsLog
+
+        shown = ("feature_std", "teacher_entropy")
+        validation = Validation(self.signs, None, shown) if len(self.held_out) else None
+        log = MetricsLog(self.run.path / "metrics.jsonl", is_main=self.world.is_main)
+        return TrainingLoop(self.model, self.data, self.objective, self.plan, world=self.world,
+                            folder=self.run.checkpoints, log=log, skipped=SkippedImages(quiet=self.config.quiet),
+                            validation=validation, average=self.teacher,
+                            keep=lambda model, folder: self._save(folder, model, {}))  # fmt: skip
+
+    def signs(self, teacher: nn.Module) -> dict[str, float]:
+        """Whether the teacher collapses, on the held-out images."""
+        from train.pretrain.dino_signs import signs_of
+
+        return signs_of(self._answers(teacher))
+
+    def _answers(self, teacher: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        from train.batches import make_loader, steps_in_epoch
+        from train.pretrain.dino_loss import teacher_probs
+        from train.world import World
+
+        total = steps_in_epoch(len(self.held_out), self.config.batch_size)
+        loader = make_loader(self.held_out, self.config.batch_size, start=0, total=total,
+                             world=World(self.world.device), workers=self.config.workers)  # fmt: skip
+        for batch in loader:
+            if len(batch):
+                features_BD = teacher.encoder(self.pixels.large(batch.inputs, self.world.device))
+                logits_BK = teacher.head(features_BD)
+                yield teacher_probs(logits_BK, self.objective.centre_K, self.objective.temperature), features_BD
+
+    def _save(self, folder: Path, model: Any, scores: Mapping[str, float]) -> None:
+        """A model directory of the encoder; the head, beside it, has names that begin with HEAD_PREFIX."""
+        from reinforce.models import save_model
+
+        from train.students import grown, short_name
+
+        config = self.config
+        training = {"verb": "pretrain", "method": config.method, "model": short_name(config.model),
+                    "transfer": self.transfer, "num_images": len(self.data), "lr": config.peak_lr,
+                    "seed": config.seed}  # fmt: skip
+        info = dataclasses.replace(self.info, provenance=grown(self.info.provenance, training),
+                                   metrics={f"held_out_{name}": value for name, value in scores.items()})  # fmt: skip
+        head = {HEAD_PREFIX + name: tensor for name, tensor in model.head.state_dict().items()}
+        save_model(folder, model.encoder, info, extra=head)
+
+
+def _plan(config: DinoConfig, num_images: int, digest: str) -> LoopPlan:
+    from train.loop import LoopPlan
+
+    total = _total_steps(config, num_images)
+    return LoopPlan(
+        lr=config.peak_lr,
+        total_steps=total,
+        batch_size=config.batch_size,
+        warmup_steps=round(config.warmup * total),
+        weight_decay=config.weight_decay,
+        final_weight_decay=config.weight_decay_end,
+        clip_norm=config.clip_norm,
+        ema=config.ema,
+        precision=config.precision,
+        eval_every=config.eval_every or max(1, -(-total // 10)),
+        save_every=config.save_every,
+        log_every=config.log_every,
+        seed=config.seed,
+        workers=config.workers,
+        quiet=config.quiet,
+        binding={"list_of_images": digest},
+    )
+
+
+def _steps_per_epoch(config: DinoConfig, num_images: int) -> int:
+    from train.batches import steps_in_epoch
+
+    return steps_in_epoch(num_images, config.batch_size)
+
+
+def _total_steps(config: DinoConfig, num_images: int) -> int:
+    from train.options import num_steps
+
+    return num_steps(config, _steps_per_epoch(config, num_images), PAPER_EPOCHS)
+
+
+def _pair(bounds: tuple[float, ...]) -> tuple[float, float]:
+    return bounds[0], bounds[1]
