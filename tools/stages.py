@@ -1,17 +1,29 @@
-"""Commands of an experiment, run once each: their JSON and seconds are kept, and a recorded one is not run again."""
+"""Commands of an experiment, run once each: their JSON and seconds are kept, and a recorded one is not run again.
+
+A stage is cached by a hash of its command and of what it reads: outputs of other stages (a model's weights, a store's
+manifest) and data or models from outside. Killed at any moment, the next start goes on: a stage that had begun is
+resumed by its own --resume, and one whose command or inputs are others now starts again with --overwrite.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import braceexpand
+
+from reinforce import catalog
+from reinforce.errors import ReinforceError
 
 Z95 = 1.96
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
@@ -20,32 +32,141 @@ T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
 @dataclass(frozen=True)
 class Stage:
+    """A command. `--json` is added to it; `--resume` in it becomes `--overwrite` where it must start again."""
+
     name: str
     argv: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    """Stages whose output it reads."""
+    reads: tuple[str, ...] = ()
+    """Data and models from outside, by catalog name or path."""
+    out: Path | None = None
+    """What it writes."""
+
+
+class StageFailedError(Exception):
+    pass
+
+
+def call(argv: Sequence[str]) -> dict[str, Any]:
+    """Run a command in a process of its own; its progress is shown. Raises StageFailedError."""
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise StageFailedError(f"status {done.returncode}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@dataclass
+class Runner:
+    """Runs stages and keeps folder/record.json: name -> key, argv, seconds, result, digest."""
+
+    folder: Path
+    execute: Callable[[Sequence[str]], dict[str, Any]] = call
+    failed: dict[str, str] = field(default_factory=dict)
+    """Stages that failed, or that wait for one that did, and why."""
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path = self.folder / "record.json"
+        self.record: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self._outside: dict[str, str] = {}
+
+    def run(self, stages: Sequence[Stage], *, keep_going: bool = False) -> dict[str, Any]:
+        """The record after all stages, in order. A failure ends the program, or with `keep_going` what waits for it."""
+        for stage in stages:
+            waits_for = next((name for name in stage.inputs if name in self.failed), None)
+            if waits_for is not None:
+                self.failed[stage.name] = f"waits for '{waits_for}'"
+                continue
+            try:
+                self._run(stage)
+            except StageFailedError as error:
+                if not keep_going:
+                    sys.exit(f"the stage '{stage.name}' failed with {error}")
+                self.failed[stage.name] = str(error)
+        return self.record
+
+    def key(self, stage: Stage) -> str:
+        """Of the command and of what its inputs hold now; the inputs must have run."""
+        inputs = {name: self.record[name]["digest"] for name in stage.inputs}
+        outside = {name: self._outside_digest(name) for name in stage.reads}
+        return _sha256(json.dumps([stage.argv, inputs, outside], sort_keys=True))
+
+    def is_done(self, stage: Stage) -> bool:
+        known = self.record.get(stage.name, {})
+        exists = stage.out is None or stage.out.exists()
+        return exists and "result" in known and bool(known["key"] == self.key(stage))
+
+    def _run(self, stage: Stage) -> None:
+        if self.is_done(stage):
+            return
+        key = self.key(stage)
+        argv = stage.argv if self.record.get(stage.name, {}).get("key") == key else _afresh(stage)
+        print(f"\n== {stage.name}\n$ {' '.join(argv)}", flush=True)
+        self._note(stage, {"key": key, "argv": list(stage.argv)})
+        started = time.monotonic()
+        result = self.execute([*argv, "--json"])
+        seconds = time.monotonic() - started
+        self._note(stage, {"key": key, "argv": list(stage.argv), "seconds": seconds, "result": result,
+                           "digest": output_digest(stage.out, result)})  # fmt: skip
+
+    def _note(self, stage: Stage, entry: dict[str, Any]) -> None:
+        self.record[stage.name] = entry
+        temporary = self.path.with_suffix(f".{os.getpid()}.partial")
+        temporary.write_text(json.dumps(self.record, indent=1) + "\n")
+        temporary.replace(self.path)
+
+    def _outside_digest(self, name: str) -> str:
+        if name not in self._outside:
+            self._outside[name] = outside_digest(name)
+        return self._outside[name]
 
 
 def run_stages(stages: Sequence[Stage], folder: Path) -> dict[str, Any]:
     """Run what folder/record.json does not have yet, and give all of it: name -> argv, seconds, result."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "record.json"
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    for stage in stages:
-        _run(stage, record, path)
-    return record
+    return Runner(folder).run(stages)
 
 
-def _run(stage: Stage, record: dict[str, Any], path: Path) -> None:
-    known = record.get(stage.name)
-    if known and known["argv"] == list(stage.argv):
-        return
-    print(f"\n== {stage.name}\n$ {' '.join(stage.argv)}", flush=True)
-    started = time.monotonic()
-    done = subprocess.run([*stage.argv, "--json"], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"the stage '{stage.name}' failed with status {done.returncode}")
-    seconds = time.monotonic() - started
-    record[stage.name] = {"argv": list(stage.argv), "seconds": seconds, "result": json.loads(done.stdout)}
-    path.write_text(json.dumps(record, indent=1) + "\n")
+def output_digest(out: Path | None, result: dict[str, Any]) -> str:
+    """What a stage made: a model by its weights, a store by its manifest, anything else by its JSON."""
+    if out is not None and (out / "manifest.json").is_file():
+        return _sha256((out / "manifest.json").read_text())
+    if out is not None and (out / "model.json").is_file():
+        return str(json.loads((out / "model.json").read_text())["provenance"]["weights_sha256"])
+    return _sha256(json.dumps(result, sort_keys=True))
+
+
+def outside_digest(name: str) -> str:
+    """A model by its weights; a folder or tars by the names and sizes of their files; else the name itself."""
+    places = [Path(path) for path in _expanded(name)]
+    info = places[0] / "model.json"
+    if info.is_file():
+        return str(json.loads(info.read_text())["provenance"].get("weights_sha256", _sha256(info.read_text())))
+    files = [file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    sizes = [(file.name, file.stat().st_size) for file in files if file.is_file()]
+    return _sha256(json.dumps([name, sizes]))
+
+
+def _expanded(name: str) -> list[str]:
+    for resolve in (catalog.resolve_data, catalog.resolve_model):
+        try:
+            path = resolve(name).path
+        except ReinforceError:
+            continue
+        if path is not None:
+            return list(braceexpand.braceexpand(path))
+    return [name]
+
+
+def _afresh(stage: Stage) -> tuple[str, ...]:
+    if stage.out is None or not stage.out.exists():
+        return stage.argv
+    return tuple("--overwrite" if word == "--resume" else word for word in stage.argv)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def half_width(values: Sequence[float], num_images: int) -> float:

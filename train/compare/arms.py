@@ -6,6 +6,7 @@ An arm's name has the method and, of the other facets, those in which the compar
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
@@ -31,6 +32,8 @@ PRETRAININGS = {
 MODES = {"full": "finetuned", "linear-probe": "linear-probed"}
 FACETS = ("method", "vfm", "teacher", "source", "views", "student", "size", "tuning")
 """In the order in which a name has them."""
+OF_A_METHOD = ("vfm", "teacher", "source", "views", "tuning")
+"""Facets that a name has where the runs of one method differ in them; the others where any runs do."""
 ALWAYS = ("method", "targets", "finetuning")
 SCRATCH, TEACHER = "from scratch", "the teacher itself"
 
@@ -139,8 +142,12 @@ def _given(one: Described, labels: Sequence[str]) -> str | None:
 def _varying(described: Sequence[Described]) -> list[str]:
     """Facets with several values among the runs that have them; the teacher's own rows tell nothing of the others."""
     students = [one for one in described if not one.is_teacher] or described
-    values = {name: {one.facets[name] for one in students if name in one.facets} for name in FACETS}
-    return [name for name in FACETS if name not in ALWAYS and len(values[name]) > 1]
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in students:
+        for name, value in one.facets.items():
+            values[name, one.facets["method"] if name in OF_A_METHOD else ""].add(value)
+    found = {name for (name, _), different in values.items() if len(different) > 1}
+    return [name for name in FACETS if name not in ALWAYS and name in found]
 
 
 def _method(run: Run, training: Mapping[str, Any], trained: Run | None, lineage: Lineage) -> dict[str, str]:
@@ -162,7 +169,14 @@ def _method(run: Run, training: Mapping[str, Any], trained: Run | None, lineage:
 
 def _teacher_itself(training: Mapping[str, Any]) -> dict[str, str]:
     mode = MODES.get(training.get("mode", ""), "adapted")
-    return {"method": TEACHER, "targets": f"{training.get('model')} {mode}"}
+    return {"method": TEACHER, "targets": f"{_vfm(training)} {mode}"}
+
+
+def _vfm(training: Mapping[str, Any]) -> str:
+    """What was adapted, be it in one training or in several."""
+    while training.get("before", {}).get("verb") == "adapt":
+        training = training["before"]
+    return str(training.get("model"))
 
 
 def _distilled(run: Run, training: Mapping[str, Any], trained: Run | None, lineage: Lineage) -> dict[str, str]:
@@ -175,8 +189,8 @@ def _distilled(run: Run, training: Mapping[str, Any], trained: Run | None, linea
     if run.verb == "distill":
         facets["finetuning"] = "not finetuned"
     teacher = lineage.teacher(trained) if trained is not None else None
-    if teacher is not None:
-        facets["vfm"] = f"from {teacher.training.get('model', named)}"
+    if teacher is not None and teacher.verb == "adapt":
+        facets["vfm"] = f"from {_vfm(teacher.training)}"
         facets["teacher"] = f"teacher {MODES.get(teacher.training.get('mode', ''), 'adapted')}"
     store = lineage.store(trained) if trained is not None else None
     if store is not None:

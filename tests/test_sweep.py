@@ -1,0 +1,225 @@
+"""The sweep's plan and runner, and the smoke preset by the real commands: every arm, shared stages once, resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reinforce.cli
+import train.cli
+from reinforce.command import run_group
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+
+import main_job
+import sweep
+from stages import Runner, Stage, StageFailedError
+from sweep_plan import ARMS, Plan, make_plan
+from sweep_presets import PRESETS
+
+ARM_NAMES = [arm.name for arm in ARMS]
+GROUPS = {"reinforce": reinforce.cli.command, "train": train.cli.command}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REINFORCE_HOME", str(tmp_path / "home"))
+
+
+def call(argv: Sequence[str]) -> dict[str, Any]:
+    """A command in this process: importing torch a hundred times would take the test's time."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        status = run_group(GROUPS[argv[0]], [*argv[1:], "--quiet"])
+    if status:
+        raise StageFailedError(f"status {status}")
+    found: dict[str, Any] = json.loads(out.getvalue())
+    return found
+
+
+def plan_of(preset: str, folder: Path, arms: Sequence[str] = ARM_NAMES, experiments: Sequence[str] = ("arms",),
+            **changes: Any) -> Plan:  # fmt: skip
+    return make_plan(dataclasses.replace(PRESETS[preset](folder), **changes), folder, arms=arms,
+                     experiments=experiments)  # fmt: skip
+
+
+class Killed(BaseException):
+    pass
+
+
+class Writer:
+    """Executes ("write", OUT, TEXT) as a command would, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def __call__(self, argv: Sequence[str]) -> dict[str, Any]:
+        self.calls.append(list(argv))
+        if argv[2] == "fail":
+            raise StageFailedError("status 1")
+        if argv[2] == "kill":
+            raise Killed
+        out = Path(argv[1])
+        out.mkdir(exist_ok=True)
+        (out / "model.json").write_text(json.dumps({"provenance": {"weights_sha256": argv[2]}}))
+        return {"wrote": argv[2]}
+
+
+def chain(folder: Path, first: str = "a", second: str = "b") -> list[Stage]:
+    one, two = folder / "one", folder / "two"
+    return [Stage("one", ("write", str(one), first, "--resume"), out=one),
+            Stage("two", ("write", str(two), second, "--resume"), ("one",), out=two)]  # fmt: skip
+
+
+def called(folder: Path, stages: Sequence[Stage], **options: Any) -> list[tuple[str, str]]:
+    """(output, --resume or --overwrite) of what a new runner executes."""
+    writer = Writer()
+    Runner(folder, writer).run(stages, **options)
+    return [(Path(argv[1]).name, argv[3]) for argv in writer.calls]
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
+    assert called(tmp_path, chain(tmp_path)) == [("one", "--resume"), ("two", "--resume")]
+    assert called(tmp_path, chain(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"second": "c"}, [("two", "--overwrite")]),
+        ({"first": "c"}, [("one", "--overwrite"), ("two", "--overwrite")]),
+    ],
+    ids=["its command", "its input"],
+)
+def test_what_changed_is_run_again_from_the_start(
+    tmp_path: Path, change: dict[str, str], again: list[tuple[str, str]]
+) -> None:
+    called(tmp_path, chain(tmp_path))
+    assert called(tmp_path, chain(tmp_path, **change)) == again
+
+
+def test_an_input_that_comes_out_the_same_changes_nothing_after_it(tmp_path: Path) -> None:
+    called(tmp_path, chain(tmp_path))
+    one, two = chain(tmp_path)
+    assert called(tmp_path, [dataclasses.replace(one, argv=(*one.argv, "--workers", "2")), two]) == [
+        ("one", "--overwrite")]  # fmt: skip
+
+
+def test_a_removed_output_and_a_changed_file_outside_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.png").write_bytes(b"1")
+    stages = [dataclasses.replace(chain(tmp_path)[0], reads=(str(tmp_path / "data"),))]
+    assert [len(called(tmp_path, stages)) for _ in range(2)] == [1, 0]
+    (tmp_path / "data" / "x.png").write_bytes(b"12")
+    assert called(tmp_path, stages) == [("one", "--overwrite")]
+    (tmp_path / "one" / "model.json").unlink()
+    (tmp_path / "one").rmdir()
+    assert called(tmp_path, stages) == [("one", "--resume")]
+
+
+def test_a_killed_stage_is_resumed(tmp_path: Path) -> None:
+    one = Stage("one", ("write", str(tmp_path / "one"), "kill", "--resume"), out=tmp_path / "one")
+    for _ in range(2):
+        (tmp_path / "one").mkdir(exist_ok=True)  # what the killed command had left
+        writer = Writer()
+        with pytest.raises(Killed):
+            Runner(tmp_path, writer).run([one])
+    assert writer.calls[0][3] == "--resume"
+
+
+def test_a_failure_stops_what_waits_for_it_alone(tmp_path: Path) -> None:
+    stages = [*chain(tmp_path, first="fail"), Stage("three", ("write", str(tmp_path / "three"), "c", ""))]
+    runner = Runner(tmp_path, Writer())
+    runner.run(stages, keep_going=True)
+    assert runner.failed == {"one": "status 1", "two": "waits for 'one'"}
+    assert "result" in runner.record["three"]
+    with pytest.raises(SystemExit, match="the stage 'one' failed with status 1"):
+        Runner(tmp_path, Writer()).run(stages)
+
+
+def test_shared_stages_are_planned_once(tmp_path: Path) -> None:
+    plan = plan_of("smoke", tmp_path)
+    counted = {
+        kind: sum(kind in stage.argv for stage in plan.stages.values()) for kind in ("adapt", "build", "distill")
+    }
+    seeds, budgets, modes = 2, 2, 2
+    assert counted == {"adapt": seeds * budgets * modes, "build": 2 + seeds * budgets * modes,
+                       "distill": seeds * (2 + budgets * modes)}  # fmt: skip
+    order = list(plan.stages)
+    assert all(order.index(name) < order.index(stage.name) for stage in plan.stages.values() for name in stage.inputs)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_planned_command_parses(tmp_path: Path, preset: str) -> None:
+    import click
+
+    plan = plan_of(preset, tmp_path, experiments=sweep.EXPERIMENTS)
+    for line in {tuple(argv) for argv in map(_without_values, plan.stages.values())}:
+        program, verb, *argv = line
+        command = GROUPS[program].get_command(click.Context(GROUPS[program]), verb)
+        assert command is not None
+        command.make_context(verb, list(argv))
+
+
+def _without_values(stage: Stage) -> list[str]:
+    """The command with every seed, budget and path made one, so that each shape is parsed once."""
+    return ["0" if before in ("--seed", "--shots") else word.rpartition("/")[2][:12] if "/" in word else word
+            for before, word in zip(("", *stage.argv), stage.argv, strict=False)]  # fmt: skip
+
+
+def test_parts_of_a_preset_are_chosen_by_name(tmp_path: Path) -> None:
+    everything = {"tasks": [], "vfms": [], "transfers": [], "budgets": [], "seeds": []}
+    preset = sweep.narrowed(PRESETS["results"](tmp_path), **(everything | {"tasks": ["openclipart"], "seeds": ["4"]}))
+    assert (list(preset.tasks), preset.seeds, len(preset.vfms)) == (["openclipart"], (4,), 2)
+    with pytest.raises(SystemExit, match="this preset has no VFM 'sam': choose from dinov2-vits14, efficientnet-lite0"):
+        sweep.narrowed(PRESETS["results"](tmp_path), **(everything | {"vfms": ["sam"]}))
+
+
+@pytest.mark.parametrize("preset", main_job.PRESETS)
+def test_the_main_job_plans_stages_of_the_same_kind(tmp_path: Path, preset: str) -> None:
+    stages = main_job.stages(main_job.PRESETS[preset], 0, tmp_path)
+    assert [stage.name for stage in stages][:5] == ["adapt", "build", "distill", "finetune", "from scratch"]
+    assert all(isinstance(stage, Stage) for stage in stages)
+
+
+@pytest.mark.slow
+def test_the_smoke_preset_trains_every_arm_and_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    task = PRESETS["smoke"](tmp_path).tasks["colours"]
+    one_budget = {"colours": dataclasses.replace(task, budgets={"6": task.budgets["6"]})}
+    plan = plan_of("smoke", tmp_path, seeds=(0,), tasks=one_budget)
+    executed: list[str] = []
+
+    def killed_once(argv: Sequence[str]) -> dict[str, Any]:
+        executed.append(argv[argv.index("--out") + 1] if "--out" in argv else f"evaluate {argv[3]}")
+        if len(executed) == 7:
+            raise Killed
+        return call(argv)
+
+    with pytest.raises(Killed):
+        sweep.run(plan, killed_once)
+    assert sweep.run(plan, killed_once).failed == {}
+    assert len(executed) == len(plan.stages) + 1 + len(plan.reports)
+    assert executed[6] == executed[7], executed
+    found = json.loads((tmp_path / "reports" / "colours-vfm-related" / "comparison.json").read_text())
+    assert {arm["arm"] for arm in found["arms"]} == {
+        "from scratch", "task-oriented, teacher finetuned", "task-oriented, teacher linear-probed",
+        "task-agnostic (global features)", "task-agnostic (patch features)", "supervised pretraining",
+        "DINO pretraining", "the teacher itself, vfm finetuned", "the teacher itself, vfm linear-probed"}  # fmt: skip
+    students = [arm for arm in found["arms"] if not arm["is_teacher"] and arm["arm"] != "from scratch"]
+    assert all([point["step"] for point in arm["curve"]] == [2] for arm in students)
+    seconds = [result["seconds"] for arm in found["arms"] for result in (*arm["results"], *arm["curve"])]
+    assert None not in seconds
+    assert found["total_seconds"] < sum(seconds)
+    for arm in students:
+        half, whole = (cell["seconds_by_stage"] for cell in (arm["curve"][0], arm["results"][0]))
+        stage = "distill" if "distill" in whole else "pretrain"
+        assert 0 < half[stage] < whole[stage]
+    assert "task-oriented" in (tmp_path / "summary.md").read_text()
