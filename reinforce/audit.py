@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reinforce.command import POSITIONAL, CommonOptions
+from reinforce.data import CaptionedSource
 from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import ReinforceError, UsageError
 from reinforce.store import STATE_OK, FidelityStats
 from reinforce.store import verify as verify_store
+from reinforce.unit_captions import UnitCaptions, Words
 from reinforce.units import unit_pairs
 
 if TYPE_CHECKING:
@@ -113,10 +116,10 @@ def _check_pixels(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
 
 def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
     """Run the teacher again on the first batch of some units; the stored targets must be within the promise."""
-    from reinforce.teacher import Teacher
+    from reinforce.text_teacher import open_teacher
 
     plan = dataset.store.plan
-    teacher = Teacher(
+    teacher = open_teacher(
         config.teacher or plan["teacher"]["name"],
         target=dataset.store.target,
         device=config.device,
@@ -124,7 +127,8 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
         dtype=plan["environment"]["dtype"],
         batch_size=plan["batch_size"],
     )
-    if teacher.describe()["weights_sha256"] != plan["teacher"]["weights_sha256"]:
+    described = teacher.describe()
+    if any(described.get(name) != plan["teacher"].get(name) for name in ("weights_sha256", "text")):
         raise UsageError(f"'{teacher.name}' has other weights than the store's teacher: type --teacher DIRECTORY")
     units = np.unique(np.linspace(0, len(plan["units"]) - 1, DEEP_UNITS).astype(int))
     parts = (_recomputed(dataset, teacher, int(unit)) for unit in units)
@@ -139,13 +143,22 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
 
 def _recomputed(dataset: ReinforcedDataset, teacher: Teacher, unit: int) -> FidelityStats:
     """How far the stored targets of the unit's first teacher batch are from what the teacher says now."""
-    store, replayer = dataset.store, dataset.replayer(unit)
-    num_rows = len(replayer.keys)
+    store, words = dataset.store, _words(dataset, teacher)
+    shown = dataset.replayer(unit) if words is None else UnitCaptions(words, dataset.images(unit))
+    num_rows = len(shown.keys)
     pairs = unit_pairs(num_rows, store.num_views, store.plan.get("block_rows", num_rows))
     view, row = (numbers[: teacher.batch_size] for numbers in pairs)
     is_ok = dataset.states[unit * store.unit_rows + row] == STATE_OK
-    images = np.zeros((len(row), dataset.size_px, dataset.size_px, 3), np.uint8)
+    size = dataset.size_px
+    images: NDArray[Any] = np.zeros((len(row), size, size, 3), np.uint8) if words is None else words.blank(len(row))
     for i in np.flatnonzero(is_ok):
-        images[i] = replayer.view(int(row[i]), int(view[i]))
+        images[i] = shown.view(int(row[i]), int(view[i]))
     stored = dataset.targets.read(unit * store.unit_rows + row, view)
     return store.shape.fidelity(teacher.targets(images)[is_ok], stored[is_ok], store.measure)
+
+
+def _words(dataset: ReinforcedDataset, teacher: Teacher) -> Words | None:
+    """What a teacher of captions is shown."""
+    from reinforce.text_teacher import TextTeacher
+
+    return Words(CaptionedSource(dataset.source), teacher.tokenizer) if isinstance(teacher, TextTeacher) else None

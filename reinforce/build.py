@@ -215,6 +215,7 @@ def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[
         plan["batch_size"],
         plan["block_rows"],
         config.unit_budget_mb << 20,
+        inputs.words,
     )
     keys = [listing.keys[start:stop] for _, start, stop in schema.units]
     promise = Promise.from_json(plan["promise"], schema.measure)

@@ -9,14 +9,14 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.errors import BuildError, NonFiniteTargetError, UndecodableImageError
 from reinforce.store import TargetShape
-from reinforce.views import UnitReplayer
+from reinforce.unit_captions import UnitViews
 
 if TYPE_CHECKING:
     from reinforce.teacher import Teacher
@@ -48,13 +48,13 @@ class Calibration:
         return int(np.prod(self.targets.shape[:2]))
 
 
-def calibration_targets(teacher: Teacher, units: Sequence[UnitReplayer], views: int) -> Calibration:
+def calibration_targets(teacher: Teacher, units: Sequence[UnitViews], views: int, shape: TargetShape) -> Calibration:
     """Targets of views evenly spread over units and rows, and what they cost here.
 
     Raises BuildError where no image can be decoded, NonFiniteTargetError naming the sample.
     """
     per_image = min(views, VIEWS_PER_IMAGE)
-    pairs = _spread_pairs(units, views, teacher.target_shape(units[0].policy.size_px))
+    pairs = _spread_pairs(units, views, shape)
     parts, replay_seconds, teacher_seconds, num_batches = [], 0.0, 0.0, 0
     for start in range(0, len(pairs), teacher.batch_size):
         began = time.perf_counter()
@@ -76,7 +76,7 @@ def calibration_targets(teacher: Teacher, units: Sequence[UnitReplayer], views: 
     return Calibration(views_first, teacher_seconds / (num_batches * teacher.batch_size), replay_seconds / len(targets))
 
 
-def _spread_pairs(units: Sequence[UnitReplayer], views: int, shape: TargetShape) -> list[Pair]:
+def _spread_pairs(units: Sequence[UnitViews], views: int, shape: TargetShape) -> list[Pair]:
     """(unit, row, view) triples, a few views of each image."""
     total = sum(len(unit.keys) for unit in units)
     per_image = min(views, VIEWS_PER_IMAGE)
@@ -92,7 +92,7 @@ def _spread_pairs(units: Sequence[UnitReplayer], views: int, shape: TargetShape)
     return pairs
 
 
-def _render(units: Sequence[UnitReplayer], pairs: Sequence[Pair]) -> tuple[list[Pair], NDArray[np.uint8]]:
+def _render(units: Sequence[UnitViews], pairs: Sequence[Pair]) -> tuple[list[Pair], NDArray[Any]]:
     """The pairs whose image can be decoded, and their views."""
     rendered, images = [], []
     for unit, row, view in pairs:
@@ -104,7 +104,7 @@ def _render(units: Sequence[UnitReplayer], pairs: Sequence[Pair]) -> tuple[list[
     return rendered, np.stack(images) if images else np.empty((0,), np.uint8)
 
 
-def _check_finite(units: Sequence[UnitReplayer], pairs: Sequence[Pair], targets: NDArray[np.float32]) -> None:
+def _check_finite(units: Sequence[UnitViews], pairs: Sequence[Pair], targets: NDArray[np.float32]) -> None:
     bad = np.flatnonzero(~np.isfinite(targets.reshape(len(targets), -1)).all(1))
     if len(bad):
         unit, row, view = pairs[bad[0]]

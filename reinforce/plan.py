@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import click
@@ -16,11 +17,21 @@ import click
 from reinforce import catalog
 from reinforce.calibrate import Calibration, calibration_targets
 from reinforce.command import CommonOptions
-from reinforce.data import FolderSource, ImageSource, Listing, UnitImages, freeze, num_images, open_source
+from reinforce.data import (
+    FolderSource,
+    ImageSource,
+    Listing,
+    UnitImages,
+    freeze,
+    num_images,
+    open_captioned,
+    open_source,
+)
 from reinforce.errors import BuildError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
     FEATURES,
+    TEXT_FEATURES,
     CodecRequest,
     CosineDistance,
     Divergence,
@@ -37,6 +48,7 @@ from reinforce.store import (
     named_codec,
     plan_objects,
 )
+from reinforce.unit_captions import UnitCaptions, UnitViews, Words
 from reinforce.units import choose_block_rows, choose_unit_rows, cut_units
 from reinforce.views import Fingerprint, Policy, UnitReplayer, make_fingerprint, named_policy
 
@@ -66,10 +78,10 @@ class TargetOptions(CommonOptions):
     side of a resized image as a share of the view's."""
     image_size: int | None = None
     """Side of a stored view in px; by default the teacher's input size."""
-    target: Literal["logits", "dense-logits", "global-features", "patch-features"] | None = None
+    target: Literal["logits", "dense-logits", "global-features", "patch-features", "text-features"] | None = None
     """What is kept of the teacher: by default logits, and of a segmentation model dense-logits, its map of them.
     global-features is one vector a view (the final CLS token, the pooled map, or CLIP's image embedding),
-    patch-features the final map."""
+    patch-features the final map; text-features CLIP's embedding of each image's (first) caption, which has one view."""
     codec: str | None = None
     """Force a codec; by default the cheapest that keeps --max-kl."""
     max_kl: float | None = None
@@ -109,6 +121,19 @@ class TargetOptions(CommonOptions):
             raise UsageError(f"--effort is 0, 1 or 2, not {self.effort}")
         if self.codec is not None:
             named_codec(self.codec)
+        if self.target == TEXT_FEATURES:
+            self._check_captions()
+
+    def _check_captions(self) -> None:
+        """Raises UsageError for an option of views: a caption has none."""
+        for name, value in (("policy", self.policy), ("crop_scale", self.crop_scale)):
+            if value is not None:
+                raise UsageError(f"--{name.replace('_', '-')} is of views, and captions have none: leave it out")
+
+    @property
+    def num_views(self) -> int:
+        """Stored targets an image: of its caption, one."""
+        return 1 if self.target == TEXT_FEATURES else self.views
 
     def _promised(self) -> tuple[tuple[str, float | None], ...]:
         """Every option that promises something, and its value."""
@@ -159,15 +184,18 @@ class Inputs:
     """The teacher, the transfer set and the policy that a request names; opened once, compared with a plan."""
 
     def __init__(self, options: TargetOptions) -> None:
-        from reinforce.teacher import Teacher, default_threads
+        from reinforce.teacher import default_threads
+        from reinforce.text_teacher import TextTeacher, open_teacher
 
         self.options = options
         entry = catalog.resolve_data(options.transfer)
         self.location, self.transfer_name = str(entry.path), entry.name
-        self.source = open_source(self.location)
+        is_text = options.target == TEXT_FEATURES
+        captioned = open_captioned(self.location) if is_text else None
+        self.source = open_source(self.location) if captioned is None else captioned.images
         _warn_of_unread(self.source)
         self.threads = default_threads()
-        self.teacher = Teacher(
+        self.teacher = open_teacher(
             options.teacher,
             target=options.target,
             device=options.device,
@@ -175,13 +203,24 @@ class Inputs:
             threads=self.threads,
             batch_size=options.batch_size,
         )
+        self.words = None
+        if captioned is not None and isinstance(self.teacher, TextTeacher):
+            self.words = Words(captioned, self.teacher.tokenizer)
         info = self.teacher.info
         self.measure = options.measure(self.teacher.target)
         scale = None if options.crop_scale is None else (options.crop_scale[0], options.crop_scale[1])
         size_px = options.image_size or info.image_size
-        self.policy = named_policy(options.policy or info.task, size_px=size_px, seed=options.seed, crop_scale=scale)
+        policy = "center" if is_text else options.policy or info.task
+        self.policy = named_policy(policy, size_px=size_px, seed=options.seed, crop_scale=scale)
         self.shape = self.teacher.target_shape(size_px)
         _check_policy(options, self.policy, self.shape)
+
+    @cached_property
+    def _captions_sha256(self) -> str:
+        """Of the captions of the images that are taken; reads them all."""
+        assert self.words is not None
+        total = num_images(self.source)
+        return self.words.sha256(min(total, self.options.limit or total))
 
     def freeze(self) -> Listing:
         """Read and hash every image once."""
@@ -194,7 +233,7 @@ class Inputs:
         options, info = self.options, self.teacher.info
         return {
             **self.shape.to_json(),
-            "views": options.views,
+            "views": options.num_views,
             "limit": options.limit,
             "class_names": [] if self.shape.target in FEATURES else list(info.class_names),
             "policy": self.policy.to_json(),
@@ -203,7 +242,14 @@ class Inputs:
             "promise": options.promise.to_json(self.measure),
             "forced_codec": options.codec,
             "effort": options.effort,
+            **({} if self.words is None else {"captions": self._captions_sha256}),
         }
+
+    def unit_views(self, images: UnitImages, budget_bytes: int) -> UnitViews:
+        """What the teacher is shown of a unit."""
+        if self.words is not None:
+            return UnitCaptions(self.words, images)
+        return UnitReplayer(self.policy, images.keys, images.read, budget_bytes)
 
     def environment(self) -> dict[str, Any]:
         from reinforce.teacher import environment
@@ -234,13 +280,13 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     budget = options.unit_budget_mb << 20
     num_values = math.prod(inputs.shape.item_shape)
     _check_budget(options, num_values)
-    unit_rows = choose_unit_rows(listing.shard_sizes, options.views, num_values, budget)
+    unit_rows = choose_unit_rows(listing.shard_sizes, options.num_views, num_values, budget)
     units = cut_units(listing.shard_sizes, unit_rows)
     images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
     rows = [(unit.index, own.keys, own.read) for unit, own in zip(units, images, strict=True)]
-    fingerprint = make_fingerprint(policy, rows, num_views=options.views, num_probes=PROBES, num_kept=KEPT_PROBES)
-    replayers = [UnitReplayer(policy, own.keys, own.read, budget // len(images)) for own in images]
-    calibration = calibration_targets(inputs.teacher, replayers, options.views)
+    fingerprint = make_fingerprint(policy, rows, num_views=options.num_views, num_probes=PROBES, num_kept=KEPT_PROBES)
+    shown = [inputs.unit_views(own, budget // len(images)) for own in images]
+    calibration = calibration_targets(inputs.teacher, shown, options.num_views, inputs.shape)
     request = _codec_request(inputs, len(listing), unit_rows)
     choice = calibrate(calibration.targets, request, options.codec)
     codec = choice.codec
@@ -262,9 +308,9 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
 
 def _check_budget(options: TargetOptions, num_values: int) -> None:
     """A unit has a row at least. Raises UsageError where its views' targets are more than the budget."""
-    needed = 4 * options.views * num_values
+    needed = 4 * options.num_views * num_values
     if needed > options.unit_budget_mb << 20:
-        raise UsageError(f"one sample's {options.views} views have {human_bytes(needed)} of targets: type "
+        raise UsageError(f"one sample's {options.num_views} views have {human_bytes(needed)} of targets: type "
                          f"--unit-budget-mb {-(-needed >> 20)} or more, or fewer --views")  # fmt: skip
 
 
@@ -275,7 +321,7 @@ def _codec_request(inputs: Inputs, num_samples: int, unit_rows: int) -> CodecReq
         max_bytes=options.promise.max_bytes,
         measure=inputs.measure,
         num_samples=num_samples,
-        num_views=options.views,
+        num_views=options.num_views,
         unit_rows=unit_rows,
         effort=options.effort,
         shape=inputs.shape,
@@ -345,7 +391,7 @@ def plan(config: PlanConfig) -> PlanEstimate:
 
 def estimate(inputs: Inputs, draft: DraftPlan) -> PlanEstimate:
     """Predict size and time from the calibration views."""
-    views, calibration = inputs.options.views, draft.calibration
+    views, calibration = inputs.options.num_views, draft.calibration
     request = _codec_request(inputs, len(draft.listing), draft.plan["unit_rows"])
     total = len(draft.listing) * views
     teacher_seconds = total * calibration.teacher_seconds_per_view

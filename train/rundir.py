@@ -35,6 +35,7 @@ NOT_THE_RUN = (
     "save_every",
     "log_every",
     "cache",
+    "text_cache",
     "transfer",
     "resolved",
 )

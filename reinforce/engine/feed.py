@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from reinforce.data import ImageSource, Listing, UnitImages
 from reinforce.errors import ReinforceError, UndecodableImageError
 from reinforce.job import Ledger
+from reinforce.unit_captions import UnitCaptions, Words
 from reinforce.units import unit_pairs
 from reinforce.views import Policy, UnitReplayer
 from reinforce.worker_process import as_it_is, enter_worker, raise_errors
@@ -32,7 +34,7 @@ class ViewBatch:
     rows: NDArray[np.int64]
     """(B,), within the unit."""
     images: torch.Tensor
-    """(B, S, S, 3) uint8."""
+    """(B, S, S, 3) uint8; (B, L) int64 tokens of captions."""
     is_last: bool
     skipped: dict[int, str] = field(default_factory=dict)
     """Rows met in this batch whose image cannot be decoded, with the reason."""
@@ -52,19 +54,23 @@ class UnitRenderer:
     """Views a batch."""
     block_rows: int
     budget_bytes: int
+    words: Words | None = None
+    """Of a store of text features: what is shown instead of images."""
 
-    def replayer(self, unit: int) -> UnitReplayer:
+    def replayer(self, unit: int) -> UnitReplayer | UnitCaptions:
         shard, start, stop = self.units[unit]
         images = UnitImages.of(self.source, self.listing, shard, start, stop)
+        if self.words is not None:
+            return UnitCaptions(self.words, images)
         return UnitReplayer(self.policy, images.keys, images.read, self.budget_bytes)
 
     def batches(self, unit: int) -> Iterator[ViewBatch]:
-        replayer, size = self.replayer(unit), self.policy.size_px
+        replayer = self.replayer(unit)
         block = -1
         views, rows = unit_pairs(len(replayer.keys), self.views, self.block_rows)
         for start in range(0, len(rows), self.batch_size):
             own = slice(start, start + self.batch_size)
-            images, skipped = np.zeros((len(rows[own]), size, size, 3), np.uint8), {}
+            images, skipped = self._blank(len(rows[own])), {}
             for i, (view, row) in enumerate(zip(views[own].tolist(), rows[own].tolist(), strict=True)):
                 if row // self.block_rows != block:
                     block = row // self.block_rows
@@ -75,6 +81,11 @@ class UnitRenderer:
                     skipped[row] = str(error)
             is_last = own.stop >= len(rows)
             yield ViewBatch(unit, views[own], rows[own], torch.from_numpy(images), is_last, skipped)
+
+    def _blank(self, count: int) -> NDArray[Any]:
+        if self.words is not None:
+            return self.words.blank(count)
+        return np.zeros((count, self.policy.size_px, self.policy.size_px, 3), np.uint8)
 
 
 class ViewFeed(IterableDataset[ViewBatch | ReinforceError]):

@@ -23,8 +23,8 @@ from reinforce.store.fidelity import FidelityStats
 from reinforce.store.measures import Measure
 
 LOGITS, DENSE_LOGITS = "logits", "dense-logits"
-GLOBAL_FEATURES, PATCH_FEATURES = "global-features", "patch-features"
-FEATURES = (GLOBAL_FEATURES, PATCH_FEATURES)
+GLOBAL_FEATURES, PATCH_FEATURES, TEXT_FEATURES = "global-features", "patch-features", "text-features"
+FEATURES = (GLOBAL_FEATURES, PATCH_FEATURES, TEXT_FEATURES)
 TARGETS = (LOGITS, DENSE_LOGITS, *FEATURES)
 MAX_SIDE, MAX_VALUES = 1024, 1 << 28
 MEASURED_VALUES = 1 << 24
@@ -65,7 +65,7 @@ class TargetShape(Protocol):
 
 @dataclass(frozen=True)
 class RowShape:
-    """A row of logits or of a global feature: every one is measured."""
+    """A row of logits, or of the feature of an image or a caption: every one is measured."""
 
     num_channels: int
     target: str = LOGITS
@@ -166,7 +166,7 @@ def parse_shape(plan: Mapping[str, Any], name: str, num_channels: int) -> Target
     target = plan["target"]
     if target not in TARGETS:
         raise KeyError(target)
-    if target in (LOGITS, GLOBAL_FEATURES):
+    if target in (LOGITS, GLOBAL_FEATURES, TEXT_FEATURES):
         return RowShape(num_channels, target)
     fields = Fields(plan, name)
     sides = fields.items("map")

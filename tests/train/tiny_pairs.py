@@ -12,13 +12,13 @@ COLOURS = {"red": (200, 50, 40), "green": (40, 180, 50), "blue": (30, 40, 200), 
 SIZES = {"small": 8, "large": 24}
 
 
-def register_tower(name: str = TOWER, **text: object) -> str:
-    """Make open_clip know `name` in this process; `text` adds to its text half."""
+def register_tower(name: str = TOWER, embed_dim: int = 16) -> str:
+    """Make open_clip know `name` in this process."""
     import open_clip
 
     vision = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8}
-    tower = {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1, **text}
-    open_clip.factory._MODEL_CONFIGS[name] = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": tower}
+    tower = {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    open_clip.factory._MODEL_CONFIGS[name] = {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": tower}
     return name
 
 

@@ -156,12 +156,16 @@ class PairTraining:
 
 
 @contextlib.contextmanager
-def entered_training(config: PairOptions, text: TextConfig, method: str) -> Iterator[PairTraining]:
-    """Processes joined, model made, run directory opened. Raises as those do."""
+def entered_training(config: PairOptions, text: TextConfig, method: str,
+                     image_size: int | None = None) -> Iterator[PairTraining]:  # fmt: skip
+    """Processes joined, model made, run directory opened. `image_size`: where none is typed (default: the model's).
+
+    Raises as those do.
+    """
     with entered_world(config.device) as world:
         refuse_own_input(config.out, config.model)
-        image_size = config.image_size or default_image_size(config.model)
-        encoder, info = make_model(config.model, class_names=(), image_size=image_size, seed=config.seed)
+        size = config.image_size or image_size or default_image_size(config.model)
+        encoder, info = make_model(config.model, class_names=(), image_size=size, seed=config.seed)
         model = ClipModel(encoder, text, seed=config.seed)
         run = RunDirectory(config.out, config, verb="pretrain", overwrite=config.overwrite, resume=config.resume,
                            world=world)  # fmt: skip

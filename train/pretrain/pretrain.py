@@ -23,6 +23,7 @@ METHODS: Mapping[str, str] = {
     "supervised": "train.pretrain.supervised:pretrain_supervised",
     "dino": "train.pretrain.dino:pretrain_dino",
     "clip": "train.pretrain.clip:pretrain_clip",
+    "clip-affinity": "train.pretrain.clip_affinity:pretrain_clip_affinity",
 }
 """Method -> "module:function", imported when it is chosen."""
 
@@ -44,6 +45,10 @@ class PretrainConfig(OutputOptions):
     """Labelled images, of supervised: a catalog name, an ImageFolder, a CSV or WebDataset tars."""
     transfer: str | None = None
     """Images without labels: a catalog name, a folder, a CSV, tars or hf:NAME; for clip each with a caption."""
+    cache: str | None = None
+    """A store of a pair's image features (global-features), of clip-affinity."""
+    text_cache: str | None = None
+    """A store of the pair's features of the images' captions (text-features), of clip-affinity."""
     text_tower: str | None = None
     """Text half of an open_clip configuration, of clip, such as ViT-B-32 (default: ViT-S-32-alt)."""
     limit: int | None = None

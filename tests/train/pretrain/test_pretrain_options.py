@@ -18,6 +18,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "supervised": {"data": "labelled"},
     "dino": {"transfer": "images"},
     "clip": {"transfer": "captioned"},
+    "clip-affinity": {"cache": "images.zarr", "text_cache": "texts.zarr"},
 }
 
 
