@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import io
 import json
+import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from reinforce.command import run_group
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import main_job
+import stages
 import sweep
 from stages import Runner, Stage, StageFailedError
 from sweep_plan import ARMS, Plan, make_plan
@@ -116,13 +119,13 @@ def test_an_input_that_comes_out_the_same_changes_nothing_after_it(tmp_path: Pat
 def test_a_removed_output_and_a_changed_file_outside_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "x.png").write_bytes(b"1")
-    stages = [dataclasses.replace(chain(tmp_path)[0], reads=(str(tmp_path / "data"),))]
-    assert [len(called(tmp_path, stages)) for _ in range(2)] == [1, 0]
+    one = [dataclasses.replace(chain(tmp_path)[0], reads=(str(tmp_path / "data"),))]
+    assert [len(called(tmp_path, one)) for _ in range(2)] == [1, 0]
     (tmp_path / "data" / "x.png").write_bytes(b"12")
-    assert called(tmp_path, stages) == [("one", "--overwrite")]
+    assert called(tmp_path, one) == [("one", "--overwrite")]
     (tmp_path / "one" / "model.json").unlink()
     (tmp_path / "one").rmdir()
-    assert called(tmp_path, stages) == [("one", "--resume")]
+    assert called(tmp_path, one) == [("one", "--resume")]
 
 
 def test_a_killed_stage_is_resumed(tmp_path: Path) -> None:
@@ -136,13 +139,46 @@ def test_a_killed_stage_is_resumed(tmp_path: Path) -> None:
 
 
 def test_a_failure_stops_what_waits_for_it_alone(tmp_path: Path) -> None:
-    stages = [*chain(tmp_path, first="fail"), Stage("three", ("write", str(tmp_path / "three"), "c", ""))]
+    three = [*chain(tmp_path, first="fail"), Stage("three", ("write", str(tmp_path / "three"), "c", ""))]
     runner = Runner(tmp_path, Writer())
-    runner.run(stages, keep_going=True)
+    runner.run(three, keep_going=True)
     assert runner.failed == {"one": "status 1", "two": "waits for 'one'"}
     assert "result" in runner.record["three"]
     with pytest.raises(SystemExit, match="the stage 'one' failed with status 1"):
-        Runner(tmp_path, Writer()).run(stages)
+        Runner(tmp_path, Writer()).run(three)
+
+
+def test_a_command_is_a_process_that_hands_back_its_json(tmp_path: Path) -> None:
+    script = "import json, sys; print(json.dumps(sys.argv[1:])); sys.exit(len(sys.argv) - 2)"
+    assert stages.call([sys.executable, "-c", script, "--json"]) == ["--json"]
+    with pytest.raises(StageFailedError, match="status 1"):
+        stages.call([sys.executable, "-c", script, "--json", "more"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_a_killed_sweep_leaves_no_command_behind(tmp_path: Path) -> None:
+    child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}}.'); time.sleep(60)"
+    folder = str(Path(stages.__file__).parent)
+    code = f"import sys; sys.path.insert(0, {folder!r}); import stages; stages.call([sys.executable, '-c', {child!r}])"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("."))
+    parent.kill()
+    parent.wait()
+    pid = int((tmp_path / "pid").read_text()[:-1])
+    wait_until(lambda: not is_running(pid))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Not where it ended, be it that nobody has asked for its status yet."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_shared_stages_are_planned_once(tmp_path: Path) -> None:
@@ -185,9 +221,9 @@ def test_parts_of_a_preset_are_chosen_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", main_job.PRESETS)
 def test_the_main_job_plans_stages_of_the_same_kind(tmp_path: Path, preset: str) -> None:
-    stages = main_job.stages(main_job.PRESETS[preset], 0, tmp_path)
-    assert [stage.name for stage in stages][:5] == ["adapt", "build", "distill", "finetune", "from scratch"]
-    assert all(isinstance(stage, Stage) for stage in stages)
+    planned = main_job.stages(main_job.PRESETS[preset], 0, tmp_path)
+    assert [stage.name for stage in planned][:5] == ["adapt", "build", "distill", "finetune", "from scratch"]
+    assert all(isinstance(stage, Stage) for stage in planned)
 
 
 @pytest.mark.slow

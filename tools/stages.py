@@ -7,10 +7,12 @@ resumed by its own --resume, and one whose command or inputs are others now star
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,6 +27,7 @@ import braceexpand
 from reinforce import catalog
 from reinforce.errors import ReinforceError
 
+PR_SET_PDEATHSIG = 1
 Z95 = 1.96
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 """Student's t of a 95 % interval, by how many values."""
@@ -49,12 +52,18 @@ class StageFailedError(Exception):
 
 
 def call(argv: Sequence[str]) -> dict[str, Any]:
-    """Run a command in a process of its own; its progress is shown. Raises StageFailedError."""
-    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+    """Run a command in a process that ends with this one; its progress is shown. Raises StageFailedError."""
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False, preexec_fn=_end_with_parent)
     if done.returncode != 0:
         raise StageFailedError(f"status {done.returncode}")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+def _end_with_parent() -> None:
+    """On Linux a killed parent's command gets SIGTERM: going on, it would write beside its own successor."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass

@@ -113,12 +113,13 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _best(comparison: Comparison) -> list[tuple[int, int]]:
-    """(row, column) of the quality table's best student of each column, teachers apart."""
+    """(row, column) of the quality table's best students of each column, teachers apart."""
     arms = [arm for arm in comparison.arms if arm.cells]
     found = []
     for column, name in enumerate(comparison.budgets, start=1):
-        rows = [(arm.cells[name].mean, row) for row, arm in enumerate(arms) if name in arm.cells and not arm.is_teacher]
-        found += [(max(rows)[1], column)] if len(rows) > 1 else []
+        means = {row: arm.cells[name].mean for row, arm in enumerate(arms) if name in arm.cells and not arm.is_teacher}
+        if len(means) > 1:
+            found += [(row, column) for row, mean in means.items() if mean == max(means.values())]
     return found
 
 
