@@ -105,7 +105,7 @@ class Runner:
     def is_done(self, stage: Stage) -> bool:
         known = self.record.get(stage.name, {})
         exists = stage.out is None or stage.out.exists()
-        return exists and "result" in known and bool(known["key"] == self.key(stage))
+        return exists and "result" in known and bool(known.get("key") == self.key(stage))
 
     def _run(self, stage: Stage) -> None:
         if self.is_done(stage):

@@ -63,8 +63,9 @@ class Runs:
         return path if value is None else self.measure(path, value, data=data)
 
     def measure(self, path: Path, value: float, *, data: str = "colours", split: str = "test",
-                num_images: int = 1000) -> Path:  # fmt: skip
-        result = {"task": "classification", "split": split, "num_images": num_images, "accuracy": value}
+                num_images: int = 1000, task: str = "classification") -> Path:  # fmt: skip
+        metric = {"classification": "accuracy", "segmentation": "mean_iou"}[task]
+        result = {"task": task, "split": split, "num_images": num_images, metric: value}
         weights = _info(path)["provenance"]["weights_sha256"]
         evaluation = {"data": data, "split": split, "subset": "", "weights_sha256": weights, "result": result}
         (path / f"evaluation-{data}-{split}.json").write_text(json.dumps(evaluation))

@@ -266,6 +266,13 @@ def test_the_report_is_whole_and_not_replaced_silently(runs: Runs, tmp_path: Pat
         report(runs, out=str(out / "comparison.md"))
 
 
+def test_masks_are_compared_by_mean_iou(runs: Runs, tmp_path: Path) -> None:
+    runs.measure(runs.finetune("a"), 0.3, task="segmentation")
+    result = report(runs, out=str(tmp_path / "report"))
+    assert (tmp_path / "report" / "mean-iou-by-labels.png").exists()
+    assert "mean IoU in % on colours" in str(result)
+
+
 def test_the_page_loads_nothing_and_escapes_names(runs: Runs, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     runs.finetune("a", value=0.4)
