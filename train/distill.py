@@ -1,30 +1,26 @@
-"""`train distill`: a student learns from a store's views and logits; no teacher is needed or imported (paper A.4)."""
+"""`train distill`: a student learns from a store's views and targets; no teacher is needed or imported (paper A.4)."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reinforce.errors import ReplayDriftError, UsageError
+from reinforce.errors import UsageError
 
 from train.options import TrainOptions, require
-from train.presets import accepts_presets
+from train.presets import accepts_presets, check_preset
 
 if TYPE_CHECKING:
-    from reinforce.dataset import ReinforcedDataset
-    from reinforce.models import ModelInfo
-    from torch import Tensor, nn
+    from reinforce.store import Store
 
-    from train.batches import Batch
-    from train.loop import LoopPlan, Validation
-    from train.online import LiveTeacher
-    from train.world import World
+    from train.projections import Projections
 
 Task = Literal["classification", "segmentation"]
-DEFAULT_EPOCHS = 100
-NEEDED_TARGET = {"contrastive": "global-features", "cosine": "patch-features"}
+LossName = Literal["kl", "contrastive", "cosine"]
+LOSSES: dict[str, LossName] = {"logits": "kl", "dense-logits": "kl", "global-features": "contrastive",
+                               "patch-features": "cosine"}  # fmt: skip
+"""Target that a store holds -> the loss that matches it (paper section 3.1)."""
 
 
 @accepts_presets("distill")
@@ -50,10 +46,16 @@ class DistillConfig(TrainOptions):
     """What the teacher answers (default: what the store says)."""
     head: Literal["deeplabv3", "linear"] | None = None
     """Head of a segmentation student (default: the one that it has, else deeplabv3)."""
-    loss: Literal["kl", "contrastive", "cosine"] = "kl"
-    """kl matches logits; the others match features, which need a store of features."""
+    loss: LossName | None = None
+    """What matches student and teacher (default: kl for logits, contrastive for global-features, cosine for
+    patch-features)."""
     temperature: float | None = None
-    """Temperature of the softmax (default: the one that the store certifies)."""
+    """Temperature of the softmax: of kl the one that the store certifies, of contrastive by default 0.07."""
+    projection: Literal["student", "both"] | None = None
+    """Which side's features are projected linearly (default: student for open_clip teachers and patch-features, else
+    both)."""
+    projection_dim: int | None = None
+    """Dimensions that both sides are projected into (default: 768); student leads into those of the teacher."""
     online_teacher: str | None = None
     """The store's own teacher, to compute every training target anew instead of reading it, over the same views, order
     and steps: a control that shows what the cache costs in quality. Validation stays on what is stored."""
@@ -62,23 +64,23 @@ class DistillConfig(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.loss in NEEDED_TARGET:
-            raise UsageError(f"--loss {self.loss} needs a store of {NEEDED_TARGET[self.loss]}, "
-                             "which comes with a later version: type --loss kl")  # fmt: skip
         require(self.lr > 0, "lr", self.lr, "above 0")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
         require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "1 px or more")
+        require(self.projection_dim is None or self.projection_dim >= 1, "projection_dim", self.projection_dim,
+                "an integer of at least 1")  # fmt: skip
+        require(self.temperature is None or self.temperature > 0, "temperature", self.temperature, "above 0")
 
     @property
     def run_directory(self) -> str:
         return self.out or f"runs/{Path(self.cache).stem}-{Path(self.student).name}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DistillResult:
-    """`kl` (nats, at the store's temperature) and `agreement` (same top-1, 0..1) with the teacher on held-out views.
+    """Figures are means over held-out views, or over the valid pixels of all views for a segmentation student.
 
-    Both are means over views, or over the valid pixels of all views for a segmentation student.
+    None where there is nothing held out, or where they are of another loss.
     """
 
     out: str
@@ -86,198 +88,134 @@ class DistillResult:
     store_digest: str
     steps: int
     best_step: int
-    kl: float | None
-    agreement: float | None
+    loss: LossName = "kl"
     task: Task = "classification"
+    kl: float | None = None
+    """Of kl: nats, at the store's temperature."""
+    agreement: float | None = None
+    """Of kl: share with the teacher's top-1, 0..1."""
+    contrastive: float | None = None
+    """Of contrastive: its value among all held-out views, in nats."""
+    retrieval: float | None = None
+    """Of contrastive: share of views whose own teacher's feature is the nearest, 0..1."""
+    cosine_distance: float | None = None
+    """Of cosine: 1 - cos, of patches."""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        compared = "views" if self.task == "classification" else "pixels"
-        measured = "" if self.agreement is None or self.kl is None else (
-            f", agrees with the teacher on {self.agreement:.1%} of held-out {compared}, KL {self.kl:.4f}")  # fmt: skip
         task = "--task segmentation " if self.task == "segmentation" else ""
-        return (f"wrote {self.out} ({self.student}, best at step {self.best_step} of {self.steps}{measured})\n"
-                f"next: train finetune {task}--model {self.out} --data DATA --out {self.out}-ft, "
-                f"or train evaluate --model {self.out} --data DATA")  # fmt: skip
+        then = f", or train evaluate --model {self.out} --data DATA" if self.loss == "kl" else ""
+        return (f"wrote {self.out} ({self.student}, best at step {self.best_step} of {self.steps}{self._measured()})\n"
+                f"next: train finetune {task}--model {self.out} --data DATA --out {self.out}-ft{then}")  # fmt: skip
+
+    def _measured(self) -> str:
+        if self.kl is not None and self.agreement is not None:
+            compared = "views" if self.task == "classification" else "pixels"
+            return f", agrees with the teacher on {self.agreement:.1%} of held-out {compared}, KL {self.kl:.4f}"
+        if self.contrastive is not None and self.retrieval is not None:
+            return (f", finds the teacher's feature of {self.retrieval:.1%} of held-out views, contrastive loss "
+                    f"{self.contrastive:.4f}")  # fmt: skip
+        if self.cosine_distance is not None:
+            return f", cosine distance to the teacher's patches {self.cosine_distance:.4f}"
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """What a store and the options come to."""
+
+    loss: LossName
+    task: Task
+    temperature: float | None
+    projections: Projections | None
 
 
 def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
-    """Distill a student from a store of a teacher's logits."""
+    """Distill a student from a store of a teacher's logits or features."""
     from reinforce.dataset import open_dataset
 
+    from train.distillation import Distillation
     from train.rundir import RunDirectory, refuse_own_input
-    from train.students import make_model
     from train.world import entered_world
 
     dataset = open_dataset(config.cache, config.transfer)
-    temperature, task = certified_temperature(config, dataset), stored_task(config, dataset)
+    aim = find_aim(config, dataset.store)
     if config.dry_run:
-        return {"out": config.run_directory, "student": config.student, "temperature": temperature,
-                "task": task, "samples": dataset.num_samples, "views": dataset.num_views,
-                "classes": dataset.num_classes}  # fmt: skip
+        channels = "dimensions" if aim.projections else "classes"
+        return {"out": config.run_directory, "student": config.student, "loss": aim.loss,
+                "temperature": aim.temperature, "task": aim.task, "samples": dataset.num_samples,
+                "views": dataset.num_views, channels: dataset.num_channels}  # fmt: skip
     with entered_world(config.device) as world:
         refuse_own_input(config.run_directory, config.student, config.init_from)
-        teacher = _live_teacher(config, dataset, world)
-        image_size = config.image_size or dataset.size_px
-        model, info = make_model(config.student, class_names=dataset.store.class_names, image_size=image_size,
-                                 seed=config.seed, init_from=config.init_from, task=task,
-                                 head=config.head)  # fmt: skip
+        work = Distillation(config, aim, dataset, world)
         run = RunDirectory(config.run_directory, config, verb="distill", overwrite=config.overwrite,
                            resume=config.resume, world=world)  # fmt: skip
         if (finished := run.finished()) is not None:
             return DistillResult(**finished)
-        result = _distill_into(run, config, dataset, temperature, world, model, info, teacher)
+        result = work.train(run)
         run.finish(result.to_json())
         return result
 
 
-def certified_temperature(config: DistillConfig, dataset: ReinforcedDataset) -> float:
+def find_aim(config: DistillConfig, store: Store) -> Aim:
+    """Raises UsageError for options that do not fit the store's targets."""
+    loss, target = LOSSES[store.target], store.target
+    if config.loss not in (None, loss):
+        wanted = " or ".join(name for name, one in LOSSES.items() if one == config.loss)
+        raise UsageError(f"{config.cache} holds {target}, which --loss {config.loss} cannot match: type --loss {loss}, "
+                         f"or reinforce build --target {wanted}")  # fmt: skip
+    check_preset(config, loss=loss)
+    if loss == "kl":
+        for name in ("projection", "projection_dim"):
+            _refuse(config, name, f"{config.cache} holds {target}, which are matched as they are")
+        return Aim(loss, stored_task(config, store), certified_temperature(config, store), None)
+    for name in ("task", "head"):
+        _refuse(config, name, f"{config.cache} holds {target}, which are of no task")
+    return Aim(loss, "classification", _feature_temperature(config, loss), _projections(config, store))
+
+
+def _refuse(config: DistillConfig, name: str, why: str) -> None:
+    if (value := getattr(config, name)) is not None:
+        raise UsageError(f"{why}: leave --{name.replace('_', '-')} {value} out")
+
+
+def _feature_temperature(config: DistillConfig, loss: LossName) -> float | None:
+    from train.losses import CONTRASTIVE_TEMPERATURE
+
+    if loss == "cosine":
+        _refuse(config, "temperature", "--loss cosine has no temperature")
+        return None
+    require(config.batch_size >= 2, "batch_size", config.batch_size, "2 or more, since other views are what a view's "
+            "feature is told from")  # fmt: skip
+    return CONTRASTIVE_TEMPERATURE if config.temperature is None else config.temperature
+
+
+def _projections(config: DistillConfig, store: Store) -> Projections:
+    from train.projections import Projections
+
+    return Projections.planned(store, config.projection, config.projection_dim)
+
+
+def certified_temperature(config: DistillConfig, store: Store) -> float:
     """The store's temperature. Raises UsageError for another one: its certificate says nothing about that."""
-    certified = float(dataset.store.temperature)
+    certified = store.temperature
+    assert certified is not None  # of logits
     if config.temperature is not None and config.temperature != certified:
         raise UsageError(f"{config.cache} is certified at temperature {certified:g}, not {config.temperature:g}: "
                          f"leave --temperature out, or build with --temperature {config.temperature:g}")  # fmt: skip
     return certified
 
 
-def stored_task(config: DistillConfig, dataset: ReinforcedDataset) -> Task:
+def stored_task(config: DistillConfig, store: Store) -> Task:
     """What the store's teacher answers. Raises UsageError where --task or --head say otherwise."""
-    target = dataset.store.target
-    task: Task = "segmentation" if target == "dense-logits" else "classification"
+    task: Task = "segmentation" if store.target == "dense-logits" else "classification"
     if config.task not in (None, task):
         raise UsageError(
-            f"{config.cache} holds {target} of a {task} teacher: leave --task out, or type another --cache"
+            f"{config.cache} holds {store.target} of a {task} teacher: leave --task out, or type another --cache"
         )
     if config.head is not None and task == "classification":
         raise UsageError(f"--head {config.head} is of segmentation, and {config.cache} is of a classification teacher: "
                          "leave --head out")  # fmt: skip
     return task
-
-
-def _distill_into(run: Any, config: DistillConfig, dataset: ReinforcedDataset, temperature: float,
-                  world: World, model: nn.Module, info: ModelInfo,
-                  teacher: LiveTeacher | None) -> DistillResult:  # fmt: skip
-    from reinforce.models import Preprocess
-
-    from train.cached import CachedViews
-    from train.loop import TrainingLoop
-    from train.matching import matching
-    from train.rundir import MetricsLog
-
-    replay = _checked_replay(config, dataset)
-    store = dataset.store
-    preprocess = Preprocess.from_info(info)
-    data = CachedViews(dataset, seed=config.seed)
-    plan = _plan(config, len(data.epoch_order(0)), store.manifest.digest)
-    run.resolve(student=info.architecture, image_size=info.image_size, temperature=temperature,
-                device=str(world.device), loop=dataclasses.asdict(plan))  # fmt: skip
-
-    def objective(student: nn.Module, batch: Batch) -> Tensor:
-        labelled = batch if teacher is None else teacher.relabelled(batch)
-        return matching(student(preprocess(batch.inputs)), labelled, temperature)
-
-    loop = TrainingLoop(
-        model,
-        data,
-        objective,
-        plan,
-        world=world,
-        folder=run.checkpoints,
-        log=MetricsLog(run.path / "metrics.jsonl", is_main=world.is_main),
-        validation=_validation(config, dataset, preprocess, temperature, world),
-    )
-    outcome = loop.run(resume=config.resume)
-    loop.load_best()
-    if world.is_main:
-        _save(run.path, loop.model, info, dataset, config, outcome.scores, replay, teacher)
-    return DistillResult(out=config.run_directory, student=info.architecture, store_digest=store.manifest.digest,
-                         steps=plan.total_steps, best_step=outcome.step, kl=outcome.scores.get("kl"),
-                         agreement=outcome.scores.get("agreement"), task=info.task)  # fmt: skip
-
-
-def _checked_replay(config: DistillConfig, dataset: ReinforcedDataset) -> dict[str, Any]:
-    """What replaying the store's probe views here showed; goes into the student's provenance."""
-    try:
-        return dataset.check_replay(accept_drift=config.accept_drift).to_json()
-    except ReplayDriftError as error:
-        raise ReplayDriftError(f"{error}; --accept-drift trains all the same") from None
-
-
-def _live_teacher(config: DistillConfig, dataset: ReinforcedDataset, world: World) -> LiveTeacher | None:
-    """Of --online-teacher. Raises UsageError for another than the store's."""
-    if config.online_teacher is None:
-        return None
-    from train.online import LiveTeacher
-
-    return LiveTeacher.open(config.online_teacher, dataset.store, world.device)
-
-
-def _plan(config: DistillConfig, num_rows: int, store_digest: str) -> LoopPlan:
-    from train.batches import steps_in_epoch
-    from train.loop import LoopPlan
-    from train.options import num_steps
-
-    total = num_steps(config, steps_in_epoch(num_rows, config.batch_size), DEFAULT_EPOCHS)
-    return LoopPlan(
-        lr=config.lr,
-        total_steps=total,
-        batch_size=config.batch_size,
-        warmup_steps=round(config.warmup * total),
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-        ema=config.ema,
-        precision=config.precision,
-        eval_every=config.eval_every or max(1, -(-total // 10)),
-        save_every=config.save_every,
-        log_every=config.log_every,
-        seed=config.seed,
-        workers=config.workers,
-        quiet=config.quiet,
-        binding={"store_digest": store_digest},
-    )
-
-
-def _validation(config: DistillConfig, dataset: ReinforcedDataset, preprocess: Any, temperature: float,
-                world: World) -> Validation | None:  # fmt: skip
-    """KL and agreement with the teacher on held-out rows, of maps per pixel: "best" needs no labels."""
-    from train.batches import make_loader, steps_in_epoch
-    from train.cached import HeldOutViews
-    from train.loop import Validation
-    from train.matching import add_agreement
-    from train.metrics import AgreementTally
-    from train.world import World
-
-    views = HeldOutViews(dataset)
-    if len(views.rows) == 0:
-        return None
-
-    def evaluate(student: nn.Module) -> dict[str, float]:
-        tally = AgreementTally()
-        total = steps_in_epoch(len(views.rows), config.batch_size)
-        loader = make_loader(views, config.batch_size, start=0, total=total, world=World(world.device),
-                             workers=config.workers)  # fmt: skip
-        for batch in loader:
-            moved = batch.to(world.device)
-            add_agreement(tally, student(preprocess(moved.inputs)), moved, temperature)
-        return {"kl": tally.kl, "agreement": tally.agreement}
-
-    return Validation(evaluate, lambda scores: (-scores["kl"],), ("kl", "agreement"))
-
-
-def _save(folder: Path, model: nn.Module, info: ModelInfo, dataset: ReinforcedDataset, config: DistillConfig,
-          scores: Mapping[str, float], replay: Mapping[str, Any], teacher: LiveTeacher | None) -> None:  # fmt: skip
-    from reinforce.models import save_model
-
-    from train.students import grown, short_name
-
-    store = dataset.store
-    init_from = short_name(config.init_from) if config.init_from else None
-    training = {"verb": "distill", "student": short_name(config.student), "init_from": init_from, "lr": config.lr,
-                "loss": config.loss, "seed": config.seed, "targets": "stored" if teacher is None else "online",
-                "store": {"manifest_digest": store.manifest.digest, "transfer": store.plan["transfer"]["name"],
-                          "teacher": store.plan["teacher"]},
-                "replay": dict(replay), **({} if teacher is None else {"online": teacher.provenance})}  # fmt: skip
-    metrics = {f"held_out_{name}": value for name, value in scores.items()}
-    save_model(folder, model, dataclasses.replace(info, provenance=grown(info.provenance, training), metrics=metrics))

@@ -1,6 +1,6 @@
 """The control of cached distillation: a live teacher answers for every view, as if there were no store of targets.
 
-B batch, S side of a view in px, C classes, h, w sides of a map.
+B batch, S side of a view in px, C channels (classes, or dimensions of features), h, w sides of a map.
 """
 
 from __future__ import annotations
@@ -10,9 +10,15 @@ from typing import Any
 
 import torch
 from reinforce.errors import UsageError
-from reinforce.models import Preprocess, load_model, weights_sha256
-from reinforce.models.create import change_image_size
-from reinforce.store import Store
+from reinforce.models import (
+    Preprocess,
+    change_image_size,
+    global_features,
+    load_model,
+    patch_features,
+    weights_sha256,
+)
+from reinforce.store import GLOBAL_FEATURES, PATCH_FEATURES, Store
 from torch import Tensor, nn
 
 from train.batches import Batch
@@ -27,6 +33,8 @@ class LiveTeacher:
     """The teacher that a store was built from, with its preprocessing and arithmetic."""
 
     module: nn.Module
+    target: str
+    """What the store holds of it."""
     preprocess: Preprocess
     device: torch.device
     dtype: torch.dtype | None
@@ -52,6 +60,7 @@ class LiveTeacher:
                              "type the model that the store was built from")  # fmt: skip
         return cls(
             module=module.to(device).eval().requires_grad_(False),
+            target=store.target,
             preprocess=Preprocess.from_info(info),
             device=device,
             dtype=DTYPES[dtype],
@@ -66,5 +75,13 @@ class LiveTeacher:
 
     def _answer(self, views_BSS3: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), autocast(self.device, self.dtype):
-            answer: Tensor = self.module(self.preprocess(views_BSS3))
+            answer = self._forward(self.preprocess(views_BSS3))
         return answer.float().movedim(1, -1).clone()  # a tensor that a loss may keep for its gradient
+
+    def _forward(self, images_B3PP: Tensor) -> Tensor:
+        if self.target == GLOBAL_FEATURES:
+            return global_features(self.module, images_B3PP)
+        if self.target == PATCH_FEATURES:
+            return patch_features(self.module, images_B3PP)
+        answer: Tensor = self.module(images_B3PP)
+        return answer

@@ -94,12 +94,15 @@ def test_students_by_name(student: str, cache: Path, images: Path, tmp_path: Pat
     assert result.student == student
 
 
-def test_checkpoints_record_the_store(cache: Path, images: Path, tmp_path: Path) -> None:
+def test_kept_checkpoints_record_the_store_and_are_models(cache: Path, images: Path, tmp_path: Path) -> None:
     result = run(cache, images, tmp_path / "run", steps=4, save_every=2)
     folder = tmp_path / "run" / "checkpoints"
-    assert {p.name for p in folder.iterdir()} == {"best.pt", "last.pt", "step-00000002.pt", "step-00000004.pt"}
-    for path in folder.iterdir():
+    assert {p.name for p in folder.glob("*.pt")} == {"best.pt", "last.pt", "step-00000002.pt", "step-00000004.pt"}
+    for path in folder.glob("*.pt"):
         assert read_checkpoint(path)["binding"] == {"store_digest": result.store_digest}
+    kept = [load_model(folder / name)[1] for name in ("step-00000002", "step-00000004")]
+    assert [info.provenance["training"]["store"]["manifest_digest"] for info in kept] == [result.store_digest] * 2
+    assert json.loads((folder / "step-00000002" / "cost.json").read_text())["steps"] == 2
 
 
 def test_training_and_held_out_rows_are_disjoint_and_carry_the_teachers_logits(cache: Path, images: Path) -> None:
@@ -128,10 +131,22 @@ def test_only_the_certified_temperature(cache: Path, images: Path, tmp_path: Pat
     assert not (tmp_path / "run4").exists()
 
 
-@pytest.mark.parametrize(("loss", "target"), [("contrastive", "global-features"), ("cosine", "patch-features")])
-def test_feature_losses_say_what_they_need(loss: Any, target: str) -> None:
-    with pytest.raises(UsageError, match=f"--loss {loss} needs a store of {target}"):
-        DistillConfig(cache="x.zarr", loss=loss)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "contrastive"}, "holds logits, which --loss contrastive cannot match: type --loss kl, or reinforce "
+                                  "build --target global-features"),
+        ({"loss": "cosine"}, "type --loss kl, or reinforce build --target patch-features"),
+        ({"projection": "both"}, "holds logits, which are matched as they are: leave --projection both out"),
+        ({"projection_dim": 8}, "leave --projection-dim 8 out"),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_options_of_features_are_refused_for_logits(options: dict[str, Any], message: str, cache: Path, images: Path,
+                                                   tmp_path: Path) -> None:  # fmt: skip
+    with pytest.raises(UsageError, match=message):
+        run(cache, images, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_changed_transfer_image_is_named(cache: Path, tmp_path: Path) -> None:

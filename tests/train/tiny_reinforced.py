@@ -14,6 +14,7 @@ from reinforce.store.codecs import Fp16Codec, codec_record
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
 from reinforce.store.marker import SkippedRow, commit_unit
+from reinforce.store.measures import Divergence
 from reinforce.store.objects import LocalObjects
 from reinforce.store.schema import Schema
 from reinforce.store.writer import SampleColumns, create_store, decode_unit, encode_unit, write_probes
@@ -93,4 +94,4 @@ def commit(objects: LocalObjects, schema: Schema, codec: Fp16Codec, unit: int, r
     contents = encode_unit(schema, codec, unit, targets_VUC)
     decoded_VUC = decode_unit(schema, codec, unit, contents)
     wanted, stored = (a[:, ok_U].reshape(-1, len(CLASS_NAMES)) for a in (targets_VUC, decoded_VUC))
-    commit_unit(objects, schema, unit, contents, FidelityStats.measure(wanted, stored, temperature), skipped)
+    commit_unit(objects, schema, unit, contents, FidelityStats.of(wanted, stored, Divergence(temperature)), skipped)
