@@ -8,7 +8,16 @@ from typing import Any
 
 from reinforce.command import POSITIONAL, TalkOptions
 from reinforce.progress import human_bytes
-from reinforce.store import MANIFEST, PLAN, CosineDistance, Divergence, LocalObjects, Store, UnfinishedStore
+from reinforce.store import (
+    MANIFEST,
+    PLAN,
+    TEXT_FEATURES,
+    CosineDistance,
+    Divergence,
+    LocalObjects,
+    Store,
+    UnfinishedStore,
+)
 from reinforce.store.canonical import Fields
 
 SKIPPED_SHOWN = 5
@@ -83,6 +92,8 @@ class StoreSummary:
         return f"{self.dimensions} dimensions" if self.classes is None else f"{self.classes} classes"
 
     def _next_line(self) -> str:
+        if self.status == "complete" and self.target == TEXT_FEATURES:
+            return f"next: train pretrain --method clip-affinity --cache IMAGES --text-cache {self.path}"
         if self.status == "complete":
             return f"next: train distill --cache {self.path}"
         return f"next: {self.units_done} of {self.units} units are done; reinforce build ... --resume continues"

@@ -161,7 +161,11 @@ def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
 
 def find_aim(config: DistillConfig, store: Store) -> Aim:
     """Raises UsageError for options that do not fit the store's targets."""
-    loss, target = LOSSES[store.target], store.target
+    target = store.target
+    if target not in LOSSES:
+        raise UsageError(f"{config.cache} holds {target}, which are of captions: type train pretrain --method "
+                         f"clip-affinity --cache IMAGES --text-cache {config.cache}")  # fmt: skip
+    loss = LOSSES[target]
     if config.loss not in (None, loss):
         wanted = " or ".join(name for name, one in LOSSES.items() if one == config.loss)
         raise UsageError(f"{config.cache} holds {target}, which --loss {config.loss} cannot match: type --loss {loss}, "

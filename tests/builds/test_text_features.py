@@ -19,6 +19,7 @@ from reinforce.dataset import open_dataset
 from reinforce.engine.feed import UnitRenderer
 from reinforce.errors import BuildError, DataError, ModelError, ReinforceError, UsageError
 from reinforce.import_model import ImportModelConfig, import_model
+from reinforce.inspect_store import summarize
 from reinforce.models import create_model, save_model
 from reinforce.models.open_clip_text import Tokenizer, load_text_tower
 from reinforce.unit_captions import Words
@@ -83,6 +84,7 @@ def test_targets_are_the_text_towers_features(transfer: Path, teacher: str) -> N
     described = store.plan["teacher"]
     assert described["logit_scale"] == pytest.approx(1 / 0.07, rel=1e-4)
     assert described["text"]["tower"] == NAME
+    assert "--method clip-affinity" in str(summarize(Path(store.name)))
     assert verify(VerifyConfig(store=store.name, deep=True, transfer=str(transfer), teacher=teacher)).ok
 
 

@@ -106,12 +106,13 @@ def pretrain_clip(config: ClipConfig) -> PairResult | dict[str, Any]:
     from reinforce.models.open_clip_text import DEFAULT_TEXT_TOWER, text_config
 
     from train.pretrain.clip_losses import clip_loss
-    from train.pretrain.clip_pairs import HeldOutPairs, TrainingPairs, clip_policy, hold_out, keys_sha256, list_pairs
+    from train.pretrain.clip_pairs import HeldOutPairs, TrainingPairs, clip_policy
     from train.pretrain.clip_training import PairTraining, PairWork, entered_training
+    from train.pretrain.transfer_images import hold_out, images_digest, list_images
 
     text = text_config(config.text_tower or DEFAULT_TEXT_TOWER)
     source = open_captioned(str(catalog.resolve_data(config.transfer).path))
-    train, held_out = hold_out(list_pairs(source, config.limit), config.val_limit)
+    train, held_out = hold_out(list_images(source.images, config.limit), config.val_limit)
     if config.dry_run:
         return {"out": config.out, "model": config.model, "text_tower": text.name, "num_pairs": len(train),
                 "num_held_out": len(held_out)}  # fmt: skip
@@ -129,7 +130,7 @@ def pretrain_clip(config: ClipConfig) -> PairResult | dict[str, Any]:
             held_out=HeldOutPairs(source, held_out, text.tokenizer, size_px=size_px) if held_out else None,
             num_pairs=len(train),
             objective=objective,
-            binding={"pairs": keys_sha256(train)},
+            binding={"pairs": images_digest(train)},
             provenance={"transfer": source.name, "num_pairs": len(train)},
         )
 

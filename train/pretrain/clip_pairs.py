@@ -5,10 +5,7 @@ B pairs, S side of a view in px, L tokens a caption.
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,38 +16,8 @@ from reinforce.views import named_policy, resolve_policy
 from reinforce.views.policies import Policy
 
 from train.batches import Batch, Rows, shuffled
+from train.pretrain.transfer_images import Image
 from train.rendered import Pixels, Problems, RenderedViews
-
-HELD_OUT_SHARE = 20
-
-
-class Pair(NamedTuple):
-    """Where an image lies in its source, and what it is called."""
-
-    shard: int
-    row: int
-    key: str
-
-
-def list_pairs(source: CaptionedSource, limit: int | None = None) -> tuple[Pair, ...]:
-    """All pairs, or the first `limit`, in listing order."""
-    pairs = (
-        Pair(shard, row, key) for shard, own in enumerate(source.images.shards) for row, key in enumerate(own.keys)
-    )
-    return tuple(pair for _, pair in zip(range(limit), pairs, strict=False)) if limit else tuple(pairs)
-
-
-def hold_out(pairs: Sequence[Pair], most: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    """(training pairs, held-out pairs): a twentieth by the hash of its key, `most` at most, whatever the seed."""
-    count = min(most, len(pairs) // HELD_OUT_SHARE)
-    ranked = heapq.nsmallest(count, ((hash64(pair.key), pair.key) for pair in pairs))
-    keys = {key for _, key in ranked}
-    return tuple(pair for pair in pairs if pair.key not in keys), tuple(pair for pair in pairs if pair.key in keys)
-
-
-def keys_sha256(pairs: Sequence[Pair]) -> str:
-    """What a resumed run must still find: SHA-256 over the keys in order, each ended by a line break."""
-    return hashlib.sha256("".join(f"{pair.key}\n" for pair in pairs).encode()).hexdigest()
 
 
 def clip_policy(size_px: int, seed: int, crop_scale: tuple[float, float]) -> Policy:
@@ -65,7 +32,7 @@ def clip_policy(size_px: int, seed: int, crop_scale: tuple[float, float]) -> Pol
 class PairViews(RenderedViews):
     """Shared half of training and held-out pairs."""
 
-    def __init__(self, source: CaptionedSource, pairs: Sequence[Pair], policy: Policy, tokenizer: Tokenizer) -> None:
+    def __init__(self, source: CaptionedSource, pairs: Sequence[Image], policy: Policy, tokenizer: Tokenizer) -> None:
         super().__init__(source.images, pairs, policy)
         self.captions, self.tokenizer = source, tokenizer
 
@@ -91,7 +58,7 @@ class PairViews(RenderedViews):
 class TrainingPairs(PairViews):
     """Cropped views, shuffled by (seed, epoch). A pair that cannot be read is replaced by the next one."""
 
-    def __init__(self, source: CaptionedSource, pairs: Sequence[Pair], policy: Policy, tokenizer: Tokenizer, *,
+    def __init__(self, source: CaptionedSource, pairs: Sequence[Image], policy: Policy, tokenizer: Tokenizer, *,
                  seed: int) -> None:  # fmt: skip
         super().__init__(source, pairs, policy, tokenizer)
         self.seed = seed
@@ -125,7 +92,7 @@ class TrainingPairs(PairViews):
 class HeldOutPairs(PairViews):
     """The central square with the first caption, in listing order. What cannot be read is left out of its batch."""
 
-    def __init__(self, source: CaptionedSource, pairs: Sequence[Pair], tokenizer: Tokenizer, *, size_px: int) -> None:
+    def __init__(self, source: CaptionedSource, pairs: Sequence[Image], tokenizer: Tokenizer, *, size_px: int) -> None:
         super().__init__(source, pairs, named_policy("center", size_px=size_px), tokenizer)
 
     def epoch_order(self, epoch: int) -> Rows:

@@ -60,7 +60,7 @@ def pretrain_dino(config: DinoConfig) -> DinoResult | dict[str, Any]:
     from reinforce.data import open_source
     from reinforce.errors import DataError
 
-    from train.pretrain.dino_views import hold_out, list_images
+    from train.pretrain.transfer_images import hold_out, list_images
     from train.rundir import RunDirectory, refuse_own_input
     from train.world import entered_world
 
@@ -94,7 +94,8 @@ class Dino:
         from train.optim import AveragedModel, autocast_dtype, rising
         from train.pretrain.dino_loss import DinoObjective
         from train.pretrain.dino_model import add_head, flexible, small_size
-        from train.pretrain.dino_views import CropViews, Pixels, PlainViews, images_digest
+        from train.pretrain.dino_views import CropViews, Pixels, PlainViews
+        from train.pretrain.transfer_images import images_digest
         from train.students import default_image_size, make_model
 
         self.config, self.run, self.world, self.transfer = config, run, world, transfer

@@ -30,9 +30,10 @@ from train.finetune import FinetuneConfig, finetune
 from train.loop import TrainingStoppedError
 from train.pretrain.clip import PairResult
 from train.pretrain.clip_model import MAX_SCALE, ClipModel
-from train.pretrain.clip_pairs import TrainingPairs, clip_policy, hold_out, list_pairs
+from train.pretrain.clip_pairs import TrainingPairs, clip_policy
 from train.pretrain.clip_training import retrieval
 from train.pretrain.pretrain import PretrainConfig, pretrain
+from train.pretrain.transfer_images import list_images
 from train.results import LabelledResult
 
 TOKENIZER = Tokenizer(8)
@@ -67,7 +68,7 @@ def losses(out: str | Path) -> list[float]:
 @pytest.fixture
 def training_pairs(pairs: Path) -> TrainingPairs:
     source = open_captioned(str(pairs))
-    return TrainingPairs(source, list_pairs(source), clip_policy(24, 0, (0.9, 1.0)), TOKENIZER, seed=5)
+    return TrainingPairs(source, list_images(source.images, None), clip_policy(24, 0, (0.9, 1.0)), TOKENIZER, seed=5)
 
 
 def test_what_is_kept_tells_colours_by_their_words(pairs: Path) -> None:
@@ -80,7 +81,7 @@ def test_what_is_kept_tells_colours_by_their_words(pairs: Path) -> None:
     assert not unexpected
     assert all(name.startswith("encoder.") for name in missing)
     source = open_captioned(str(pairs))
-    views = TrainingPairs(source, list_pairs(source), clip_policy(32, 9, (1.0, 1.0)), TOKENIZER, seed=0)
+    views = TrainingPairs(source, list_images(source.images, None), clip_policy(32, 9, (1.0, 1.0)), TOKENIZER, seed=0)
     batch = views.load(np.arange(len(views)), 0)
     with torch.inference_mode():
         images, texts, _ = model.eval()(Preprocess.from_info(info)(batch.inputs), batch.targets)
@@ -224,16 +225,6 @@ class TestTrainingPairs:
 
 
 class TestHeldOut:
-    def test_it_is_a_twentieth_by_key_and_the_rest_keeps_its_order(self, pairs: Path) -> None:
-        listed = list_pairs(open_captioned(str(pairs)))
-        train, held_out = hold_out(listed, 1000)
-        assert (len(train), len(held_out)) == (46, 2)
-        assert sorted({*train, *held_out}) == list(listed)
-        assert list(train) == sorted(train)
-        assert hold_out(listed[::-1], 1000)[1] == held_out[::-1]
-        assert hold_out(listed, 1)[1][0] in held_out
-        assert hold_out(listed, 0) == (listed, ())
-
     def test_without_it_the_last_step_is_kept(self, pairs: Path) -> None:
         result = run(pairs, steps=2, val_limit=0)
         assert (result.loss, result.retrieval, result.best_step, result.num_pairs) == (None, None, 2, 48)

@@ -26,6 +26,7 @@ from reinforce.import_model import ImportModelConfig, import_model
 from reinforce.models import Preprocess, global_features, load_model
 from reinforce.models.open_clip_text import Tokenizer, load_text_tower
 from reinforce.store import Store
+from train.distill import DistillConfig, distill
 from train.loop import TrainingStoppedError
 from train.pretrain.affinity_pairs import PairedStores, TrainingAffinities
 from train.pretrain.clip import PairResult
@@ -160,6 +161,10 @@ class TestRefusals:
         with pytest.raises(UsageError, match=message) as caught:
             run(made, cache=getattr(made, cache), text_cache=getattr(made, text_cache))
         assert "\n" not in str(caught.value)
+
+    def test_distilling_from_captions(self, made: Made) -> None:
+        with pytest.raises(UsageError, match=r"holds text-features, which are of captions: .* --method clip-affinity"):
+            distill(DistillConfig(cache=made.texts, transfer=str(made.pairs), student="fastvit_t8", device="cpu"))
 
     def test_a_store_of_another_pair(self, made: Made, tmp_path: Path) -> None:
         other = make_store(make_pair(tmp_path, 1), made.pairs, tmp_path / "other.zarr", "text-features")

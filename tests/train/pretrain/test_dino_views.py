@@ -13,7 +13,8 @@ import torch
 from reinforce.data import open_source
 from reinforce.errors import DataError
 from reinforce.views import UnitReplayer, resolve_multi_crop
-from train.pretrain.dino_views import CropViews, PlainViews, hold_out, list_images
+from train.pretrain.dino_views import CropViews, PlainViews
+from train.pretrain.transfer_images import hold_out, list_images
 
 
 @pytest.fixture
