@@ -14,7 +14,7 @@ from reinforce.command import POSITIONAL, CommonOptions
 from reinforce.data import CaptionedSource
 from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import ReinforceError, UsageError
-from reinforce.store import STATE_OK, FidelityStats
+from reinforce.store import FEATURES, STATE_OK, FidelityStats
 from reinforce.store import verify as verify_store
 from reinforce.unit_captions import UnitCaptions, Words
 from reinforce.units import unit_pairs
@@ -121,11 +121,12 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
     plan = dataset.store.plan
     teacher = open_teacher(
         config.teacher or plan["teacher"]["name"],
-        target=dataset.store.target,
+        target=dataset.store.target if dataset.store.target in FEATURES else None,
         device=config.device,
         threads=plan["threads"],
         dtype=plan["environment"]["dtype"],
         batch_size=plan["batch_size"],
+        image_size=plan["teacher"]["preprocess"]["image_size"],
     )
     described = teacher.describe()
     if any(described.get(name) != plan["teacher"].get(name) for name in ("weights_sha256", "text")):
