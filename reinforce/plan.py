@@ -77,7 +77,7 @@ class TargetOptions(CommonOptions):
     """Smallest and largest area of a random crop as a share of the image, such as 0.08,1; of segmentation: the shorter
     side of a resized image as a share of the view's."""
     image_size: int | None = None
-    """Side of a stored view in px; by default the teacher's input size."""
+    """Side of a stored view in px, and input size of a teacher without a head; by default the teacher's own."""
     target: Literal["logits", "dense-logits", "global-features", "patch-features", "text-features"] | None = None
     """What is kept of the teacher: by default logits, and of a segmentation model dense-logits, its map of them.
     global-features is one vector a view (the final CLS token, the pooled map, or CLIP's image embedding),
@@ -202,6 +202,7 @@ class Inputs:
             dtype=options.dtype,
             threads=self.threads,
             batch_size=options.batch_size,
+            image_size=options.image_size,
         )
         self.words = None
         if captioned is not None and isinstance(self.teacher, TextTeacher):

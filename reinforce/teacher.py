@@ -20,6 +20,7 @@ from timm.layers.config import use_fused_attn
 from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, Preprocess, change_image_size, load_model, weights_sha256
 from reinforce.models.features import global_features, global_width, patch_features, patch_shape
+from reinforce.models.info import comfortable_size
 from reinforce.store import (
     DENSE_LOGITS,
     FEATURES,
@@ -41,13 +42,16 @@ class Teacher:
     def __init__(self, name: str, *, device: str, dtype: str, threads: int, batch_size: int,
                  target: str | None = None, image_size: int | None = None) -> None:  # fmt: skip
         """`name` is a catalog name or model directory; `target` what it is asked for (default: the logits of its task);
-        `dtype` is auto, bfloat16 or float32; `image_size` that of its input in px, by default the one that it was
-        trained at. Raises UsageError for a target that the model does not give."""
+        `dtype` is auto, bfloat16 or float32; `image_size` is the input of an encoder without a head, in px (default:
+        its own, or 224 where that is over 384): one with a head keeps that at which it was trained. Raises UsageError
+        for a target that the model does not give, and for sizes that its patches do not cover."""
         fix_arithmetic(threads)
         self.module, self.info = load_model(name)
         self.target = _target(name, self.info, target)
-        if image_size is not None:
-            self.module, self.info = change_image_size(self.module, self.info, image_size)
+        self.weights_sha256 = weights_sha256(self.module)  # of the weights as they lie there: resizing resamples some
+        if self.info.head == "none":
+            size_px = image_size or comfortable_size(self.info.image_size)
+            self.module, self.info = change_image_size(self.module, self.info, size_px)
         self.name, self.batch_size = Path(name).name, batch_size
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device, self.info)
@@ -95,7 +99,7 @@ class Teacher:
             "architecture": info.architecture,
             "model_args": info.model_args,
             **_segmentation(info),
-            "weights_sha256": weights_sha256(self.module),
+            "weights_sha256": self.weights_sha256,
             "preprocess": {
                 "image_size": info.image_size,
                 "mean": list(info.mean),

@@ -52,12 +52,11 @@ class LiveTeacher:
         plan = store.plan
         planned, dtype = plan["teacher"], plan["environment"]["dtype"]
         module, info = load_model(name)
-        if (image_size := planned["preprocess"]["image_size"]) != info.image_size:
-            module, info = change_image_size(module, info, image_size)
         if (found := weights_sha256(module)) != planned["weights_sha256"]:
             raise UsageError(f"--online-teacher {name} is not the teacher of {store.name}, which is {planned['name']} "
                              f"with weights of SHA-256 {planned['weights_sha256'][:12]}..., not {found[:12]}...: "
                              "type the model that the store was built from")  # fmt: skip
+        module, info = change_image_size(module, info, planned["preprocess"]["image_size"])
         return cls(
             module=module.to(device).eval().requires_grad_(False),
             target=store.target,

@@ -12,11 +12,8 @@ from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, create_model
 from reinforce.models.create import find_directory
 from reinforce.models.directory import read_info
+from reinforce.models.info import comfortable_size
 from torch import nn
-
-COMFORTABLE_PX = 384
-DEFAULT_PX = 224
-"""Input size of architectures published for more than COMFORTABLE_PX, such as DINOv2 (518)."""
 
 
 def make_model(name: str, *, class_names: Sequence[str], image_size: int | None, seed: int,
@@ -48,11 +45,15 @@ def default_image_size(name: str) -> int | None:
     if (directory := find_directory(name)) is not None:
         info = read_info(directory)
         is_published = info.head == "none" and "training" not in info.provenance
-        return DEFAULT_PX if is_published and info.image_size > COMFORTABLE_PX else None
+        return _smaller(info.image_size) if is_published else None
     if not timm.is_model(name.partition(".")[0]):
         return None
-    native = int(cast(Any, timm.get_pretrained_cfg(name)).input_size[-1])
-    return DEFAULT_PX if native > COMFORTABLE_PX else None
+    return _smaller(int(cast(Any, timm.get_pretrained_cfg(name)).input_size[-1]))
+
+
+def _smaller(native_px: int) -> int | None:
+    size_px = comfortable_size(native_px)
+    return None if size_px == native_px else size_px
 
 
 def own_task(name: str) -> Literal["classification", "segmentation"]:

@@ -15,6 +15,7 @@ MODEL_ARGS = frozenset({"img_size", "global_pool", "drop_rate", "drop_path_rate"
 HEADS = {"classification": ("linear", "none"), "segmentation": ("deeplabv3", "linear", "none")}
 """Task -> the heads that it can have."""
 OUTPUT_STRIDES = (8, 16)
+COMFORTABLE_PX, DEFAULT_PX = 384, 224
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,12 @@ class ModelInfo:
 
     def dumps(self) -> str:
         return json.dumps(self.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def comfortable_size(image_size: int) -> int:
+    """Side of the input in px for an encoder that was published at `image_size`: 224 where that is over 384, as of
+    DINOv2 (518)."""
+    return DEFAULT_PX if image_size > COMFORTABLE_PX else image_size
 
 
 def check_patches(name: str, image_size: int, patch_px: int) -> None:

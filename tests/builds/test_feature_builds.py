@@ -141,3 +141,17 @@ def test_wrong_requests_say_what_to_type(encoder, images, tmp_path, options, mes
 def test_a_cosine_distance_is_not_promised_of_logits(teacher, images, tmp_path):
     with pytest.raises(UsageError, match="--max-cosine-distance is not of logits: type --max-kl"):
         run(teacher, images, out=str(tmp_path / "x.zarr"), max_cosine_distance=1e-3)
+
+
+def test_an_encoder_without_a_head_sees_views_at_their_size(encoder, images, tmp_path):
+    summary = run(encoder, images, out=str(tmp_path / "x.zarr"), target="patch-features", image_size=48, limit=8)
+    store = Store.open(tmp_path / "x.zarr")
+    assert (store.map_size, store.plan["policy"]["size_px"]) == ((3, 3), 48)
+    assert store.plan["teacher"]["preprocess"]["image_size"] == 48
+    smaller = run(encoder, images, out=str(tmp_path / "y.zarr"), target="patch-features", image_size=32, limit=8)
+    assert summary.teacher["weights_sha256"] == smaller.teacher["weights_sha256"]
+
+
+def test_a_size_that_patches_do_not_cover_is_refused(encoder, images, tmp_path):
+    with pytest.raises(UsageError, match="--image-size 32 or --image-size 48"):
+        run(encoder, images, out=str(tmp_path / "x.zarr"), target="global-features", image_size=40)
