@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_builds import BAD, CLASSES, NUM_IMAGES, VIEWS, config, digest_of, make_images, make_teacher, run
+from tiny_builds import BAD, CLASSES, NUM_IMAGES, ROWS_ONLY, VIEWS, config, digest_of, make_images, make_teacher, run
 
 from reinforce import teacher as teacher_module
 from reinforce.build import BuildConfig, build, parse_share
@@ -114,6 +114,7 @@ class TestEqualBytes:
         stores = kill_and_resume(build_argv(teacher, images), kills=5, seed=int(os.environ.get("KILL_SEED", "1")))
         assert all(store == digest_of(reference) for store in stores)
 
+    @ROWS_ONLY
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans in /proc")
     def test_workers_end_when_their_builder_is_killed(self, reference: Path, teacher: Path, images: Path) -> None:

@@ -379,6 +379,7 @@ class TestKilledAndTerminated:
         run(teacher, images, resume=True, views=MANY_VIEWS, unit_budget_mb=1)
         assert digest_of(Path("out.zarr")) == longer
 
+    @ROWS_ONLY
     def test_killed_workers(
         self, longer: dict[str, str], teacher: Path, images: Path, request: pytest.FixtureRequest
     ) -> None:

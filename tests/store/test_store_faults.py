@@ -142,7 +142,7 @@ def make_other_store(tmp_path_factory, codec):
 
 
 @pytest.mark.parametrize("fault", SIZE_OR_NAME + CONTENT, ids=lambda fault: fault.__name__)
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_every_fault_is_found_and_nothing_damaged_is_read(store_copy, other_store, fault, seed):
     check_fault(store_copy, other_store, fault, seed)
 
