@@ -78,9 +78,10 @@ class DistanceTally(HeldOutTally):
         return {"cosine_distance": self.total / max(self.num_cells, 1)}
 
 
-def retrieval_rate(students_ND: Tensor, teachers_ND: Tensor) -> float:
-    """Share of rows, 0..1, whose nearest teacher's row by cosine is their own."""
-    with torch.autocast(students_ND.device.type, enabled=False):
-        students_ND, teachers_ND = (functional.normalize(rows.float(), dim=1) for rows in (students_ND, teachers_ND))
-        nearest_N = (students_ND @ teachers_ND.T).argmax(dim=1)
+def retrieval_rate(rows_ND: Tensor, others_ND: Tensor) -> float:
+    """Share of rows, 0..1, whose nearest other by cosine is the one of the same number. In float32 whatever the
+    autocast: bfloat16 makes near ones equal."""
+    with torch.autocast(rows_ND.device.type, enabled=False):
+        rows_ND, others_ND = (functional.normalize(side.float(), dim=1) for side in (rows_ND, others_ND))
+        nearest_N = (rows_ND @ others_ND.T).argmax(dim=1)
     return float((nearest_N == torch.arange(len(nearest_N), device=nearest_N.device)).double().mean())

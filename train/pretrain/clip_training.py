@@ -14,11 +14,12 @@ from typing import Any, cast
 
 import torch
 from reinforce.errors import DataError
-from reinforce.models import ModelInfo, Preprocess, save_model
+from reinforce.models import ModelInfo, Preprocess, save_model, short_name
 from reinforce.models.open_clip_text import TextConfig
 from torch import Tensor, nn
 
 from train.batches import Batch, SkippedImages, TrainingData, make_loader, steps_in_epoch
+from train.feature_matching import retrieval_rate
 from train.loop import LoopPlan, Outcome, TrainingLoop, Validation
 from train.optim import autocast_dtype
 from train.options import num_steps
@@ -26,7 +27,7 @@ from train.pretrain.clip import PairOptions, PairResult
 from train.pretrain.clip_losses import clip_loss
 from train.pretrain.clip_model import ClipModel
 from train.rundir import MetricsLog, RunDirectory, refuse_own_input
-from train.students import default_image_size, grown, make_model, short_name
+from train.students import default_image_size, grown, make_model
 from train.world import World, entered_world
 
 DEFAULT_EPOCHS = 32
@@ -186,14 +187,12 @@ def _scores(model: ClipModel, preprocess: Preprocess, loader: Iterator[Batch], d
             texts.append(texts_BE.float())
     if not images:
         raise DataError("none of the held-out pairs can be read: mend them, or type --val-limit 0")
-    images_NE, texts_NE = torch.cat(images), torch.cat(texts)
-    loss = clip_loss(images_NE, texts_NE, scale, World(device))
-    return {"val_loss": float(loss), "val_retrieval": retrieval(images_NE, texts_NE)}
+    return pair_scores(torch.cat(images), torch.cat(texts), scale)
 
 
-def retrieval(images_NE: Tensor, texts_NE: Tensor) -> float:
-    """Share (0..1) of images whose nearest text is their own, averaged with that of texts; by cosine."""
-    cosines_NN = nn.functional.normalize(images_NE, dim=1) @ nn.functional.normalize(texts_NE, dim=1).T
-    own_N = torch.arange(len(cosines_NN), device=cosines_NN.device)
-    hits = [float((cosines_NN.argmax(dim=axis) == own_N).double().mean()) for axis in (0, 1)]
-    return sum(hits) / 2
+def pair_scores(images_NE: Tensor, texts_NE: Tensor, scale: Tensor) -> dict[str, float]:
+    """val_loss, see `clip_loss`; val_retrieval: share (0..1) of images whose nearest text by cosine is their own,
+    averaged with that of texts. In float32 whatever the autocast."""
+    loss = clip_loss(images_NE, texts_NE, scale, World(images_NE.device))
+    found = [retrieval_rate(images_NE, texts_NE), retrieval_rate(texts_NE, images_NE)]
+    return {"val_loss": float(loss), "val_retrieval": sum(found) / 2}

@@ -31,7 +31,7 @@ from train.loop import TrainingStoppedError
 from train.pretrain.clip import PairResult
 from train.pretrain.clip_model import MAX_SCALE, ClipModel
 from train.pretrain.clip_pairs import TrainingPairs, clip_policy
-from train.pretrain.clip_training import retrieval
+from train.pretrain.clip_training import pair_scores
 from train.pretrain.pretrain import PretrainConfig, pretrain
 from train.pretrain.transfer_images import list_images
 from train.results import LabelledResult
@@ -232,7 +232,16 @@ class TestHeldOut:
     def test_retrieval_is_the_mean_of_both_directions(self) -> None:
         """Two texts point at the first image; each image's nearest text is one of them."""
         images, texts = torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.tensor([[5.0, 0.1], [3.0, 0.3]])
-        assert retrieval(images, texts) == pytest.approx((0.5 + 1.0) / 2)
+        assert pair_scores(images, texts, torch.tensor(1.0))["val_retrieval"] == pytest.approx((0.5 + 1.0) / 2)
+
+    def test_autocast_does_not_count(self) -> None:
+        """64 directions within 6 degrees, which bfloat16 cannot tell from each other."""
+        angles = torch.linspace(0, 0.1, 64)
+        rows, scale = torch.stack([angles.cos(), angles.sin()], dim=1), torch.tensor(10.0)
+        plain = pair_scores(rows, rows, scale)
+        assert plain["val_retrieval"] == 1.0
+        with torch.autocast("cpu", torch.bfloat16):
+            assert pair_scores(rows, rows, scale) == plain
 
 
 class TestRefusals:
