@@ -3,6 +3,7 @@
     folder   X.txt or X.json beside X.jpg
     tars     the members X.txt or X.json of the sample X.jpg (WebDataset, img2dataset)
     CSV      a column `caption`; an image with several has a line for each
+    splits   those of the whole
 
 A .txt is one caption, however many lines it has. A .json is an object whose "caption" is a string or a list of them;
 where both lie there, the .txt counts. Opening checks that every image has one of them; what is in it shows when it is
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,8 @@ from pathlib import Path, PurePosixPath
 from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
 from reinforce.data.opening import open_source
-from reinforce.data.sources import VIRTUAL_SHARD_ROWS, ImageSource, read_image_file
+from reinforce.data.sources import VIRTUAL_SHARD_ROWS, ImageSource, Shard, read_image_file
+from reinforce.data.split_source import SplitSource
 from reinforce.data.tar_source import TarSource
 from reinforce.errors import DataError, MissingDataError
 
@@ -49,10 +51,11 @@ class CaptionedSource:
         JSON.
         """
         key = self.images.shards[shard].keys[row]
-        if isinstance(self.images, CsvSource):
-            return _checked(self.images.captions[shard * VIRTUAL_SHARD_ROWS + row], key)
+        whole, shard, row = _in_whole(self.images, shard, row)
+        if isinstance(whole, CsvSource):
+            return _checked(whole.captions[shard * VIRTUAL_SHARD_ROWS + row], key)
         for suffix in SUFFIXES:
-            data = _read_beside(self.images, shard, row, suffix)
+            data = _read_beside(whole, shard, row, suffix)
             if data is not None:
                 return parse_captions(data, suffix, key)
         raise _missing(self.images, key)
@@ -127,6 +130,11 @@ def _is_unicode(caption: str) -> bool:
     return True
 
 
+def _in_whole(source: ImageSource, shard: int, row: int) -> tuple[ImageSource, int, int]:
+    """The source that has the captions, and where the image lies in it."""
+    return (source.whole, *source.place(shard, row)) if isinstance(source, SplitSource) else (source, shard, row)
+
+
 def _read_beside(source: ImageSource, shard: int, row: int, suffix: str) -> bytes | None:
     if isinstance(source, TarSource):
         return source.read_beside(shard, row, suffix)
@@ -141,12 +149,13 @@ def _read_beside(source: ImageSource, shard: int, row: int, suffix: str) -> byte
 
 def _uncaptioned(source: ImageSource) -> Iterator[str]:
     """Keys of images without a caption, by names alone, in listing order."""
-    if isinstance(source, FolderSource):
-        yield from _without_sidecar(source)
+    whole = source.whole if isinstance(source, SplitSource) else source
+    if isinstance(whole, FolderSource):
+        yield from _without_sidecar(whole.root, source.shards)
         return
     for shard, described in enumerate(source.shards):
         for row, key in enumerate(described.keys):
-            if not _is_captioned(source, shard, row):
+            if not _is_captioned(*_in_whole(source, shard, row)):
                 yield key
 
 
@@ -156,14 +165,14 @@ def _is_captioned(source: ImageSource, shard: int, row: int) -> bool:
     return isinstance(source, CsvSource) and bool(source.captions and source.captions[shard * VIRTUAL_SHARD_ROWS + row])
 
 
-def _without_sidecar(source: FolderSource) -> Iterator[str]:
+def _without_sidecar(root: str | Path, shards: Sequence[Shard]) -> Iterator[str]:
     """Lists each folder once, instead of asking for every file."""
     listed: dict[str, frozenset[str]] = {}
-    for shard in source.shards:
+    for shard in shards:
         for key in shard.keys:
             folder, _, base = key.rpartition("/")
             if folder not in listed:
-                listed[folder] = frozenset(os.listdir(Path(source.root, folder)))  # noqa: PTH208 (names alone)
+                listed[folder] = frozenset(os.listdir(Path(root, folder)))  # noqa: PTH208 (names alone)
             if not any(_sidecar(base, suffix) in listed[folder] for suffix in SUFFIXES):
                 yield key
 

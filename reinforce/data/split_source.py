@@ -30,8 +30,12 @@ class SplitSource:
     """For each shard: its number in the whole, and the rows that are kept."""
 
     def read(self, shard: int, row: int) -> bytes:
+        return self.whole.read(*self.place(shard, row))
+
+    def place(self, shard: int, row: int) -> tuple[int, int]:
+        """(shard, row) in the whole."""
         number, rows = self.positions[shard]
-        return self.whole.read(number, rows[row])
+        return number, rows[row]
 
 
 def open_split(location: str, split: str) -> SplitSource:

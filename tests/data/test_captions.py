@@ -95,6 +95,48 @@ class TestTars(CaptionedContract):
         assert all_captions(open_captioned(location)) == {"set/1": ("one",)}
 
 
+class TestSplitOfAFolder(CaptionedContract):
+    """Images without captions belong to other splits."""
+
+    keys = ("train/x/a.png", "train/x/b.png", "train/y/c.png")
+
+    @pytest.fixture
+    def location(self, tree: Tree, image: Encode) -> str:
+        texts = {"train/x/a.txt": b"a red square", "train/x/b.txt": "zwei Hände".encode(),
+                 "train/y/c.json": as_json("first", "second")}  # fmt: skip
+        images = {key: image(i) for i, key in enumerate(("test/x/0.png", *self.keys, "val/x/1.png"))}
+        return tree({**images, **texts}) + "@train"
+
+    def test_an_image_without_a_caption_is_named(self, location: str) -> None:
+        Path(location.removesuffix("@train"), "train/x/b.txt").unlink()
+        with pytest.raises(DataError, match=r"image 'train/x/b\.png' of set-train has no caption"):
+            open_captioned(location)
+
+
+class TestSplitOfTars(CaptionedContract):
+    keys = ("train-0/a", "train-0/b", "train-1/c")
+
+    @pytest.fixture
+    def location(self, tree: Tree, image: Encode, tar: Encode) -> str:
+        first = {"a.png": image(0), "a.cls": b"0", "a.txt": b"a red square",
+                 "b.png": image(1), "b.cls": b"0", "b.txt": "zwei Hände".encode()}  # fmt: skip
+        second = {"c.png": image(2), "c.cls": b"1", "c.json": as_json("first", "second")}
+        other = {"d.png": image(3), "d.cls": b"0"}
+        return tree({"test-0.tar": tar(other), "train-0.tar": tar(first), "train-1.tar": tar(second),
+                     "val-0.tar": tar(other)}) + "@train"  # fmt: skip
+
+
+class TestSplitOfACsv(CaptionedContract):
+    keys = ("a.png", "b.png", "x/c.png")
+
+    @pytest.fixture
+    def location(self, tree: Tree, image: Encode) -> str:
+        rows = ("path,label,split,caption\n0.png,p,test,\na.png,p,train,a red square\n1.png,p,val,\n"
+                "b.png,p,train,zwei Hände\nx/c.png,q,train,first\nx/c.png,q,train,second\n")  # fmt: skip
+        images = {key: image(i) for i, key in enumerate(self.keys)}
+        return tree({**images, "pairs.csv": rows.encode()}) + "/pairs.csv@train"
+
+
 class TestCsv(CaptionedContract):
     keys = ("a.png", "b.png", "x/c.png")
 
