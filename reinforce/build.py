@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import shutil
 import time
@@ -36,6 +37,7 @@ from reinforce.store import (
     LocalObjects,
     Promise,
     UnfinishedStore,
+    canonical_json,
     create_store,
     finalize,
     write_probes,
@@ -85,7 +87,7 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
 def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     objects = LocalObjects(config.path)
     _check_way(config, objects)
-    inputs = Inputs(config)
+    inputs, started = Inputs(config), time.time()
     if config.dry_run:
         return estimate(inputs, draft_plan(inputs, inputs.freeze()))
     if config.overwrite or not (objects.exists(PLAN) and objects.exists(PROBES)):
@@ -94,7 +96,7 @@ def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     check_request(plan, inputs)
     if not objects.exists(MANIFEST):
         _check_environment(config, plan, inputs.environment())
-        _run(config, inputs, objects, plan)
+        _run(config, inputs, objects, plan, started)
     if objects.exists(MANIFEST) or len(Ledger(objects, len(plan["units"]), Owner.here()).done()) == len(plan["units"]):
         finalize(objects, plan)
     _remember(plan["transfer"]["digest"], inputs.location)
@@ -159,7 +161,7 @@ def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
     if needed > free:
         raise BuildError(
             f"the store needs {human_bytes(needed)} and {human_bytes(free)} are free: "
-            "free some, or type fewer --views or a larger --max-kl"
+            "free some, or type fewer --views or promise less"
         )
     if config.overwrite and config.path.exists():
         _remove(objects)
@@ -176,6 +178,7 @@ def _remove(objects: LocalObjects) -> None:
         raise BuildError(f"{objects.name} is being built by {who}: stop that first, or type another --out")
     try:
         shutil.rmtree(objects.root)
+        _run_log(objects.root).unlink(missing_ok=True)
     except OSError as error:
         raise BuildError(f"cannot remove {objects.name}: {error.strerror}; type another --out") from error
 
@@ -194,7 +197,8 @@ def _check_environment(config: BuildConfig, plan: dict[str, Any], here: dict[str
         )
 
 
-def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[str, Any]) -> None:
+def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[str, Any], started: float) -> None:
+    """`started`: before the plan was drafted, if this call has done so; freezing and calibration are booked, too."""
     from reinforce.engine.feed import UnitRenderer, ViewFeed
     from reinforce.engine.local import UnitRunner, choose_workers
     from reinforce.teacher import fix_arithmetic
@@ -222,12 +226,11 @@ def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[
     runner = UnitRunner(inputs.teacher, schema, unfinished.codec(), ledger, keys, promise)
     total, left = (schema.num_views * count for count in (schema.num_samples, sum(len(keys[unit]) for unit in todo)))
     workers = choose_workers(config.workers, left, inputs.teacher.device.type)
-    started = time.time()
     try:
         with Progress("build", total, unit="views", initial=total - left, quiet=config.quiet) as progress:
             runner.run(ViewFeed(renderer, ledger, todo), workers, progress)
     finally:
-        _book(config.path, inputs, started, runner.units_written)
+        _book(objects.root, plan, inputs, started, runner.units_written)
         ledger.release()
 
 
@@ -248,16 +251,22 @@ def _stored_listing(store: UnfinishedStore) -> Listing:
     return listing
 
 
-def _book(store: Path, inputs: Inputs, started: float, num_units: int) -> None:
-    """A line in the store's run log, beside it: what a store holds is free of times and devices."""
+def _run_log(store: Path) -> Path:
+    """Beside the store: what a store holds is free of times and devices."""
+    return Path(f"{store}.runs.jsonl")
+
+
+def _book(store: Path, plan: dict[str, Any], inputs: Inputs, started: float, num_units: int) -> None:
+    """A line in the store's run log; the plan's digest says of which store that lay here it is."""
     record = {
         "verb": "build",
+        "plan_digest": hashlib.sha256(canonical_json(plan)).hexdigest(),
         "started": started,
         "seconds": time.time() - started,
         "units": num_units,
         "device": str(inputs.teacher.device),
     }
-    path = Path(f"{store}.runs.jsonl")
+    path = _run_log(store)
     try:
         _append_line(path, json.dumps(record))
     except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from timm.layers.config import use_fused_attn
 
 from reinforce.errors import UsageError
-from reinforce.models import ModelInfo, Preprocess, change_image_size, load_model, weights_sha256
+from reinforce.models import ModelInfo, Preprocess, change_image_size, load_model, short_name, weights_sha256
 from reinforce.models.features import global_features, global_width, patch_features, patch_shape
 from reinforce.models.info import comfortable_size
 from reinforce.store import (
@@ -52,7 +51,7 @@ class Teacher:
         if self.info.head == "none":
             size_px = image_size or comfortable_size(self.info.image_size)
             self.module, self.info = change_image_size(self.module, self.info, size_px)
-        self.name, self.batch_size = Path(name).name, batch_size
+        self.name, self.batch_size = short_name(name), batch_size
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device, self.info)
         self.module = self.module.to(self.device).eval()

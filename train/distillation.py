@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reinforce.dataset import ReinforcedDataset
 from reinforce.errors import ReplayDriftError
-from reinforce.models import Preprocess, save_model
+from reinforce.models import Preprocess, save_model, short_name
 from torch import Tensor, nn
 
 from train.batches import Batch, make_loader, steps_in_epoch
@@ -22,7 +22,7 @@ from train.matching import LogitMatching, Matching
 from train.options import num_steps
 from train.projections import ProjectedStudent, kept_parts, take_over
 from train.rundir import MetricsLog, RunDirectory
-from train.students import grown, make_model, short_name
+from train.students import grown, make_model
 from train.world import World
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from reinforce.models import (
     global_features,
     load_model,
     patch_features,
+    short_name,
     weights_sha256,
 )
 from reinforce.store import GLOBAL_FEATURES, PATCH_FEATURES, Store
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 
 from train.batches import Batch
 from train.optim import autocast
-from train.students import short_name
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": None}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from reinforce.data import MaskedDataset, MaskedSample
 from reinforce.errors import UsageError
-from reinforce.models import ModelInfo, Preprocess, create_model
+from reinforce.models import ModelInfo, Preprocess, create_model, short_name
 from reinforce.progress import Progress
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from train.mask_tally import MaskTally, tally_masked
 from train.masked import MaskedBatch, WholeViews
 from train.optim import autocast, autocast_dtype
 from train.prediction import predicted_mask
-from train.students import own_task, short_name
+from train.students import own_task
 from train.world import World
 
 if TYPE_CHECKING:

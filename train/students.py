@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import timm
@@ -60,11 +59,6 @@ def own_task(name: str) -> Literal["classification", "segmentation"]:
     """What a model directory's head answers; published weights classify. Raises UnknownNameError, ModelError."""
     directory = find_directory(name)
     return "classification" if directory is None else read_info(directory).task
-
-
-def short_name(name: str) -> str:
-    """What a model is called in provenance, which travels: no path of this machine."""
-    return name if find_directory(name) is None else Path(name).name
 
 
 def grown(provenance: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforce.errors import DataError, UsageError
-from reinforce.models import ModelInfo, save_model
+from reinforce.models import ModelInfo, save_model, short_name
 from torch import nn
 
 from train.batches import SkippedImages, steps_in_epoch
@@ -27,7 +27,7 @@ from train.optim import autocast_dtype
 from train.options import LabelledOptions, default_epochs, num_steps
 from train.results import LabelledResult
 from train.rundir import MetricsLog, RunDirectory, refuse_own_input, write_json
-from train.students import grown, make_model, short_name
+from train.students import grown, make_model
 from train.tasks import Bench, Probe, Task, open_task
 from train.trials import FULL, PROBE, Recipe, Trial, TrialResult, plan_trials
 from train.world import World, entered_world

@@ -7,7 +7,14 @@ module, or `OpenClipClassifier`; a `SegmentationModel` maps them to a map of log
 
 from __future__ import annotations
 
-from reinforce.models.create import change_classes, change_image_size, create_model, find_directory, load_model
+from reinforce.models.create import (
+    change_classes,
+    change_image_size,
+    create_model,
+    find_directory,
+    load_model,
+    short_name,
+)
 from reinforce.models.directory import load_extra, save_model, weights_sha256
 from reinforce.models.features import global_features, global_width, patch_features, patch_shape
 from reinforce.models.heads import feature_dim, get_head, pooled_features, reset_head
@@ -35,6 +42,7 @@ __all__ = [
     "pooled_features",
     "reset_head",
     "save_model",
+    "short_name",
     "upsample",
     "weights_sha256",
 ]

@@ -79,6 +79,11 @@ def find_directory(name: str) -> Path | None:
     return Path(entry.path)
 
 
+def short_name(name: str) -> str:
+    """What a model is called in provenance and in stores, which travel: no path of this machine."""
+    return name if find_directory(name) is None else Path(name).name
+
+
 def change_image_size(model: nn.Module, info: ModelInfo, image_size: int) -> tuple[nn.Module, ModelInfo]:
     """The same weights for inputs of another size; the module may be a new one. Raises UsageError for bad sizes."""
     if image_size == info.image_size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -29,6 +30,7 @@ from reinforce.errors import (
     TransferMismatchError,
     UsageError,
 )
+from reinforce.plan import Inputs
 from reinforce.store import Store
 from reinforce.store.measures import Divergence
 from reinforce.teacher import Teacher
@@ -75,7 +77,18 @@ class TestWhatIsStored:
         assert (summary.samples, summary.views, summary.classes) == (NUM_IMAGES + len(BAD), VIEWS, len(CLASSES))
         assert summary.status == "complete"
         assert summary.bytes == sum(path.stat().st_size for path in Path("out.zarr").rglob("*") if path.is_file())
-        assert Path("out.zarr.runs.jsonl").read_text().count("\n") == 1
+
+    def test_the_run_log_is_of_this_store_alone_and_counts_from_the_first_image(
+        self, teacher: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Freezing and calibration are a part of what a store cost; of one that was overwritten nothing is left."""
+        freeze = Inputs.freeze
+        monkeypatch.setattr(Inputs, "freeze", lambda inputs: (time.sleep(0.5), freeze(inputs))[1])
+        for limit in (9, 8, 8):
+            run(teacher, images, limit=limit, overwrite=True)
+        (line,) = map(json.loads, Path("out.zarr.runs.jsonl").read_text().splitlines())
+        assert line["plan_digest"] == Store.open("out.zarr").manifest.plan_digest
+        assert line["seconds"] > 0.5
 
 
 class TestEqualBytes:

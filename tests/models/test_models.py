@@ -25,6 +25,7 @@ from reinforce.models import (
     pooled_features,
     reset_head,
     save_model,
+    short_name,
     weights_sha256,
 )
 
@@ -342,3 +343,21 @@ class TestOpenClip:
     def test_sizes_that_cut_patches_are_refused(self, tiny_clip: str) -> None:
         with pytest.raises(UsageError, match="--image-size 32 or --image-size 40"):
             make(tiny_clip, 36)
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("vit_small_patch14_dinov2.lvd142m", "vit_small_patch14_dinov2.lvd142m"),
+        ("open_clip:ViT-B-16/datacomp_xl_s13b_b90k", "open_clip:ViT-B-16/datacomp_xl_s13b_b90k"),
+        ("test_vit", "test_vit"),
+        ("folder/run.v2", "run.v2"),
+    ],
+)
+def test_only_paths_are_cut_from_what_a_model_is_called(
+    name: str, short: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder" / "run.v2").mkdir(parents=True)
+    assert short_name(name) == short
+    assert short_name(str(tmp_path / "folder" / "run.v2")) == "run.v2"

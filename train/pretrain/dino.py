@@ -165,9 +165,9 @@ class Dino:
 
     def _save(self, folder: Path, model: Any, scores: Mapping[str, float]) -> None:
         """A model directory of the encoder; the head, beside it, has names that begin with HEAD_PREFIX."""
-        from reinforce.models import save_model
+        from reinforce.models import save_model, short_name
 
-        from train.students import grown, short_name
+        from train.students import grown
 
         config = self.config
         training = {"verb": "pretrain", "method": config.method, "model": short_name(config.model),
