@@ -91,7 +91,7 @@ class Dino:
         """Raises UnknownNameError, UsageError, ModelError."""
         from reinforce.views import resolve_multi_crop
 
-        from train.optim import AveragedModel, autocast_dtype, rising
+        from train.optim import AveragedModel, rising
         from train.pretrain.dino_loss import DinoObjective
         from train.pretrain.dino_model import add_head, flexible, small_size
         from train.pretrain.dino_views import CropViews, Pixels, PlainViews
@@ -115,7 +115,6 @@ class Dino:
         self.objective = DinoObjective(config, self.teacher, self.pixels, world=world,
                                        steps_per_epoch=_steps_per_epoch(config, len(images)),
                                        total_steps=self.plan.total_steps)  # fmt: skip
-        self.dtype = autocast_dtype(config.precision, self.model, world.device)
 
     def train(self) -> DinoResult:
         """Raises TrainingStoppedError, TrainingDivergedError, WorkerDiedError."""
