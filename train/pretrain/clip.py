@@ -56,7 +56,7 @@ class ClipConfig(PairOptions):
     limit: int | None = None
     """Only the first N pairs, for tries."""
     val_limit: int = 1000
-    """Held-out pairs at most: what chooses the step that is kept."""
+    """Held-out pairs at most: what chooses the step that is kept; 0 for none."""
     crop_scale: tuple[float, ...] = (0.9, 1.0)
     """Range of a crop's share of the image."""
 

@@ -1,4 +1,8 @@
-"""What `train pretrain --method dino` takes; defaults are DINO's own (Caron et al. 2021) and the paper's (A.4)."""
+"""What `train pretrain --method dino` takes; defaults are DINO's own (Caron et al. 2021) and the paper's (A.4).
+
+--clip-norm differs: DINO's published code clips the gradient of each tensor on its own to a norm of 3, while here 3.0
+bounds the norm over all tensors, as in every other training, and so clips more.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ class DinoConfig(TrainOptions):
     limit: int | None = None
     """Only the first N images, for tries."""
     val_limit: int = 1000
-    """Images at most (and one in twenty) that are kept from training, to show a collapse."""
+    """Images at most (and one in twenty) that are kept from training, to show a collapse; 0 for none."""
     image_size: int | None = None
     """Size of the large crops in px (default: the model's)."""
     batch_size: int = 128
@@ -55,16 +59,16 @@ class DinoConfig(TrainOptions):
     warmup: float = 0.1
     """Share of the steps over which the learning rate rises, 0..1."""
     clip_norm: float = 3.0
-    """Largest norm of the gradient; 0 does not clip."""
+    """Largest norm of the gradient, of all tensors together; 0 does not clip."""
     ema: float = 0.996
     """Decay of the teacher at the start, which rises to 1 by a cosine; the teacher is what is kept."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("limit", "val_limit", "image_size", "batch_size", "local_size", "prototypes", "head_width"):
+        for name in ("limit", "image_size", "batch_size", "local_size", "prototypes", "head_width"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "an integer of at least 1")
-        for name in ("num_local", "freeze_prototypes", "weight_decay_end"):
+        for name in ("val_limit", "num_local", "freeze_prototypes", "weight_decay_end"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("crop_scale", "local_scale"):
             require(len(getattr(self, name)) == 2, name, getattr(self, name), "two shares, such as 0.25,1")

@@ -54,7 +54,7 @@ class PretrainConfig(OutputOptions):
     limit: int | None = None
     """Only the first N images, for tries."""
     val_limit: int | None = None
-    """Validation images at most (default: 1000)."""
+    """Validation images at most (default: 1000); of dino and clip 0 for none."""
     image_size: int | None = None
     """Input size in px (default: the model's)."""
     batch_size: int | None = None

@@ -69,6 +69,12 @@ def test_it_writes_the_teachers_encoder(colours: Path) -> None:
     assert load_model("run/checkpoints/step-00000003")[1].head == "none"
 
 
+def test_without_held_out_images_it_learns_from_all(colours: Path) -> None:
+    result = run(colours, "run", steps=2, val_limit=0)
+    assert (result.num_images, result.num_held_out, result.feature_std, result.teacher_entropy) == (51, 0, None, None)
+    assert load_model("run")[1].metrics == {}
+
+
 @pytest.mark.parametrize("model", ["test_efficientnet", "test_vit"])
 def test_finetune_takes_it_from_there(model: str, colours: Path) -> None:
     run(colours, "run", model=model, steps=2)

@@ -73,6 +73,8 @@ def test_every_option_has_a_line_of_help() -> None:
         pytest.param("dino", {"data": "x"}, "--data is no option of --method dino: leave it out", id="labels"),
         pytest.param("dino", {"policy": "crops"}, "--policy is no option", id="own augmentation"),
         pytest.param("dino", {"prototypes": 1}, "--prototypes is 1: it must be 2 or more", id="one prototype"),
+        pytest.param("dino", {"val_limit": -1}, "--val-limit is -1: it must be 0 or more", id="fewer than none"),
+        pytest.param("clip", {"val_limit": -1}, "--val-limit is -1: it must be 0 or more", id="fewer pairs than none"),
         pytest.param("dino", {"ema": 0.0}, "--ema is 0.0: it must be above 0", id="no teacher"),
         pytest.param("dino", {"crop_scale": (0.4,)}, "--crop-scale is .*two shares", id="half a range"),
         pytest.param("dino", {"teacher_warmup": 1.5}, "--teacher-warmup is 1.5", id="no share"),
