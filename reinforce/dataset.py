@@ -26,6 +26,7 @@ from reinforce import catalog
 from reinforce.data import ImageSource, UnitImages, check_keys_match, open_source
 from reinforce.errors import MissingDataError, StoreError, UsageError
 from reinforce.store import DENSE_LOGITS, STATE_OK, Store, TargetReader
+from reinforce.store.schema import check_described
 from reinforce.views import DriftReport, Fingerprint, UnitReplayer, policy_from_json
 from reinforce.views import check as check_fingerprint
 from reinforce.views import compare as compare_fingerprint
@@ -197,6 +198,7 @@ def open_dataset(cache: str | Path, transfer: str | None = None) -> ReinforcedDa
         TransferMismatchError: it lists other samples than the store.
     """
     store = Store.open(cache)
+    check_described(store.plan)
     return ReinforcedDataset(store, open_source(_transfer_location(store, transfer)))
 
 

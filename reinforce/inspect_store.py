@@ -10,7 +10,6 @@ from reinforce.command import POSITIONAL, TalkOptions
 from reinforce.progress import human_bytes
 from reinforce.store import (
     MANIFEST,
-    PLAN,
     TEXT_FEATURES,
     CosineDistance,
     Divergence,
@@ -18,7 +17,7 @@ from reinforce.store import (
     Store,
     UnfinishedStore,
 )
-from reinforce.store.canonical import Fields
+from reinforce.store.schema import check_described
 
 SKIPPED_SHOWN = 5
 
@@ -141,10 +140,7 @@ def _summary(
     certificate: dict[str, Any] | None = None,
     manifest_digest: str | None = None,
 ) -> StoreSummary:
-    described = Fields(plan, PLAN)
-    for member, name in (("teacher", "name"), ("teacher", "architecture"), ("teacher", "weights_sha256"),
-                         ("transfer", "name"), ("transfer", "digest"), ("policy", "name")):  # fmt: skip
-        described.inner(member).text(name)
+    check_described(plan)
     return StoreSummary(
         path=str(path),
         status=status,

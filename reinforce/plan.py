@@ -44,12 +44,13 @@ from reinforce.store import (
     bytes_per_view,
     calibrate,
     canonical_json,
+    check_codec,
     codec_record,
     named_codec,
     plan_objects,
 )
 from reinforce.unit_captions import UnitCaptions, UnitViews, Words
-from reinforce.units import choose_block_rows, choose_unit_rows, cut_units
+from reinforce.units import MOST_UNITS, choose_block_rows, choose_unit_rows, cut_units
 from reinforce.views import Fingerprint, Policy, UnitReplayer, make_fingerprint, named_policy
 
 PROBES = 256
@@ -69,7 +70,7 @@ class TargetOptions(CommonOptions):
     transfer: str
     """Transfer set: a folder, tars ("x/{000..012}.tar"), a CSV of paths, hf:NAME, or a catalog name."""
     views: int = 10
-    """Stored augmentations per image."""
+    """Stored augmentations per image (of captions always one)."""
     policy: str | None = None
     """View policy: classification, randaugment, crops or center; segmentation, segmentation-crops or whole for maps.
     By default the one that is called like the teacher's task."""
@@ -83,7 +84,7 @@ class TargetOptions(CommonOptions):
     global-features is one vector a view (the final CLS token, the pooled map, or CLIP's image embedding),
     patch-features the final map; text-features CLIP's embedding of each image's (first) caption, which has one view."""
     codec: str | None = None
-    """Force a codec; by default the cheapest that keeps --max-kl."""
+    """Force a codec; by default the cheapest that keeps what is promised."""
     max_kl: float | None = None
     """Promised mean KL(teacher || stored) in nats, at --temperature; by default 0.001."""
     max_cosine_distance: float | None = None
@@ -91,7 +92,8 @@ class TargetOptions(CommonOptions):
     max_bytes: float | None = None
     """Instead of a promised mean: bytes a view may take; the most exact codec that keeps to them is chosen."""
     effort: int = 1
-    """Encoding time for bytes, 0..2: 1 costs a build next to nothing, 2 (rate-distortion rounding) a good deal."""
+    """Encoding time for bytes, 0..2: 1 costs a build next to nothing, 2 a good deal (logits are rounded for rate and
+    distortion)."""
     temperature: float | None = None
     """Temperature at which the promise of logits holds and students may distill; by default 1."""
     batch_size: int = 64
@@ -215,6 +217,7 @@ class Inputs:
         self.policy = named_policy(policy, size_px=size_px, seed=options.seed, crop_scale=scale)
         self.shape = self.teacher.target_shape(size_px)
         _check_policy(options, self.policy, self.shape)
+        check_codec(options.codec, self.shape)
 
     @cached_property
     def _captions_sha256(self) -> str:
@@ -283,6 +286,7 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     _check_budget(options, num_values)
     unit_rows = choose_unit_rows(listing.shard_sizes, options.num_views, num_values, budget)
     units = cut_units(listing.shard_sizes, unit_rows)
+    _warn_of_many(len(units), options.unit_budget_mb)
     images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
     rows = [(unit.index, own.keys, own.read) for unit, own in zip(units, images, strict=True)]
     fingerprint = make_fingerprint(policy, rows, num_views=options.num_views, num_probes=PROBES, num_kept=KEPT_PROBES)
@@ -305,6 +309,13 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
         "environment": inputs.environment(),
     }
     return DraftPlan(plan, listing, fingerprint, codec, calibration)
+
+
+def _warn_of_many(num_units: int, budget_mb: int) -> None:
+    if num_units > MOST_UNITS:
+        larger = -(-budget_mb * num_units // MOST_UNITS)
+        click.echo(f"warning: {num_units} units, as no more targets fit into {budget_mb} MB: --unit-budget-mb {larger} "
+                   "makes folders of fewer files", err=True)  # fmt: skip
 
 
 def _check_budget(options: TargetOptions, num_values: int) -> None:

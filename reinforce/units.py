@@ -21,7 +21,8 @@ UNIT_VIEWS = 16000
 No power of two: planes of 2048 rows take four times as long to transpose as planes of 2000."""
 MIN_ROWS_OF_MANY_VIEWS = 500
 MOST_UNITS = 8192
-"""A unit is an object in the folder of every array: folders of over 10,000 are slow in many places."""
+"""A unit is an object in the folder of every array: folders of over 10,000 are slow in many places. Where memory does
+not hold the targets of larger units, there are more all the same."""
 LEAST_PLANES = 24
 """Views of as many units that one unit's memory must have room for: a reader goes through 16 and reads 8 ahead."""
 BYTES_PER_TARGET = 4
@@ -40,14 +41,14 @@ class Unit:
 
 
 def choose_unit_rows(shard_sizes: Sequence[int], views: int, num_values: int, budget_bytes: int) -> int:
-    """Rows a unit: as a kill costs, as `budget_bytes` hold of their targets (`num_values` float32 each), as there are
-    samples. Never fewer than one."""
+    """Rows a unit: as a kill costs, as there are samples, as folders hold units, and never more than `budget_bytes`
+    hold of their targets (`num_values` float32 each). Never fewer than one."""
     num_samples = sum(shard_sizes)
     by_targets = budget_bytes // (BYTES_PER_TARGET * max(views, LEAST_PLANES) * num_values)
     by_kill = max(UNIT_VIEWS // views, MIN_ROWS_OF_MANY_VIEWS)
     by_count = max(MIN_UNIT_ROWS, math.ceil(num_samples / MIN_UNITS))
-    wanted = max(min(by_targets, by_kill, by_count), math.ceil(num_samples / MOST_UNITS))
-    return max(1, min(wanted, max(shard_sizes)))
+    wanted = max(min(by_kill, by_count), math.ceil(num_samples / MOST_UNITS))
+    return max(1, min(wanted, by_targets, max(shard_sizes)))
 
 
 def choose_block_rows(listing: Listing, size_px: int, unit_rows: int, budget_bytes: int) -> int:

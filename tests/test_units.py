@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from reinforce.data import Listing
 from reinforce.units import (
-    MOST_UNITS,
     Unit,
     choose_block_rows,
     choose_unit_rows,
@@ -51,16 +50,17 @@ def test_units_cover_the_listing_in_order(sizes: list[int], unit_rows: int) -> N
         (1_000_000, 10, 1600),  # by the cost of a kill: 16000 views
         (1_000_000, 100, 500),  # ... but not fewer rows than this
         (1_000_000, 1, (256 << 20) // (4 * 24 * 1000)),  # by memory: as many targets as a reader keeps
-        (10_000_000, 100, 1221),  # by the number of objects in a folder
+        (20_000_000, 10, 2442),  # by the number of objects in a folder
+        (10_000_000, 100, (256 << 20) // (4 * 100 * 1000)),  # ... but never over the memory
         (4000, 4, 500),  # small sets: 8 units
         (60, 4, 32),  # ... of 32 rows or more
         (10, 4, 10),  # ... but not more than there are
     ],
-    ids=["kill", "many views", "targets", "folder", "small", "tiny", "ten"],
+    ids=["kill", "many views", "targets", "folder", "memory", "small", "tiny", "ten"],
 )
 def test_rows_of_a_unit(num: int, views: int, expected: int) -> None:
     assert choose_unit_rows([num], views, 1000, 256 << 20) == expected
-    assert len(cut_units([num], expected)) <= MOST_UNITS
+    assert 4 * max(views, 24) * 1000 * expected <= 256 << 20
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Plain Zarr v3 stores of targets: written unit by unit, verified on reading. Needs neither torch nor a teacher."""
 
 from reinforce.store.canonical import canonical_json
-from reinforce.store.choose import Choice, CodecRequest, bytes_per_view, calibrate
+from reinforce.store.choose import Choice, CodecRequest, bytes_per_view, calibrate, check_codec
 from reinforce.store.codecs import (
     CODECS,
     TargetCodec,
@@ -82,6 +82,7 @@ __all__ = [
     "bytes_per_view",
     "calibrate",
     "canonical_json",
+    "check_codec",
     "claim_path",
     "codec_record",
     "commit_unit",

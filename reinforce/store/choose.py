@@ -30,7 +30,17 @@ from reinforce.store.codecs.sqrt_p import SqrtPFamily
 from reinforce.store.codecs.top_k import TopKFamily
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.measures import Divergence, Measure
-from reinforce.store.shapes import FEATURES, MapShape, RowShape, TargetShape
+from reinforce.store.shapes import (
+    DENSE_LOGITS,
+    FEATURES,
+    GLOBAL_FEATURES,
+    LOGITS,
+    PATCH_FEATURES,
+    TEXT_FEATURES,
+    MapShape,
+    RowShape,
+    TargetShape,
+)
 
 ZSTD_LEVELS = (3, 12, 19)
 """By effort: the default costs a build next to nothing, the last tens of microseconds to a millisecond a view."""
@@ -88,6 +98,22 @@ class FittedFamily:
 
     def codec(self, knob: Any) -> TargetCodec:
         return self.shape.fitted(self.family.codec(knob))
+
+
+SUITED = {
+    LOGITS: ("klt", "sqrt-p", "top-k", "int8", "fp16"),
+    DENSE_LOGITS: ("klt-maps", "sqrt-p", "int8", "fp16"),
+    GLOBAL_FEATURES: ("klt", "int8", "fp16"),
+    PATCH_FEATURES: ("klt-maps", "int8", "fp16"),
+    TEXT_FEATURES: ("klt", "int8", "fp16"),
+}
+"""Target -> the codecs that keep it."""
+
+
+def check_codec(name: str | None, shape: TargetShape) -> None:
+    """Raises UsageError for a forced codec that does not keep targets of this kind."""
+    if name is not None and name not in SUITED[shape.target]:
+        raise UsageError(f"--codec {name} does not keep {shape.target}: type {' or '.join(SUITED[shape.target])}")
 
 
 Makers = Mapping[str, Callable[[], CodecFamily]]
@@ -194,8 +220,7 @@ def calibrate(targets: NDArray[np.float32], request: CodecRequest, name: str | N
     """
     fitted_on, held_out = _split(targets)
     makers = families(fitted_on, request)
-    if name is not None and name not in makers:
-        raise UsageError(f"--codec {name} does not keep {_shape(targets, request).target}: type {' or '.join(makers)}")
+    check_codec(name, _shape(targets, request))
     if fitted_on is held_out:
         makers = {kind: make for kind, make in makers.items() if not kind.startswith("klt")}
     found = [_candidate(kind, make(), held_out, request) for kind, make in makers.items() if name in (None, kind)]

@@ -55,9 +55,9 @@ class FidelityStats:
         )
 
     def merge(self, other: FidelityStats) -> FidelityStats:
-        """Statistics of both sets of rows together. Raises ValueError where the measures differ."""
+        """Statistics of both sets of rows together. Raises CorruptStoreError where the measures differ."""
         if self.measure != other.measure:
-            raise ValueError(f"measured otherwise: {self.measure} and {other.measure}")
+            raise CorruptStoreError(f"fidelity was measured otherwise: {self.measure} and {other.measure}")
         histogram = dict(self.histogram)
         for bin_index, count in other.histogram.items():
             histogram[bin_index] = histogram.get(bin_index, 0) + count

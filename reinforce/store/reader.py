@@ -39,6 +39,8 @@ class Store:
         self.objects = VerifiedObjects(objects, manifest)
         self.plan: dict[str, Any] = self.objects.read_json(PLAN)
         self.schema = Schema.from_plan(self.plan)
+        if f"{self.schema.measure.prefix}_mean" not in manifest.certificate:
+            raise CorruptStoreError(f"{self.name}: the certificate is not one of {self.schema.target}")
         self.codec = self._load_codec()
         self._targets = self.schema.target_arrays(self.codec)
         self._samples = self.schema.sample_layouts(self._array("samples/key_bytes").shape[0])

@@ -107,6 +107,8 @@ class Schema:
     def codec(self, calibration: Arrays) -> TargetCodec:
         """The plan's codec. Raises as `load_codec`."""
         codec = load_codec(self.codec_name, self.codec_parameters, calibration, self.num_channels)
+        if getattr(codec, "absolute", False) != (self.target in FEATURES):
+            raise CorruptStoreError(f"{PLAN}: codec {codec.name} as it is described does not keep {self.target}")
         return self.shape.fitted(codec)
 
     def unit_size(self, unit: int) -> int:
@@ -230,6 +232,15 @@ class TargetArray:
             return np.ascontiguousarray(values[0])
         joined = np.moveaxis(values, 0, -2).reshape(*values.shape[1:-1], -1)
         return np.ascontiguousarray(joined[..., : self.spec.shape[-1]])
+
+
+def check_described(plan: Mapping[str, Any]) -> None:
+    """What is said of a store's origin must be there: who the teacher is, and which transfer set. Raises
+    CorruptStoreError."""
+    described = Fields(plan, PLAN)
+    for member, name in (("teacher", "name"), ("teacher", "architecture"), ("teacher", "weights_sha256"),
+                         ("transfer", "name"), ("transfer", "digest"), ("policy", "name")):  # fmt: skip
+        described.inner(member).text(name)
 
 
 def _units(items: list[Any], num_samples: int, unit_rows: int) -> tuple[tuple[int, int, int], ...]:

@@ -15,7 +15,8 @@ from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import DataError, MissingDataError, MissingExtraError, UsageError
 from reinforce.pages import Mark, Plotter, check_writable, class_colours, css, render, write_page
 from reinforce.progress import human_bytes
-from reinforce.store import FEATURES, MapShape, Store
+from reinforce.store import FEATURES, PLAN, MapShape, Store
+from reinforce.store.canonical import Fields
 from reinforce.store_page.certificate import (
     error_plot,
     promised_error,
@@ -61,6 +62,7 @@ def write_store_page(
     check_writable(html, overwrite=overwrite)
     plotter = Plotter("inspect --html")
     store = Store.open(store_path)
+    Fields(store.plan, PLAN).inner("teacher")
     dataset, reason = _try_open(store_path, transfer)
     content = page_content(store, dataset, plotter, store_path.resolve().name, _told(store, reason))
     write_page(html, render("store.html", **content), overwrite=overwrite)

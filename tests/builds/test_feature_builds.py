@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ from tiny_builds import VIEWS, config, digest_of, run
 from reinforce.audit import VerifyConfig, verify
 from reinforce.build import build
 from reinforce.dataset import open_dataset
-from reinforce.errors import UsageError
+from reinforce.errors import CorruptStoreError, UsageError
 from reinforce.inspect_store import InspectConfig, inspect
 from reinforce.models import create_model, save_model
-from reinforce.store import CosineDistance, Store
+from reinforce.store import CosineDistance, Schema, Store, canonical_json
+from reinforce.store.schema import check_described
 from reinforce.teacher import Teacher
 
 NUM_IMAGES = 40
@@ -155,3 +159,31 @@ def test_an_encoder_without_a_head_sees_views_at_their_size(encoder, images, tmp
 def test_a_size_that_patches_do_not_cover_is_refused(encoder, images, tmp_path):
     with pytest.raises(UsageError, match="--image-size 32 or --image-size 48"):
         run(encoder, images, out=str(tmp_path / "x.zarr"), target="global-features", image_size=40)
+
+
+def test_a_certificate_of_other_targets_is_damage(built, tmp_path):
+    _, path = built
+    shutil.copytree(path, tmp_path / "x.zarr")
+    manifest = json.loads((path / "manifest.json").read_text())
+    figures = dict.fromkeys(("kl_mean", "kl_p50", "kl_p99", "kl_max", "top1_agreement", "temperature"), 0.5)
+    body = manifest | {"certificate": figures | {"bytes_per_view": 1.0, "codec": "klt"}}
+    del body["digest"]
+    digest = hashlib.sha256(canonical_json(body)).hexdigest()
+    (tmp_path / "x.zarr" / "manifest.json").write_bytes(canonical_json(body | {"digest": digest}))
+    with pytest.raises(CorruptStoreError, match="the certificate is not one of"):
+        Store.open(tmp_path / "x.zarr")
+
+
+@pytest.mark.parametrize("parameters", [{"absolute": False}, {}], ids=["false", "absent"])
+def test_a_codec_of_logits_is_damage(built, parameters):
+    _, path = built
+    plan = Store.open(path).plan
+    with pytest.raises(CorruptStoreError, match=r"absolute|does not keep"):
+        Schema.from_plan(plan | {"codec": plan["codec"] | {"name": "fp16", "parameters": parameters}}).codec({})
+
+
+@pytest.mark.parametrize("teacher", ["x", {}, {"name": 1, "architecture": "a", "weights_sha256": "b"}], ids=str)
+def test_a_plan_must_say_who_the_teacher_is(built, teacher):
+    _, path = built
+    with pytest.raises(CorruptStoreError, match="teacher"):
+        check_described(Store.open(path).plan | {"teacher": teacher})

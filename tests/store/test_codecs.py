@@ -13,13 +13,24 @@ from hypothesis.extra.numpy import arrays
 from tiny_stores import EveryAxisCodec
 
 from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError, UsageError
-from reinforce.store.choose import CodecRequest, bytes_per_view, calibrate, mean_error
+from reinforce.store.choose import SUITED, CodecRequest, bytes_per_view, calibrate, families, mean_error
 from reinforce.store.codecs import Fp16Codec, Int8Codec, codec_record, load_codec, named_codec, view_arrays
 from reinforce.store.codecs.klt import KltCodec, KltFamily
 from reinforce.store.codecs.packing import RADICES, Packing
 from reinforce.store.codecs.sqrt_p import SqrtPCodec, SqrtPFamily
 from reinforce.store.codecs.top_k import TopKCodec, TopKFamily
 from reinforce.store.measures import CosineDistance, Divergence
+from reinforce.store.shapes import (
+    DENSE_LOGITS,
+    FEATURES,
+    GLOBAL_FEATURES,
+    LOGITS,
+    PATCH_FEATURES,
+    TARGETS,
+    TEXT_FEATURES,
+    MapShape,
+    RowShape,
+)
 
 RNG = np.random.default_rng(5)
 FLAT_VRC = RNG.normal(size=(3, 16, 7)).astype(np.float32)
@@ -228,6 +239,20 @@ class FeatureCodecContract(CodecContract):
         if codec.can_spill:
             decoded_VRC = decode_unit(codec, FLAT_VRC + np.float32(5), spilled_VR=spilled_VR)
             assert decoded_VRC == pytest.approx(FLAT_VRC + 5, rel=2e-3, abs=2e-3)
+
+
+def test_every_target_has_the_families_that_suit_it():
+    """What the command line refuses is what calibration does not try."""
+    shapes = [
+        RowShape(7, LOGITS), RowShape(7, GLOBAL_FEATURES), RowShape(7, TEXT_FEATURES),
+        MapShape(7, 4, 4, 8, DENSE_LOGITS), MapShape(7, 4, 4, 8, PATCH_FEATURES),
+    ]  # fmt: skip
+    for shape in shapes:
+        measure = CosineDistance() if shape.target in FEATURES else Divergence(1.0)
+        wanted = CodecRequest(measure=measure, num_samples=9, num_views=2, unit_rows=9, shape=shape)
+        found = families(np.zeros((2, 9, *shape.item_shape), np.float32), wanted)
+        assert set(found) == set(SUITED[shape.target])
+    assert {shape.target for shape in shapes} == set(SUITED) == set(TARGETS)
 
 
 class TestFp16Features(FeatureCodecContract):

@@ -85,7 +85,7 @@ class TestCosineDistance:
         assert set(stats.certified()) == {f"cosine_distance_{name}" for name in ("mean", "p50", "p99", "max")}
 
     def test_does_not_mix_with_a_divergence(self):
-        with pytest.raises(ValueError, match="measured otherwise"):
+        with pytest.raises(CorruptStoreError, match="measured otherwise"):
             FidelityStats(measure=Divergence(1.0)).merge(FidelityStats(measure=CosineDistance()))
 
 
@@ -134,7 +134,7 @@ def test_no_rows_are_no_loss():
 
 
 def test_other_temperatures_do_not_merge():
-    with pytest.raises(ValueError, match="measured otherwise"):
+    with pytest.raises(CorruptStoreError, match="measured otherwise"):
         FidelityStats(measure=Divergence(1.0)).merge(FidelityStats(measure=Divergence(2.0)))
 
 

@@ -9,9 +9,14 @@ from tiny_stores import plan_of
 
 from reinforce.errors import BuildError, CorruptStoreError, UsageError
 from reinforce.store import CodecRequest, MapShape, Promise, RowShape, Schema, calibrate, decode_unit, encode_within
-from reinforce.store.codecs import Fp16Codec, Int8Codec
+from reinforce.store.codecs import Fp16Codec, Int8Codec, klt_maps
 from reinforce.store.codecs.base import view_arrays
-from reinforce.store.codecs.klt_maps import KltMapsCodec, KltMapsFamily, from_patches, to_patches
+from reinforce.store.codecs.klt_maps import (
+    KltMapsCodec,
+    KltMapsFamily,
+    from_patches,
+    to_patches,
+)
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.measures import Divergence
 from reinforce.store.shapes import MEASURED_VALUES, parse_shape, upsample
@@ -227,6 +232,16 @@ class TestPromise:
 
 def maps_request(**sizes) -> CodecRequest:
     return CodecRequest(max_error=1e-2, measure=Divergence(1.0), num_views=4, shape=SHAPE, **sizes)
+
+
+@pytest.mark.parametrize(("num_fitted", "images"), [(12, 12), (48, 48), (96, 48), (192, 48), (500, 48)])
+def test_a_transform_is_fitted_on_as_many_images_as_can_be_and_on_all_views(monkeypatch, num_fitted, images):
+    monkeypatch.setattr(klt_maps, "FITTED_VALUES", 6 * num_fitted)
+    maps = np.arange(4 * 48, dtype=np.float32).reshape(4, 48, 1, 1) * np.ones((1, 1, 2, 3), np.float32)
+    fitted = klt_maps.fitted_maps(maps)[:, 0, 0].astype(int)
+    assert len(fitted) == len(set(fitted)) == min(num_fitted, 4 * 48)
+    assert len(set(fitted % 48)) == images
+    assert set(fitted // 48) == {0, 1, 2, 3}
 
 
 class TestCalibration:

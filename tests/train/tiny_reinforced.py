@@ -59,7 +59,7 @@ def build_store(path: Path, images: Path, temperature: float = 1.0) -> Path:
         "classes": len(CLASS_NAMES),
         "class_names": list(CLASS_NAMES),
         "policy": policy.to_json(),
-        "teacher": {"sha256": "0" * 64},
+        "teacher": {"name": "tiny", "architecture": "none", "weights_sha256": "0" * 64},
         "transfer": {"name": "coloured", "digest": listing.digest, "shards": shards},
         "codec": codec_record(codec),
         "promise": {"max_kl": 1e-3, "temperature": temperature},

@@ -11,6 +11,7 @@ logits and not probabilities.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -210,9 +211,12 @@ def from_patches(patches: NDArray[np.float32], height: int, width: int, patch: i
 
 
 def fitted_maps(maps_VRNC: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(R, N, C): some of all views' maps, evenly spaced."""
-    maps = maps_VRNC.reshape(-1, *maps_VRNC.shape[2:])
-    return maps[:: -(-maps.size // FITTED_VALUES)]
+    """(R, N, C): some of all views' maps, of as many images as there can be, in turn under each view."""
+    num_views, num_images = maps_VRNC.shape[:2]
+    total = num_views * num_images
+    count = max(1, min(total, FITTED_VALUES // math.prod(maps_VRNC.shape[2:])))
+    chosen = np.arange(count)
+    return np.asarray(maps_VRNC[chosen % num_views, chosen * total // count // num_views])
 
 
 class KltMapsFamily:
