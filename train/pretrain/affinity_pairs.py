@@ -6,6 +6,7 @@ B pairs, S side of a view in px, L tokens a caption, F dimensions of the teacher
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 from reinforce.data import CaptionedSource
 from reinforce.data.captions import captions_sha256
 from reinforce.dataset import ReinforcedDataset
-from reinforce.errors import TransferMismatchError, UsageError
+from reinforce.errors import CorruptStoreError, TransferMismatchError, UsageError
 from reinforce.models.open_clip_text import Tokenizer
 from reinforce.store import GLOBAL_FEATURES, STATE_OK, TEXT_FEATURES, Store, TargetReader
+from reinforce.store.canonical import Fields
 from torch import Tensor
 
 from train.batches import Batch, Rows
 from train.cached import HeldOutViews
+from train.world import is_main_process
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -36,12 +39,17 @@ class PairedStores:
     """Rows of the image store that have a target in both. Picklable, as the dataset is."""
 
     def __init__(self, dataset: ReinforcedDataset, texts: Store, tokenizer: Tokenizer) -> None:
-        """Raises UsageError where the stores are not of one pair and one transfer set, TransferMismatchError where the
-        captions are not those that the text store was built from."""
+        """Of torchrun's processes the main one alone reads all captions; the others wait for it in `entered_world`.
+
+        Raises UsageError where the stores are not of one pair and one transfer set, TransferMismatchError where the
+        captions are not those that the text store was built from, CorruptStoreError where that does not say so.
+        """
         _check_pair(dataset.store, texts)
+        self.logit_scale = _logit_scale(texts)
         self.dataset, self.texts, self.tokenizer = dataset, texts, tokenizer
         self.captions = CaptionedSource(dataset.source)
-        _check_captions(self.captions, texts)
+        if is_main_process():
+            _check_captions(self.captions, texts)
         self.reader = TargetReader(texts)
         self.starts, self.text_starts = (_starts(store) for store in (dataset.store, texts))
         ok = np.flatnonzero(dataset.states == STATE_OK)
@@ -121,7 +129,17 @@ def _check_pair(images: Store, texts: Store) -> None:
         raise UsageError(f"{texts.name} is of another transfer set than {images.name}: build both from one set")
 
 
+def _logit_scale(texts: Store) -> float:
+    """What multiplies the pair's cosines."""
+    teacher = Fields(texts.plan, texts.name).inner("teacher")
+    scale = teacher.number("logit_scale")
+    if not 0 < scale < math.inf:
+        raise CorruptStoreError(f"{teacher.name}: 'logit_scale' is {scale}, and scales are above 0")
+    return scale
+
+
 def _check_captions(captions: CaptionedSource, texts: Store) -> None:
-    if captions_sha256(captions, texts.num_samples) != texts.plan["captions"]:
+    expected = Fields(texts.plan, texts.name).digest("captions")
+    if captions_sha256(captions, texts.num_samples) != expected:
         raise TransferMismatchError(f"the captions of {captions.name} are not those that {texts.name} was built from: "
                                     "restore them, or build the store again")  # fmt: skip

@@ -32,7 +32,7 @@ class ClipAffinityConfig(PairOptions):
 def pretrain_clip_affinity(config: ClipAffinityConfig) -> PairResult | dict[str, Any]:
     """Train an encoder and a text tower to have a pair's affinities; the encoder is what is kept as a model.
 
-    Raises UsageError where the stores are not of one pair and one transfer set.
+    Raises UsageError where the stores are not of one pair and one transfer set, CorruptStoreError where they don't say.
     """
     from reinforce.dataset import open_dataset
     from reinforce.models.open_clip_text import DEFAULT_TEXT_TOWER, text_config
@@ -46,10 +46,10 @@ def pretrain_clip_affinity(config: ClipAffinityConfig) -> PairResult | dict[str,
     dataset = open_dataset(config.cache, config.transfer)
     stores = PairedStores(dataset, Store.open(config.text_cache), text.tokenizer)
     data, held_out = TrainingAffinities(stores, seed=config.seed), HeldOutAffinities(stores)
-    num_pairs, teacher = len(data.epoch_order(0)), stores.texts.plan["teacher"]
+    num_pairs = len(data.epoch_order(0))
     if config.dry_run:
         return {"out": config.out, "model": config.model, "text_tower": text.name, "num_pairs": num_pairs,
-                "num_held_out": len(held_out.rows), "logit_scale": teacher["logit_scale"]}  # fmt: skip
+                "num_held_out": len(held_out.rows), "logit_scale": stores.logit_scale}  # fmt: skip
 
     def work(training: PairTraining) -> PairWork:
         replay = dataset.check_replay()
@@ -58,7 +58,7 @@ def pretrain_clip_affinity(config: ClipAffinityConfig) -> PairResult | dict[str,
             pairs = cast(AffinityBatch, batch)
             images_BE, texts_BE, scale = model(training.preprocess(pairs.inputs), pairs.tokens)
             return affinity_loss(images_BE, texts_BE, scale, pairs.targets, pairs.teacher_texts,
-                                 teacher["logit_scale"], training.world)  # fmt: skip
+                                 stores.logit_scale, training.world)  # fmt: skip
 
         digests = {"store_digest": dataset.store.manifest.digest, "text_store_digest": stores.texts.manifest.digest}
         return PairWork(
@@ -67,7 +67,8 @@ def pretrain_clip_affinity(config: ClipAffinityConfig) -> PairResult | dict[str,
             num_pairs=num_pairs,
             objective=objective,
             binding=digests,
-            provenance={"stores": digests, "teacher": teacher, "transfer": dataset.store.plan["transfer"]["name"],
+            provenance={"stores": digests, "teacher": stores.texts.plan["teacher"],
+                        "transfer": dataset.store.plan["transfer"]["name"],
                         "num_pairs": num_pairs, "replay": replay.to_json()},
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ import torch
 
 from reinforce.build import BuildConfig, build
 from reinforce.dataset import open_dataset
-from reinforce.errors import ReinforceError, TransferMismatchError, UsageError
+from reinforce.errors import CorruptStoreError, ReinforceError, TransferMismatchError, UsageError
 from reinforce.import_model import ImportModelConfig, import_model
 from reinforce.models import Preprocess, global_features, load_model
 from reinforce.models.open_clip_text import Tokenizer, load_text_tower
@@ -148,6 +148,14 @@ def test_stop_and_resume_is_the_uninterrupted_run(made: Made, monkeypatch: pytes
 
 
 class TestRefusals:
+    @pytest.fixture
+    def other_words(self, made: Made) -> Iterator[None]:
+        """One of the captions is not what it was."""
+        before = (made.pairs / "003.txt").read_text()
+        (made.pairs / "003.txt").write_text("something else")
+        yield
+        (made.pairs / "003.txt").write_text(before)
+
     @pytest.mark.parametrize(
         ("cache", "text_cache", "message"),
         [
@@ -176,12 +184,33 @@ class TestRefusals:
         with pytest.raises(UsageError, match="is of another transfer set"):
             run(made, text_cache=other)
 
-    def test_other_captions(self, made: Made) -> None:
-        before = (made.pairs / "003.txt").read_text()
-        (made.pairs / "003.txt").write_text("something else")
-        try:
-            with pytest.raises(TransferMismatchError, match="captions of pairs are not those") as caught:
-                run(made)
-        finally:
-            (made.pairs / "003.txt").write_text(before)
+    def test_other_captions(self, made: Made, other_words: None) -> None:
+        with pytest.raises(TransferMismatchError, match="captions of pairs are not those") as caught:
+            run(made)
         assert isinstance(caught.value, ReinforceError)
+
+    def test_captions_are_read_by_the_main_process_alone(
+        self, made: Made, other_words: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RANK", "1")
+        opened(made)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            pytest.param({"teacher": {"logit_scale": None}}, "'logit_scale' is not a number: None", id="no scale"),
+            pytest.param({"teacher": {"logit_scale": "14"}}, "'logit_scale' is not a number: '14'", id="a word"),
+            pytest.param({"teacher": {"logit_scale": -1}}, "'logit_scale' is -1.0", id="a negative scale"),
+            pytest.param({"teacher": {"logit_scale": 1e999}}, "'logit_scale' is inf", id="an endless scale"),
+            pytest.param({"captions": None}, "'captions' is not a string: None", id="no captions"),
+            pytest.param({"captions": [1]}, r"'captions' is not a string: \[1\]", id="a list"),
+            pytest.param({"captions": "ab"}, "'captions' is not a SHA-256: 'ab'", id="no digest"),
+        ],
+    )
+    def test_a_store_that_does_not_say(self, made: Made, changes: dict[str, Any], message: str) -> None:
+        texts = Store.open(made.texts)
+        teacher = texts.plan["teacher"] | changes.get("teacher", {})
+        texts.plan |= changes | {"teacher": teacher}
+        with pytest.raises(CorruptStoreError, match=f"texts.*{message}") as caught:
+            PairedStores(open_dataset(made.images, str(made.pairs)), texts, TOKENIZER)
+        assert "\n" not in str(caught.value)
