@@ -152,15 +152,17 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
     views = PlainViews(dataset.source, samples, num_classes=info.num_classes, size_px=info.image_size)
     with entered_world(config.device) as world, Progress("evaluate", len(samples), quiet=config.quiet) as progress:
         dtype = autocast_dtype(config.precision, model, world.device)
+        skipped = SkippedImages(quiet=config.quiet)
         tally = tally_labelled(model.to(world.device), views, Preprocess.from_info(info), world=world, dtype=dtype,
-                               batch_size=config.batch_size, workers=config.workers,
-                               skipped=SkippedImages(quiet=config.quiet), progress=progress)  # fmt: skip
+                               batch_size=config.batch_size, workers=config.workers, skipped=skipped,
+                               progress=progress)  # fmt: skip
     if tally.num_images == 0:
         raise nothing_to_evaluate(config, len(samples))
     interval = wilson_interval(tally.num_correct, tally.num_images)
     num_skipped = len(samples) - tally.num_images
     result = EvaluateResult(info.task, config.split, tally.num_images, tally.accuracy, interval, num_skipped)
-    _keep(config, dataset.name, info, result)
+    measured = [f"{sample.key}\t{sample.label}" for sample in samples if sample.key not in skipped.reasons]
+    _keep(config, dataset.name, info, result, measured)
     return result
 
 
@@ -198,17 +200,20 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
         )
         if config.html is not None and world.is_main:
             write_evaluation_page(config, result, dataset, samples, segmenters, tallies)
-    _keep(config, dataset.name, segmenters[0].info, result)
+    measured = [sample.key for sample, is_seen in zip(samples, tally.seen, strict=True) if is_seen]
+    _keep(config, dataset.name, segmenters[0].info, result, measured)
     return result
 
 
-def _keep(config: EvaluateConfig, data: str, info: ModelInfo, result: EvaluateResult | SegmentationResult) -> None:
-    """Leave the figures in the run that was measured, for `train compare`."""
-    from train.evaluations import Evaluation, keep_evaluation, subset_of
+def _keep(config: EvaluateConfig, data: str, info: ModelInfo, result: EvaluateResult | SegmentationResult,
+          measured: Sequence[str]) -> None:  # fmt: skip
+    """Leave the figures in the run that was measured, for `train compare`; `measured`: keys of its images."""
+    from train.evaluations import Evaluation, images_sha256, keep_evaluation, subset_of
 
     weights = info.provenance.get("weights_sha256")
     keep_evaluation(config.model, Evaluation(data=data, split=config.split, subset=subset_of(config),
-                                             weights_sha256=weights, result=result.to_json()))  # fmt: skip
+                                             weights_sha256=weights, result=result.to_json(),
+                                             images=images_sha256(measured)))  # fmt: skip
 
 
 def nothing_to_evaluate(config: EvaluateConfig, num_samples: int) -> DataError:

@@ -7,9 +7,11 @@ Measuring the same again replaces it. `weights_sha256` says of which weights the
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,8 @@ class Evaluation:
     """What of the split was measured, such as "first-100"; "" for all of it at the model's own size."""
     weights_sha256: str | None
     result: dict[str, Any]
+    images: str | None = None
+    """SHA-256 of which images were measured, see `images_sha256`; None in files of former versions."""
 
     @property
     def metric(self) -> str:
@@ -46,10 +50,21 @@ class Evaluation:
     def num_images(self) -> int:
         return int(self.result["num_images"])
 
+    def check(self) -> None:
+        """Raises KeyError, TypeError, ValueError where `result` does not have what the other members take from it."""
+        if not all(isinstance(word, str) for word in (self.data, self.split, self.subset, self.images or "")):
+            raise TypeError("names are strings")
+        _ = self.value, self.num_images
+
     @property
     def file_name(self) -> str:
         words = [re.sub(r"[^\w.-]", "_", word) for word in ("evaluation", self.data, self.split, self.subset) if word]
         return "-".join(words) + ".json"
+
+
+def images_sha256(keys: Iterable[str]) -> str:
+    """Of the keys of the images that were measured (with their labels, where they have one), in any order."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
 
 
 def subset_of(config: EvaluateConfig) -> str:
@@ -85,9 +100,11 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
     found = []
     for path in sorted(folder.glob(EVALUATIONS)):
         try:
-            found.append(Evaluation(**json.loads(path.read_text(encoding="utf-8"))))
-        except (TypeError, ValueError):
+            one = Evaluation(**json.loads(path.read_text(encoding="utf-8")))
+            one.check()
+        except (OSError, KeyError, TypeError, ValueError):
             continue
+        found.append(one)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,31 @@ def test_a_run_keeps_what_was_measured(colours: Path, tmp_path: Path) -> None:
     assert whole.weights_sha256 == weights_sha256(folder)
     (folder / "evaluation-torn.json").write_text("{")
     assert read_evaluations(folder) == [part, whole]
+
+
+def test_an_evaluation_says_which_images_it_is_of(colours: Path, tmp_path: Path) -> None:
+    """Of a folder of the same name with other images it says something else, whatever model is measured."""
+    other = shutil.copytree(colours, tmp_path / "copy" / colours.name)
+    next(path for path in sorted(other.rglob("test/*/*")) if path.is_file()).unlink()
+    found = []
+    for name, data in (("a", colours), ("b", colours), ("c", other)):
+        folder = run(colours, tmp_path / name, steps=1)
+        evaluate(EvaluateConfig(model=str(folder), data=str(data), quiet=True))
+        found += read_evaluations(folder)
+    assert [one.num_images for one in found] == [15, 15, 14]
+    assert found[0].images == found[1].images != found[2].images
+
+
+def test_images_that_cannot_be_decoded_are_not_among_the_measured(colours: Path, tmp_path: Path) -> None:
+    data = {kind: shutil.copytree(colours, tmp_path / kind / colours.name) for kind in ("broken", "less")}
+    victim = next(path for path in sorted(colours.rglob("test/*/*")) if path.is_file()).relative_to(colours)
+    (data["broken"] / victim).write_bytes(b"")
+    (data["less"] / victim).unlink()
+    folder, found = run(colours, tmp_path / "run", steps=1), {}
+    for kind, place in data.items():
+        evaluate(EvaluateConfig(model=str(folder), data=str(place), quiet=True))
+        (found[kind],) = read_evaluations(folder)
+    assert found["broken"].images == found["less"].images
 
 
 def test_a_model_that_is_no_run_stays_as_it_is(colours: Path, tmp_path: Path) -> None:

@@ -24,16 +24,27 @@ class Runs:
                     "seed": seed, "data": "colours", "from_sha256": sha(model)}  # fmt: skip
         return self.write(name, training, {"model": model, "mode": mode}, seconds, architecture="vit_small")
 
-    def store(self, name: str, teacher: Path, *, views: int = 4, transfer: str = "web",
+    def published(self, name: str) -> Path:
+        """A model directory that no run made."""
+        path = self.root.parent / "models" / name
+        path.mkdir(parents=True)
+        provenance = {"source": f"timm:{name}", "weights_sha256": sha(name)}
+        info = {"architecture": "vit_small", "image_size": 32, "head": "none", "provenance": provenance}
+        (path / "model.json").write_text(json.dumps(info))
+        return path
+
+    def store(self, name: str, teacher: Path | dict[str, Any], *, views: int = 4, transfer: str = "web",
               seconds: float | None = 50.0) -> Path:  # fmt: skip
+        """Of a model directory, or of what its plan says of a teacher."""
         path = self.root / name
         path.mkdir(parents=True)
-        described = {"name": teacher.name, "weights_sha256": _info(teacher)["provenance"]["weights_sha256"]}
+        described = teacher if isinstance(teacher, dict) else {
+            "name": teacher.name, "weights_sha256": _info(teacher)["provenance"]["weights_sha256"]}  # fmt: skip
         plan = {"teacher": described, "views": views, "transfer": {"name": transfer}}
         (path / "plan.json").write_text(json.dumps(plan))
-        (path / "manifest.json").write_text(json.dumps({"digest": sha(name, views)}))
+        (path / "manifest.json").write_text(json.dumps({"digest": sha(name, views), "plan_digest": sha(plan)}))
         if seconds is not None:
-            lines = [{"verb": "build", "seconds": seconds / 2, "device": "cpu"}] * 2
+            lines = [{"verb": "build", "plan_digest": sha(plan), "seconds": seconds / 2, "device": "cpu"}] * 2
             Path(f"{path}.runs.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
         return path
 
@@ -51,6 +62,14 @@ class Runs:
         training = {"verb": "pretrain", "method": method, "transfer": "web", "seed": 0}
         return self.write(name, training, {"method": method}, seconds)
 
+    def clip_affinity(self, name: str, images: Path, texts: Path) -> Path:
+        digests = [json.loads((store / "manifest.json").read_text())["digest"] for store in (images, texts)]
+        training = {"verb": "pretrain", "method": "clip-affinity", "transfer": "web", "seed": 0,
+                    "stores": dict(zip(("store_digest", "text_store_digest"), digests, strict=True)),
+                    "teacher": json.loads((texts / "plan.json").read_text())["teacher"]}  # fmt: skip
+        config = {"method": "clip-affinity", "cache": str(images), "text_cache": str(texts)}
+        return self.write(name, training, config, 900.0)
+
     def finetune(self, name: str, start: Path | str = "fastvit_t8", *, shots: int = 10, seed: int = 0,
                  value: float | None = None, mode: str = "full", seconds: float = 20.0, data: str = "colours",
                  **config: Any) -> Path:  # fmt: skip
@@ -63,11 +82,12 @@ class Runs:
         return path if value is None else self.measure(path, value, data=data)
 
     def measure(self, path: Path, value: float, *, data: str = "colours", split: str = "test",
-                num_images: int = 1000, task: str = "classification") -> Path:  # fmt: skip
+                num_images: int = 1000, images: str | None = None, task: str = "classification") -> Path:  # fmt: skip
         metric = {"classification": "accuracy", "segmentation": "mean_iou"}[task]
         result = {"task": task, "split": split, "num_images": num_images, metric: value}
         weights = _info(path)["provenance"]["weights_sha256"]
-        evaluation = {"data": data, "split": split, "subset": "", "weights_sha256": weights, "result": result}
+        evaluation = {"data": data, "split": split, "subset": "", "weights_sha256": weights, "result": result,
+                      "images": images}  # fmt: skip
         (path / f"evaluation-{data}-{split}.json").write_text(json.dumps(evaluation))
         return path
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
 
 from reinforce.errors import UnknownNameError, UsageError
 
 from train.compare.lineage import Lineage
-from train.compare.runs import Run
+from train.compare.runs import Run, mapping
 from train.rundir import NOT_THE_RUN
 
 TRANSFERS = {
@@ -34,6 +34,8 @@ FACETS = ("method", "vfm", "teacher", "source", "views", "student", "size", "tun
 """In the order in which a name has them."""
 OF_A_METHOD = ("vfm", "teacher", "source", "views", "tuning")
 """Facets that a name has where the runs of one method differ in them; the others where any runs do."""
+LABELLED = ("finetune", "adapt")
+"""Verbs that are given labels of the task."""
 ALWAYS = ("method", "targets", "finetuning")
 SCRATCH, TEACHER = "from scratch", "the teacher itself"
 
@@ -43,11 +45,9 @@ class Budget:
     """The labels that a run and all that it came from were given of the task."""
 
     num_images: int
-    shots: int | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.num_images} labels" if self.shots is None else f"{self.shots} a class"
+    """The most of any of them."""
+    name: str = "0 labels"
+    """Its own, and in brackets those of what it came from where these are more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Described:
 def describe(run: Run, lineage: Lineage) -> Described:
     """Raises UsageError for a run of which not even the verb is known."""
     chain = _ancestors(run, lineage)
-    before = run.training if run.verb != "finetune" else run.training.get("before", {})
+    before = run.training if run.verb != "finetune" else mapping(run.training.get("before"))
     trained = run if run.verb != "finetune" else lineage.start(run)
     facets = {"student": str(run.info["architecture"]), "size": f"{run.info['image_size']} px"}
     if run.verb == "finetune":
@@ -174,14 +174,14 @@ def _teacher_itself(training: Mapping[str, Any]) -> dict[str, str]:
 
 def _vfm(training: Mapping[str, Any]) -> str:
     """What was adapted, be it in one training or in several."""
-    while training.get("before", {}).get("verb") == "adapt":
+    while mapping(training.get("before")).get("verb") == "adapt":
         training = training["before"]
     return str(training.get("model"))
 
 
 def _distilled(run: Run, training: Mapping[str, Any], trained: Run | None, lineage: Lineage) -> dict[str, str]:
-    described = training.get("store", {})
-    named = described.get("teacher", {}).get("name", "a teacher")
+    described = mapping(training.get("store"))
+    named = mapping(described.get("teacher")).get("name", "a teacher")
     facets = {"method": TRANSFERS.get(training.get("loss", "kl"), f"distilled ({training.get('loss')})"),
               "vfm": f"from {named}", **_on(described.get("transfer"))}  # fmt: skip
     if training.get("targets") == "online":
@@ -193,7 +193,7 @@ def _distilled(run: Run, training: Mapping[str, Any], trained: Run | None, linea
         facets["vfm"] = f"from {_vfm(teacher.training)}"
         facets["teacher"] = f"teacher {MODES.get(teacher.training.get('mode', ''), 'adapted')}"
     store = lineage.store(trained) if trained is not None else None
-    if store is not None:
+    if store is not None and store.num_views is not None:
         facets["views"] = f"{store.num_views} view{'s' * (store.num_views != 1)}"
     return facets
 
@@ -212,18 +212,45 @@ def _tuning(run: Run) -> str:
 def _ancestors(run: Run, lineage: Lineage) -> tuple[Run, ...]:
     found: list[Run] = []
     for candidate in (lineage.start(run) if "before" in run.training else None,
-                      lineage.teacher(run) if "store" in run.training else None):  # fmt: skip
+                      lineage.teacher(run)):  # fmt: skip
         if candidate is not None:
             found += [candidate, *_ancestors(candidate, lineage)]
     return tuple(found)
 
 
 def _budget(run: Run, ancestors: Sequence[Run]) -> Budget:
-    """A distilled student has seen the labels of its teacher alone."""
-    labelled = [one.training for one in (run, *ancestors) if one.verb in ("finetune", "adapt")]
-    training = labelled[0] if labelled else {}
-    return Budget(int(training.get("num_images", 0)), training.get("shots"))
+    """A distilled student has seen the labels of its teacher alone; labels of other data are none of the task."""
+    labelled = [one for start in (run, *ancestors) for one in _trainings(start) if one.get("verb") in LABELLED]
+    if not labelled:
+        return Budget(0)
+    own = labelled[0]
+    most = max((one for one in labelled if one.get("data") == own.get("data")), key=_num_images)
+    if _num_images(most) == _num_images(own):
+        return Budget(_num_images(own), _labels(own))
+    whose = "teacher" if most["verb"] == "adapt" else "before"
+    return Budget(_num_images(most), f"{_labels(own)} ({whose} {_labels(most).removesuffix(' a class')})")
+
+
+def _trainings(run: Run) -> Iterator[Mapping[str, Any]]:
+    """The last one and those before it, which its model tells of."""
+    training = run.training
+    while training:
+        yield training
+        training = mapping(training.get("before"))
+
+
+def _num_images(training: Mapping[str, Any]) -> int:
+    return _integer(training.get("num_images"))
+
+
+def _labels(training: Mapping[str, Any]) -> str:
+    shots = training.get("shots")
+    return f"{_num_images(training)} labels" if shots is None else f"{shots} a class"
+
+
+def _integer(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _seed(run: Run) -> int:
-    return int(run.training.get("seed", run.config.get("seed", 0)))
+    return _integer(run.training.get("seed", run.config.get("seed")))

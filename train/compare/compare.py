@@ -12,6 +12,7 @@ from reinforce.errors import DataError
 if TYPE_CHECKING:
     from train.compare.runs import Run
     from train.compare.table import Comparison, Target
+    from train.evaluations import Evaluation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,7 @@ def gather(config: CompareConfig) -> Comparison:
     chosen = [(run, found) for run in runs if (found := _figure(run, target)) is not None]
     described = [describe(run, lineage) for run, _ in chosen]
     arms = arm_names(described, group_by=config.group_by, labels=config.label)
-    measured = [Measured(one, arm, found.value, found.num_images)
-                for one, arm, (_, found) in zip(described, arms, chosen, strict=True)]  # fmt: skip
+    measured = [Measured(one, arm, found.value) for one, arm, (_, found) in zip(described, arms, chosen, strict=True)]
     used = {ancestor.directory for one in described for ancestor in (one.run, *one.ancestors)}
     lacking = [(run.path.name, _lack(run, target)) for run in runs if run.directory not in used]
     return tabulate(target, measured, lineage, [*skipped, *lacking])
@@ -97,26 +97,34 @@ def _read(config: CompareConfig) -> tuple[list[Run], list[tuple[str, str]]]:
 
 
 def _target(runs: list[Run], config: CompareConfig) -> Target | None:
-    """What most runs were measured on; of equal ones whole splits, then the first by name."""
-    from collections import Counter
+    """What most runs were measured on; of equal ones whole splits, then the first by name.
 
-    counted = Counter(target for run in runs for target in _targets(run) if target.split == config.split
-                      and config.data in (None, target.data))  # fmt: skip
-    return min(counted, key=lambda target: (-counted[target], bool(target.subset), target), default=None)
+    One that does not say which images it has stands for all that agree with it: it is taken where none of them says so.
+    """
+    found = [target for run in runs for target in _targets(run)
+             if target.split == config.split and config.data in (None, target.data)]  # fmt: skip
+    named = {target for target in found if target.is_sure}
+    choices = {target for target in found if target.is_sure or not any(map(target.agrees, named))}
+    count = {target: sum(map(target.agrees, found)) for target in choices}
+    return min(choices, key=lambda target: (-count[target], bool(target.subset), target), default=None)
 
 
-def _targets(run: Run) -> dict[Target, Any]:
+def _targets(run: Run) -> dict[Target, Evaluation]:
     from train.compare.table import Target
 
-    return {Target(one.data, one.split, one.metric, one.subset): one for one in run.evaluations}
+    return {Target(one.data, one.split, one.metric, one.subset, one.num_images, one.images or ""): one
+            for one in run.evaluations}  # fmt: skip
 
 
-def _figure(run: Run, target: Target) -> Any:
-    return _targets(run).get(target)
+def _figure(run: Run, target: Target) -> Evaluation | None:
+    return next((one for other, one in _targets(run).items() if target.agrees(other)), None)
 
 
 def _lack(run: Run, target: Target) -> str:
-    others = [str(other) for other in _targets(run)]
+    others = list(_targets(run))
+    twin = next((other for other in others if other.is_named_like(target)), None)
+    if twin is not None:
+        return f"measured on {twin.num_images} other images of {target}, not on the same {target.num_images}"
     if others:
         return f"measured on {others[0]}, not on {target}"
     return f"not measured: type train evaluate --model {run.path.name} --data {target.data} --split {target.split}"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reinforce import catalog
-from reinforce.errors import ReinforceError
+from reinforce.errors import ReinforceError, UnknownNameError
 
-from train.compare.runs import Run, UnusableRunError, read_run
+from train.compare.runs import Run, UnusableRunError, mapping, read_run
 
 MODEL_OPTIONS = ("model", "init_from", "student", "online_teacher")
 
@@ -39,13 +39,18 @@ class StoreNode:
             )
         except (OSError, ValueError):
             return None
-        lines = [line for line in _log_lines(Path(f"{path}.runs.jsonl")) if line.get("verb") == "build"]
-        seconds = sum(float(line["seconds"]) for line in lines) if lines else None
-        return cls(path, plan, manifest.get("digest"), seconds, frozenset(str(line["device"]) for line in lines))
+        if not (isinstance(plan, dict) and isinstance(manifest, dict)):
+            return None
+        lines = _builds(Path(f"{path}.runs.jsonl"), manifest.get("plan_digest"))
+        times = [line.get("seconds") for line in lines]
+        known = [float(time) for time in times if isinstance(time, int | float)]
+        seconds = sum(known) if known and len(known) == len(times) else None
+        return cls(path, plan, manifest.get("digest"), seconds, frozenset(str(line.get("device")) for line in lines))
 
     @property
-    def num_views(self) -> int:
-        return int(self.plan["views"])
+    def num_views(self) -> int | None:
+        views = self.plan.get("views")
+        return views if isinstance(views, int) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +104,8 @@ class Lineage:
         training = run.training
         if "before" in training:
             yield str(training.get("model") or training.get("init_from") or "its start"), self.start(run)
-        if "store" in training:
-            yield from self._of_store(run, training["store"])
+        if stored := _stored(run):
+            yield from self._of_stores(run, stored)
 
     def start(self, run: Run) -> Run | None:
         """The run whose weights a run started from."""
@@ -111,35 +116,43 @@ class Lineage:
         return next(filter(None, (self._run_at(run, name, sha) for name in names)), None)
 
     def store(self, run: Run) -> StoreNode | None:
-        """The store that a run was distilled from."""
-        name = run.config.get("cache")
-        if not isinstance(name, str):
-            return None
-        wanted = run.training.get("store", {}).get("manifest_digest")
-        found = (self._store_at(place) for place in _places(run, name))
-        return next((store for store in found if store is not None and store.digest == wanted), None)
+        """The store that a run was distilled from, of several that of its views."""
+        return next((self._store(run, *one) for one in _stored(run)), None)
 
     def teacher(self, run: Run) -> Run | None:
         """The run that made the store's teacher; None for one that is published, or is not here."""
-        described = run.training.get("store", {}).get("teacher", {})
+        described = teacher_record(run)
         sha, name = described.get("weights_sha256"), described.get("name")
         if sha in self.by_sha:
             return self.by_sha[sha]
         return self._run_at(run, name, sha) if isinstance(name, str) else None
 
     def is_published(self, run: Run) -> bool:
-        """Whether the store's teacher is a model of this machine that no run here made."""
-        name = run.training.get("store", {}).get("teacher", {}).get("name")
-        return isinstance(name, str) and any(
-            (place / "model.json").is_file() and not (place / "config.json").is_file() for place in _places(run, name)
+        """Whether the store's teacher has weights that somebody published: a name of timm or open_clip, or a model of
+        this machine with just these weights, which no run made."""
+        described = teacher_record(run)
+        name, sha = described.get("name"), described.get("weights_sha256")
+        if not isinstance(name, str):
+            return False
+        return _is_published_name(name, described.get("architecture")) or any(
+            _is_untrained_copy(place, sha) for place in _places(run, name)
         )
 
-    def _of_store(self, run: Run, described: Mapping[str, Any]) -> Iterator[tuple[str, Run | StoreNode | None]]:
-        if run.training.get("targets") != "online":
-            yield f"the store of {described.get('transfer', 'its targets')}", self.store(run)
+    def _of_stores(self, run: Run, stored: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Run | StoreNode | None]]:
+        transfer = mapping(run.training.get("store")).get("transfer") or run.training.get("transfer", "its targets")
+        for option, digest in stored if run.training.get("targets") != "online" else ():
+            what = "the store" if option == "cache" else "the store of captions"
+            yield f"{what} of {transfer}", self._store(run, option, digest)
         teacher = self.teacher(run)
         if teacher is not None or not self.is_published(run):
-            yield str(described.get("teacher", {}).get("name", "its teacher")), teacher
+            yield str(teacher_record(run).get("name", "its teacher")), teacher
+
+    def _store(self, run: Run, option: str, digest: Any) -> StoreNode | None:
+        name = run.config.get(option)
+        if not isinstance(name, str):
+            return None
+        found = (self._store_at(place) for place in _places(run, name))
+        return next((store for store in found if store is not None and store.digest == digest), None)
 
     def _run_at(self, child: Run, name: str, sha: str | None) -> Run | None:
         for place in _places(child, name):
@@ -155,6 +168,44 @@ class Lineage:
         if place not in self._stores:
             self._stores[place] = StoreNode.read(place)
         return self._stores[place]
+
+
+def teacher_record(run: Run) -> Mapping[str, Any]:
+    """What a store's plan says of its teacher: {} for a run that had no store."""
+    described = mapping(run.training.get("store")).get("teacher")
+    return mapping(described or (run.training.get("teacher") if "stores" in run.training else None))
+
+
+def _stored(run: Run) -> list[tuple[str, Any]]:
+    """(option, digest) of each store that a run was trained from."""
+    one, two = mapping(run.training.get("store")), mapping(run.training.get("stores"))
+    if one:
+        return [("cache", one.get("manifest_digest"))]
+    return [("cache", two.get("store_digest")), ("text_cache", two.get("text_store_digest"))] if two else []
+
+
+def _is_published_name(name: str, architecture: Any) -> bool:
+    """Whether "ARCHITECTURE.TAG" or "open_clip:MODEL/TAG" are weights that timm or open_clip know."""
+    if name.startswith("open_clip:"):
+        return "/" in name and name == architecture
+    if "." not in name or name.partition(".")[0] != architecture:
+        return False
+    from reinforce.models.timm_encoder import check_name
+
+    try:
+        check_name(name)
+    except UnknownNameError:
+        return False
+    return True
+
+
+def _is_untrained_copy(place: Path, sha: Any) -> bool:
+    try:
+        info = mapping(json.loads((place / "model.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
+    provenance = mapping(info.get("provenance"))
+    return sha is not None and provenance.get("weights_sha256") == sha and "training" not in provenance
 
 
 def _spent(stage: str, place: Path, seconds: float | None, devices: Iterable[str]) -> Spent:
@@ -178,10 +229,16 @@ def _places(run: Run, name: str) -> list[Path]:
     return list(dict.fromkeys(place.resolve() for place in found))
 
 
+def _builds(log: Path, plan_digest: Any) -> list[dict[str, Any]]:
+    """Of the store with this plan alone; former versions wrote lines without a digest, and kept to one store."""
+    return [line for line in _log_lines(log)
+            if line.get("verb") == "build" and line.get("plan_digest", plan_digest) == plan_digest]  # fmt: skip
+
+
 def _log_lines(path: Path) -> list[dict[str, Any]]:
     try:
         texts = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
+    except (OSError, ValueError):
         return []
     lines = []
     for text in texts:
@@ -189,4 +246,4 @@ def _log_lines(path: Path) -> list[dict[str, Any]]:
             lines.append(json.loads(text))
         except ValueError:
             continue
-    return lines
+    return [line for line in lines if isinstance(line, dict)]

@@ -50,7 +50,7 @@ def by_labels(comparison: Comparison, plotter: SeriesPlotter) -> Drawing:
     lines = [_line(arm, [arm.cells[name] for name in place if name in arm.cells],
                    [place[name] for name in place if name in arm.cells]) for arm in arms]  # fmt: skip
     axes = Axes(title=f"{_metric(comparison)} by number of labels", x_label="labelled images of the task",
-                y_label=f"{_metric(comparison)} in %", ticks=[(x, name) for name, x in place.items()],
+                y_label=f"{_metric(comparison)} in %", ticks=_labels(place),
                 is_dodged=True)  # fmt: skip
     return plotter.draw(lines, axes)
 
@@ -65,6 +65,11 @@ def by_compute(comparison: Comparison, plotter: SeriesPlotter) -> Drawing | None
     axes = Axes(title=f"{_metric(comparison)} by device time", x_label=f"device time of all that led to it, {budget}",
                 y_label=f"{_metric(comparison)} in %", ticks=_times([x for line in lines for x in line.x]))  # fmt: skip
     return plotter.draw(lines, axes)
+
+
+def _labels(place: dict[str, float]) -> list[tuple[float, str]]:
+    """A tick for each number of labels, be it that of several budgets."""
+    return [(x, " / ".join(name for name, other in place.items() if other == x)) for x in dict.fromkeys(place.values())]
 
 
 def _times(seconds: list[float]) -> list[tuple[float, str]]:
@@ -107,7 +112,7 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str]]:
         ("arms", str(len(comparison.arms))),
         ("runs", str(comparison.num_runs)),
         ("seeds", str(comparison.num_seeds)),
-        ("images", f"{comparison.num_images:,}"),
+        ("images", f"{comparison.target.num_images:,}"),
         ("device time", text.duration(sum(comparison.total.by_stage().values()))),
     ]
 

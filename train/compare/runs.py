@@ -37,12 +37,12 @@ class Run:
     @property
     def training(self) -> Mapping[str, Any]:
         """The last training in model.json: {} for weights that nobody here trained."""
-        return _mapping(_mapping(self.info.get("provenance")).get("training"))
+        return mapping(mapping(self.info.get("provenance")).get("training"))
 
     @property
     def origin(self) -> Mapping[str, Any]:
         """Where the very first weights come from: {} for random ones."""
-        provenance = _mapping(self.info.get("provenance"))
+        provenance = mapping(self.info.get("provenance"))
         return {name: value for name, value in provenance.items() if name in ("source", "source_sha256")}
 
     @property
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def weights_sha256(self) -> str | None:
-        return _mapping(self.info.get("provenance")).get("weights_sha256")
+        return mapping(self.info.get("provenance")).get("weights_sha256")
 
     @property
     def directory(self) -> Path:
@@ -67,7 +67,8 @@ class Run:
 
     @property
     def devices(self) -> set[str]:
-        return {part["device"] for part in (self.cost or {}).get("parts", {}).values()}
+        parts = mapping(mapping(self.cost).get("parts")).values()
+        return {str(part["device"]) for part in map(mapping, parts) if "device" in part}
 
     @cached_property
     def evaluations(self) -> list[Evaluation]:
@@ -87,8 +88,18 @@ def read_run(path: Path) -> Run:
     info, cost = _read(folder / "model.json"), _read(folder / COST_FILE)
     if info is None:
         raise UnusableRunError("it has no model.json")
+    _check("model.json", info, {"architecture": str, "image_size": int})
+    if cost is not None:
+        _check(COST_FILE, cost, {"seconds": (int, float)})
     run = Run(folder, info, {}, cost, step)
-    return dataclasses.replace(run, config=_read(run.directory / "config.json") or {})
+    return dataclasses.replace(run, config=mapping(_read(run.directory / "config.json")))
+
+
+def _check(name: str, found: Any, members: Mapping[str, Any]) -> None:
+    """Raises UnusableRunError for what is not there or is of another type."""
+    for member, kind in members.items():
+        if not isinstance(mapping(found).get(member), kind):
+            raise UnusableRunError(f"{name} has no {member}")
 
 
 def kept_step(folder: Path) -> int | None:
@@ -107,5 +118,6 @@ def _read(path: Path) -> Any:
         raise UnusableRunError(f"{path.name} cannot be read") from error
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A JSON object; {} for anything else."""
     return value if isinstance(value, Mapping) else {}

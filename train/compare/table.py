@@ -23,6 +23,23 @@ class Target:
     split: str
     metric: str
     subset: str = ""
+    num_images: int = 0
+    images: str = ""
+    """Digest of which images; "" where the evaluation does not say."""
+
+    @property
+    def is_sure(self) -> bool:
+        return bool(self.images)
+
+    def is_named_like(self, other: Target) -> bool:
+        """The same but for the images, which may be others of a dataset of the same name."""
+        names = [(one.data, one.split, one.metric, one.subset) for one in (self, other)]
+        return names[0] == names[1]
+
+    def agrees(self, other: Target) -> bool:
+        """Whether figures can stand beside each other: the same number of images, and no two digests of them."""
+        same_images = self.images == other.images or not (self.is_sure and other.is_sure)
+        return self.is_named_like(other) and self.num_images == other.num_images and same_images
 
     def __str__(self) -> str:
         part = f" ({self.subset})" if self.subset else ""
@@ -36,7 +53,6 @@ class Measured:
     described: Described
     arm: str
     value: float
-    num_images: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +121,6 @@ class Comparison:
     """`skipped`: (run, why) of runs that were given and are not compared."""
 
     target: Target
-    num_images: int
     budgets: tuple[str, ...]
     arms: tuple[ArmRow, ...]
     total: Spent
@@ -127,7 +142,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "task": dataclasses.asdict(self.target) | {"num_images": self.num_images},
+            "task": dataclasses.asdict(self.target),
             "arms": [{"arm": arm.name, "is_teacher": arm.is_teacher,
                       "results": [_cell_json(cell) for cell in arm.cells.values()],
                       "curve": [{"step": step, **_cell_json(cell)} for (_, step), cell in arm.curve.items()]}
@@ -149,8 +164,7 @@ def tabulate(target: Target, measured: Sequence[Measured], lineage: Lineage,
     budgets = tuple(sorted(order, key=lambda name: (order[name], name)))
     spents = [spent for arm in arms for cell in (*arm.cells.values(), *arm.curve.values()) for spent in cell.spent]
     total = functools.reduce(Spent.united, spents, Spent())
-    return Comparison(target, max(one.num_images for one in measured), budgets, _sorted(arms, budgets), total,
-                      tuple(skipped))  # fmt: skip
+    return Comparison(target, budgets, _sorted(arms, budgets), total, tuple(skipped))
 
 
 def _arm(name: str, groups: Mapping[tuple[str, int | None], list[Measured]], lineage: Lineage) -> ArmRow:

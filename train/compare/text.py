@@ -28,7 +28,7 @@ def as_text(comparison: Comparison) -> str:
 
 def title(comparison: Comparison) -> str:
     target = comparison.target
-    return f"{METRIC_NAMES[target.metric]} in % on {target}, {comparison.num_images} images"
+    return f"{METRIC_NAMES[target.metric]} in % on {target}, {target.num_images} images"
 
 
 def spread_note(comparison: Comparison) -> str:

@@ -164,6 +164,106 @@ def test_what_is_not_here_makes_the_cost_unknown(runs: Runs, lost: str, missing:
     assert comparison.total.seconds is None
 
 
+def test_a_run_log_counts_for_the_store_that_lies_there_now(runs: Runs) -> None:
+    oriented(runs)
+    log = runs.root / "a.zarr.runs.jsonl"
+    former = {"verb": "build", "plan_digest": "0" * 64, "seconds": 1000.0, "device": "cpu"}
+    log.write_text(f"{json.dumps(former)}\n[1]\n{log.read_text()}{{")
+    assert gathered(runs).arms[0].cells["10 a class"].by_stage()["build"] == 50
+
+
+def test_lines_without_a_digest_are_of_former_versions_and_count(runs: Runs) -> None:
+    oriented(runs)
+    log = runs.root / "a.zarr.runs.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps({"verb": "build", "seconds": line["seconds"]}) + "\n" for line in lines))
+    assert gathered(runs).arms[0].cells["10 a class"].by_stage()["build"] == 50
+
+
+def test_both_stores_of_a_pair_are_paid(runs: Runs) -> None:
+    teacher = runs.adapt("pair")
+    images, texts = runs.store("i.zarr", teacher, seconds=50), runs.store("t.zarr", teacher, seconds=7, views=1)
+    runs.finetune("ft", runs.clip_affinity("p", images, texts), value=0.5)
+    (cell,) = gathered(runs).arms[0].cells.values()
+    assert cell.by_stage() == {"adapt": 100, "build": 57, "pretrain": 900, "finetune": 20}
+    shutil.rmtree(texts)
+    (cell,) = gathered(runs).arms[0].cells.values()
+    assert (cell.seconds, cell.spent[0].missing) == (None, {"the store of captions of web"})
+
+
+TIMM, CLIP = "vit_small_patch14_dinov2.lvd142m", "open_clip:ViT-B-16/datacomp_xl_s13b_b90k"
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "is_free"),
+    [
+        (TIMM, "vit_small_patch14_dinov2", True),
+        (CLIP, CLIP, True),
+        ("vit_small_patch14_dinov2.mine", "vit_small_patch14_dinov2", False),
+        (TIMM, "fastvit_t8", False),
+        ("open_clip:ViT-B-16", "open_clip:ViT-B-16", False),
+        ("lost", "vit_small", False),
+    ],
+)
+def test_published_names_cost_nothing_and_others_are_unknown(
+    runs: Runs, name: str, architecture: str, is_free: bool
+) -> None:
+    store = runs.store("s.zarr", {"name": name, "architecture": architecture, "weights_sha256": "1" * 64})
+    runs.finetune("ft", runs.distill("d", store, loss="cosine"), value=0.5)
+    (cell,) = gathered(runs).arms[0].cells.values()
+    assert cell.seconds == (270 if is_free else None)
+    assert cell.spent[0].missing == (set() if is_free else {name})
+
+
+@pytest.mark.parametrize("kind", ["published", "other weights", "trained"])
+def test_a_folder_is_published_where_it_has_these_weights_and_nobody_trained_them(runs: Runs, kind: str) -> None:
+    model = runs.published("vfm")
+    store = runs.store("s.zarr", model)
+    info = json.loads((model / "model.json").read_text())
+    if kind == "other weights":
+        info["provenance"]["weights_sha256"] = "0" * 64
+    if kind == "trained":
+        info["provenance"]["training"] = {"verb": "adapt"}
+    place = runs.root / "vfm"
+    place.mkdir()
+    (place / "model.json").write_text(json.dumps(info))
+    runs.finetune("ft", runs.distill("d", store, loss="cosine"), value=0.5)
+    (cell,) = gathered(runs).arms[0].cells.values()
+    assert cell.spent[0].missing == (set() if kind == "published" else {"vfm"})
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "num_images", "name"),
+    [
+        ({"shots": 5}, {"shots": 5}, 15, "5 a class"),
+        ({"shots": 100}, {"shots": 5}, 300, "5 a class (teacher 100)"),
+        ({"shots": 5}, {"shots": 100}, 300, "100 a class"),
+        ({"shots": 100}, {"shots": 5, "data": "flowers"}, 15, "5 a class"),
+    ],
+    ids=["equal", "more of the teacher", "more of the student", "another task"],
+)
+def test_labels_are_those_of_all_that_a_run_came_from(
+    runs: Runs, teacher: dict[str, Any], student: dict[str, Any], num_images: int, name: str
+) -> None:
+    distilled = runs.distill("d", runs.store("s.zarr", runs.adapt("t", **teacher)))
+    runs.finetune("ft", distilled, value=0.5, **student)
+    (arm,) = gathered(runs).arms
+    assert [(cell.budget.name, cell.num_labels) for cell in arm.cells.values()] == [(name, num_images)]
+
+
+def test_only_figures_of_the_same_images_stand_beside_each_other(runs: Runs) -> None:
+    for seed, images in enumerate(("a" * 64, "a" * 64, "b" * 64, None)):
+        runs.measure(runs.finetune(f"s{seed}", seed=seed), 0.5, num_images=500, images=images)
+    runs.measure(runs.finetune("few", seed=9), 0.9, num_images=20)
+    comparison = gathered(runs)
+    assert comparison.arms[0].cells["10 a class"].seeds == [0, 1, 3]
+    assert comparison.to_json()["task"]["num_images"] == 500
+    assert dict(comparison.skipped) == {
+        "s2": "measured on 500 other images of colours, split test, not on the same 500",
+        "few": "measured on 20 other images of colours, split test, not on the same 500",
+    }
+
+
 def test_weights_that_were_trained_anew_are_no_ancestors_and_not_measured(runs: Runs) -> None:
     oriented(runs)
     runs.adapt("a-teacher", shots=11)
@@ -189,6 +289,46 @@ def test_what_cannot_be_compared_is_listed(runs: Runs) -> None:
         "other": "measured on flowers, split test, not on colours, split test",
         "unmeasured": "not measured: type train evaluate --model unmeasured --data colours --split test",
     }
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("model.json", "[]", "model.json has no architecture"),
+        ("model.json", '{"architecture": "fastvit_t8"}', "model.json has no image_size"),
+        ("cost.json", '{"parts": {}}', "cost.json has no seconds"),
+        ("cost.json", "[1]", "cost.json has no seconds"),
+        ("evaluation-colours-test.json", '{"data": "colours", "split": "test", "subset": "", "weights_sha256": null, '
+         '"result": {"num_images": 3, "accuracy": 1}}', "not measured"),
+        ("evaluation-colours-test.json", '{"data": null, "split": "test", "subset": "", "weights_sha256": null, '
+         '"result": {"task": "classification", "num_images": 3, "accuracy": 1}}', "not measured"),
+        ("evaluation-colours-test.json", "[]", "not measured"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_shape_is_listed(runs: Runs, file: str, content: str, reason: str) -> None:
+    runs.finetune("good", value=0.5)
+    (runs.finetune("bad", value=0.5, seed=1) / file).write_text(content)
+    comparison = gathered(runs)
+    assert comparison.num_runs == 1
+    ((name, why),) = comparison.skipped
+    assert (name, why[: len(reason)]) == ("bad", reason)
+
+
+@pytest.mark.parametrize(
+    "training", [{"store": "x", "before": [1]}, {"num_images": None, "seed": "one"}, {"store": {"teacher": None}}]
+)
+def test_a_training_of_another_shape_is_compared_as_far_as_it_goes(runs: Runs, training: dict[str, Any]) -> None:
+    path = runs.finetune("odd")
+    info = json.loads((path / "model.json").read_text())
+    info["provenance"]["training"] |= training
+    (path / "model.json").write_text(json.dumps(info))
+    runs.measure(path, 0.5)
+    assert gathered(runs).num_runs == 1
+
+
+def test_a_cost_without_devices_is_a_cost(runs: Runs) -> None:
+    (runs.finetune("a", value=0.5) / "cost.json").write_text('{"seconds": 3, "parts": {"train": 1}}')
+    assert gathered(runs).arms[0].cells["10 a class"].seconds == 3
 
 
 def test_the_task_is_the_one_of_most_runs(runs: Runs) -> None:
