@@ -79,7 +79,14 @@ class CostBook:
         if not self.world.is_main:
             return
         entry = {**dataclasses.asdict(cost), "device": device_name(self.world), "num_devices": self.world.size}
-        parts = {**self._parts(), part: entry}
+        self._write({**self._parts(), part: entry})
+
+    def copy_to(self, folder: Path) -> None:
+        """What was spent so far, as the cost of a model in `folder`."""
+        if self.world.is_main:
+            CostBook(folder, self.world)._write(self._parts())
+
+    def _write(self, parts: Mapping[str, Any]) -> None:
         total = {field.name: sum(one[field.name] for one in parts.values()) for field in dataclasses.fields(Cost)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, {**total, "parts": parts})

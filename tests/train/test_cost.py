@@ -131,6 +131,21 @@ def test_every_trial_and_the_probes_features_are_booked(colours: Path, tmp_path:
     assert booked["seconds"] == pytest.approx(sum(part["seconds"] for part in booked["parts"].values()))
 
 
+def test_a_kept_checkpoint_has_cost_what_the_run_spent_before_it(tmp_path: Path) -> None:
+    """Features of probes, the probes whose head it starts from, other learning rates: as the whole run has."""
+    before = {"probe features": Cost(50.0), "linear-probe-lr0.001": Cost(7.0, 30, 120)}
+    for part, spent in before.items():
+        CostBook(tmp_path, WORLD).book(part, spent)
+    plan = dataclasses.replace(PLAN, save_every=12)
+    make_loop(tmp_path, plan=plan, keep=lambda model, folder: None).run()
+    first, second, whole = (cost(path) for path in (*sorted(tmp_path.glob("**/step-*/")), tmp_path))
+    for kept, steps in ((first, 12), (second, 24)):
+        assert list(kept["parts"]) == [*before, "train"]
+        assert {part: kept["parts"][part] for part in before} == {part: whole["parts"][part] for part in before}
+        assert (kept["steps"], kept["parts"]["train"]["steps"]) == (30 + steps, steps)
+    assert 57 < first["seconds"] < second["seconds"] < whole["seconds"]
+
+
 def _raise(how: str) -> Callable[[], None]:
     def kill() -> None:
         raise KilledError
