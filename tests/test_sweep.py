@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -146,6 +147,73 @@ def test_a_failure_stops_what_waits_for_it_alone(tmp_path: Path) -> None:
     assert "result" in runner.record["three"]
     with pytest.raises(SystemExit, match="the stage 'one' failed with status 1"):
         Runner(tmp_path, Writer()).run(three)
+
+
+def test_what_a_stage_left_in_a_folder_that_was_made_anew_is_made_again(tmp_path: Path) -> None:
+    """The input comes out with equal weights, and nothing but the missing file says that more is to do."""
+    one = chain(tmp_path)[0]
+    measure = Stage("measure one", ("measure", str(tmp_path / "one"), "b", ""), ("one",),
+                    leaves=(tmp_path / "one", "evaluation-*.json"))  # fmt: skip
+    executed: list[str] = []
+
+    def execute(argv: Sequence[str]) -> dict[str, Any]:
+        executed.append(argv[0])
+        found = tmp_path / "one" / "evaluation-colours-test.json"
+        if argv[0] == "measure":
+            found.write_text("{}")
+            return {"accuracy": 0.5}
+        found.unlink(missing_ok=True)
+        return Writer()(argv)
+
+    again = dataclasses.replace(one, argv=(*one.argv, "--save-every", "2"))
+    for first in (one, one, again, again):
+        Runner(tmp_path, execute).run([first, measure])
+    assert executed == ["write", "measure", "write", "measure"]
+
+
+def test_a_report_that_fails_is_said_and_the_others_are_written(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("a", "b")]
+    for run in runs:
+        run.mkdir()
+        (run / "evaluation-colours-test.json").write_text("{}")
+
+    def compare(argv: Sequence[str]) -> dict[str, Any]:
+        if str(runs[0]) in argv:
+            raise StageFailedError("status 1")
+        out = Path(argv[argv.index("--out") + 1])
+        out.mkdir(parents=True)
+        (out / "comparison.md").write_text("a table")
+        return {}
+
+    plan = Plan(tmp_path, PRESETS["small"](tmp_path), reports={"first": runs[:1], "second": runs[1:]})
+    assert sweep.run(plan, compare).failed == {"report first": "status 1"}
+    assert (tmp_path / "summary.md").read_text() == "# second\n\na table"
+
+
+def test_every_evaluation_is_looked_for_in_the_run_that_it_is_of(tmp_path: Path) -> None:
+    plan = plan_of("smoke", tmp_path)
+    measured = [stage for stage in plan.stages.values() if "evaluate" in stage.argv]
+    assert measured
+    for stage in measured:
+        (run,) = stage.inputs
+        assert stage.leaves == (plan.stages[run].out, "evaluation-*.json")
+
+
+def test_the_papers_features_are_of_views_that_patches_cover_and_its_logits_of_256_px(tmp_path: Path) -> None:
+    builds = [stage.argv for stage in plan_of("paper", tmp_path, seeds=(0,)).stages.values() if "build" in stage.argv]
+    sizes = {(argv[argv.index("--target") + 1], _values(argv, "--image-size")) for argv in builds}
+    assert sizes == {("logits", ("256",)), ("global-features", ("252",)), ("patch-features", ("252",))}
+
+
+def test_the_paper_never_finetunes_all_of_a_vfm_on_a_percent_of_imagenet(tmp_path: Path) -> None:
+    adapted = [stage.argv for stage in plan_of("paper", tmp_path, seeds=(0,)).stages.values() if "adapt" in stage.argv]
+    modes = {preset: {_values(argv, "--mode") for argv in adapted if preset in argv}
+             for preset in ("imagenet-1pct", "imagenet-10pct")}  # fmt: skip
+    assert modes == {"imagenet-1pct": {("linear-probe",)}, "imagenet-10pct": {("linear-probe",), ("full",)}}
+
+
+def _values(argv: Sequence[str], option: str) -> tuple[str, ...]:
+    return tuple(value for word, value in itertools.pairwise(argv) if word == option)
 
 
 def test_a_command_is_a_process_that_hands_back_its_json(tmp_path: Path) -> None:

@@ -45,6 +45,15 @@ class Stage:
     """Data and models from outside, by catalog name or path."""
     out: Path | None = None
     """What it writes."""
+    leaves: tuple[Path, str] | None = None
+    """A folder of another stage, and a pattern of what this one leaves there: it goes when that folder is made anew."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether what it made still exists."""
+        return (self.out is None or self.out.exists()) and (
+            self.leaves is None or any(self.leaves[0].glob(self.leaves[1]))
+        )
 
 
 class StageFailedError(Exception):
@@ -104,8 +113,7 @@ class Runner:
 
     def is_done(self, stage: Stage) -> bool:
         known = self.record.get(stage.name, {})
-        exists = stage.out is None or stage.out.exists()
-        return exists and "result" in known and bool(known.get("key") == self.key(stage))
+        return stage.is_there and "result" in known and bool(known.get("key") == self.key(stage))
 
     def _run(self, stage: Stage) -> None:
         if self.is_done(stage):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import Runner, call
+from stages import Runner, StageFailedError, call
 from sweep_plan import ARMS, Plan, Preset, make_plan
 from sweep_presets import PRESETS
 
@@ -51,19 +51,23 @@ def run(plan: Plan, execute: Callable[[Sequence[str]], dict[str, Any]] = call) -
     """All stages, then the reports of what could be measured."""
     runner = Runner(plan.folder, execute)
     runner.run(list(plan.stages.values()), keep_going=True)
-    tables = [_report(plan, name, runs, execute) for name, runs in plan.reports.items()]
+    tables = [_report(plan, name, runs, runner) for name, runs in plan.reports.items()]
     (plan.folder / "summary.md").write_text("\n".join(table for table in tables if table))
     return runner
 
 
-def _report(plan: Plan, name: str, runs: Sequence[Path], execute: Callable[[Sequence[str]], dict[str, Any]]) -> str:
-    """The tables of one report, as Markdown; "" where nothing of it was measured."""
+def _report(plan: Plan, name: str, runs: Sequence[Path], runner: Runner) -> str:
+    """The tables of one report, as Markdown; "" where nothing of it was measured, or it failed."""
     measured = [str(path) for path in runs if any(path.glob("evaluation-*.json"))]
     if not measured:
         return ""
     out = plan.folder / "reports" / name
     by = ("--group-by", "method,views") if name.endswith("-views") else ()
-    execute(["train", "compare", *measured, "--out", str(out), "--overwrite", *by, "--json"])
+    try:
+        runner.execute(["train", "compare", *measured, "--out", str(out), "--overwrite", *by, "--json"])
+    except StageFailedError as error:
+        runner.failed[f"report {name}"] = str(error)
+        return ""
     return f"# {name}\n\n{(out / 'comparison.md').read_text()}"
 
 

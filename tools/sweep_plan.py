@@ -50,6 +50,8 @@ class Task:
     """A related labelled set for supervised pretraining."""
     student: Words = ()
     """Of every command that trains a student: its input size."""
+    head_alone: tuple[str, ...] = ()
+    """Budgets at which nobody finetunes all of a VFM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ class Recipe:
     modes: Mapping[str, Words]
     """Mode of adapting -> its words."""
     build: Words
+    logits: Words = ()
+    """More of building logits; views of features have the size of the VFM's input."""
     distill: Words
     features: Words
     """Of distilling features."""
@@ -168,7 +172,8 @@ class Case:
         short = f"{Path(self.vfm).name}-{arm.target}" if teacher is None else teacher.name
         name = f"{short}-on-{self.task_name}-{self.transfer}-v{views}.zarr"
         model = self.vfm if teacher is None else str(teacher.out)
-        words = (*self.recipe.build, "--views", str(views), "--seed", "0" if teacher is None else str(self.seed))
+        more = self.recipe.logits if arm.target == "logits" else ()
+        words = (*self.recipe.build, *more, "--views", str(views), "--seed", "0" if teacher is None else str(self.seed))
         size = () if teacher is not None else _only(self.plan.preset.vfms[self.vfm], "--image-size")
         argv = ("reinforce", "build", "--teacher", model, "--transfer", transfer, "--target", str(arm.target), *size)
         return self._stage(name, argv, words, teacher, transfer, self.vfm)
@@ -202,7 +207,8 @@ class Case:
     def evaluated(self, stage: Stage) -> Stage:
         argv = ("train", "evaluate", "--model", str(stage.out), "--data", self.task.data, "--split", "test",
                 *self.recipe.evaluate)  # fmt: skip
-        return self.plan.add(Stage(f"evaluate {stage.name}", argv, (stage.name,), (self.task.data,)))
+        return self.plan.add(Stage(f"evaluate {stage.name}", argv, (stage.name,), (self.task.data,),
+                                   leaves=(_out(stage), "evaluation-*.json")))  # fmt: skip
 
     def _stage(self, name: str, argv: Words, words: Words, before: Stage | None, *reads: str) -> Stage:
         out = self.plan.folder / "runs" / name
@@ -237,10 +243,16 @@ def _add(plan: Plan, name: str, task: Task, vfm: str, transfer: str, seed: int, 
          experiments: Sequence[str]) -> None:  # fmt: skip
     for budget in task.budgets if "arms" in experiments else ():
         for arm in ARMS:
-            if arm.name in arms and (arm.method != "supervised" or task.labelled is not None):
+            if arm.name in arms and _is_trained(arm, task, budget):
                 plan.add_arm(arm, name, vfm, transfer, budget, seed)
     if "views" in experiments and plan.preset.view_counts:
         plan.add_views(name, vfm, transfer, seed)
+
+
+def _is_trained(arm: Arm, task: Task, budget: str) -> bool:
+    if arm.teacher == "full" and budget in task.head_alone:
+        return False
+    return arm.method != "supervised" or task.labelled is not None
 
 
 def _kept_model(start: Stage, step: int | None) -> Path:

@@ -10,6 +10,8 @@ from PIL import Image
 from stages import Stage
 from sweep_plan import Preset, Recipe, Task, Words
 
+from reinforce.paper.recipes import CLASSIFICATION_PX, VFM_CLASSIFICATION_PX
+
 CROPS = ("--policy", "crops", "--crop-scale", "0.5,1")
 SMOKE_COLOURS = {
     "related": {"blue": (30, 40, 200), "green": (40, 180, 50), "red": (200, 50, 40)},
@@ -66,15 +68,20 @@ def paper(folder: Path) -> Preset:
             "eurosat": _paper_task("eurosat", (5, 10, 25)),
             "ham10k": _paper_task("ham10k", (100, 250, 500, 1000)),
             "places365": _paper_task("places365", (50, 250, 1000)),
-            "imagenet": _paper_task("imagenet", ("1pct", "10pct", "25pct", "50pct"), labelled=None),
+            "imagenet": _paper_task(
+                "imagenet", ("1pct", "10pct", "25pct", "50pct"), labelled=None, head_alone=("1pct",)
+            ),
         },
-        vfms={"dinov2-vitl14": (), "open_clip:ViT-L-14/datacomp_xl_s13b_b90k": ()},
+        vfms=dict.fromkeys(
+            ("dinov2-vitl14", "open_clip:ViT-L-14/datacomp_xl_s13b_b90k"), ("--image-size", str(VFM_CLASSIFICATION_PX))
+        ),
         student="fastvit_s12",
         views=10,
         recipe=Recipe(
             adapt=("--preset", "{task}-{budget}"),
             modes={"linear-probe": (), "full": ()},
-            build=("--image-size", "256"),
+            build=(),
+            logits=("--image-size", str(CLASSIFICATION_PX)),
             distill=("--preset", "{task}-{transfer}"),
             features=("--preset", "features-{set}"),
             pretrain={"supervised": ("--preset", "supervised-imagenet"), "dino": ("--preset", "dino-{set}")},
@@ -122,8 +129,9 @@ def _shots(*counts: int) -> dict[str, Words]:
     return {str(count): ("--shots", str(count)) for count in counts}
 
 
-def _paper_task(name: str, budgets: tuple[object, ...], labelled: str | None = "imagenet") -> Task:
-    return Task(data=name, budgets={str(budget): () for budget in budgets}, labelled=labelled,
+def _paper_task(name: str, budgets: tuple[object, ...], labelled: str | None = "imagenet",
+                head_alone: tuple[str, ...] = ()) -> Task:  # fmt: skip
+    return Task(data=name, budgets={str(budget): () for budget in budgets}, labelled=labelled, head_alone=head_alone,
                 transfers={"related": f"{name}@train", "cc3m": "cc3m"})  # fmt: skip
 
 
