@@ -137,20 +137,5 @@ class Distillation:
 
 def _loop_plan(config: DistillConfig, num_rows: int, store_digest: str) -> LoopPlan:
     total = num_steps(config, steps_in_epoch(num_rows, config.batch_size), DEFAULT_EPOCHS)
-    return LoopPlan(
-        lr=config.lr,
-        total_steps=total,
-        batch_size=config.batch_size,
-        warmup_steps=round(config.warmup * total),
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-        ema=config.ema,
-        precision=config.precision,
-        eval_every=config.eval_every or max(1, -(-total // 10)),
-        save_every=config.save_every,
-        log_every=config.log_every,
-        seed=config.seed,
-        workers=config.workers,
-        quiet=config.quiet,
-        binding={"store_digest": store_digest},
-    )
+    return LoopPlan.of(config, lr=config.lr, total_steps=total, batch_size=config.batch_size,
+                       binding={"store_digest": store_digest})  # fmt: skip

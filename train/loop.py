@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from reinforce.errors import DataError, ModelError, ReinforceError
@@ -39,9 +39,15 @@ from train.rundir import MetricsLog
 from train.stop_signals import StopSignals
 from train.world import World
 
+if TYPE_CHECKING:
+    from train.options import TrainOptions
+
 Scores = Mapping[str, float]
 Loss = Callable[[nn.Module, Batch], Tensor]
 SECONDS_BETWEEN_SAVES = 600.0
+PLANNED_OPTIONS = ("weight_decay", "clip_norm", "ema", "precision", "save_every", "log_every", "seed", "workers",
+                   "quiet")  # fmt: skip
+"""Options of training verbs that a LoopPlan takes as they are."""
 
 
 class TrainingStoppedError(ReinforceError):
@@ -82,6 +88,14 @@ class LoopPlan:
     quiet: bool = False
     binding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Plain values that a resumed run must share with its checkpoint, such as a store's digest."""
+
+    @classmethod
+    def of(cls, config: TrainOptions, *, lr: float, total_steps: int, batch_size: int, **own: Any) -> LoopPlan:
+        """From a verb's options; `own` are fields that its options don't say, or that hold in spite of them."""
+        options = {name: getattr(config, name) for name in PLANNED_OPTIONS}
+        resolved = {"warmup_steps": round(config.warmup * total_steps),
+                    "eval_every": config.eval_every or max(1, -(-total_steps // 10))}  # fmt: skip
+        return cls(lr=lr, total_steps=total_steps, batch_size=batch_size, **options | resolved | own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,7 +311,6 @@ class TrainingLoop:
         self._save(f"{name}.pt")
         if self.keep is not None and self.world.is_main:
             self.keep(self.judged, self.folder / name)
-            self.costs.copy_to(self.folder / name)  # of the trials before this one
             CostBook(self.folder / name, self.world).book(self.plan.trial or "train", self.cost)
 
     def _save(self, name: str) -> None:

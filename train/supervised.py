@@ -127,22 +127,14 @@ class Supervised:
     def _loop(self, trial: Trial, model: nn.Module, data: Any, total: int, objective: Any,
               evaluate: Any) -> TrainingLoop:  # fmt: skip
         config = self.config
-        plan = LoopPlan(
+        plan = LoopPlan.of(
+            config,
             lr=trial.lr,
             total_steps=total,
             batch_size=config.batch_size,
-            warmup_steps=round(config.warmup * total),
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-            ema=config.ema,
             precision="fp32" if trial.mode == PROBE else config.precision,
-            eval_every=config.eval_every or max(1, -(-total // 10)),
-            save_every=config.save_every,
-            log_every=config.log_every,
-            seed=config.seed,
             workers=0 if trial.mode == PROBE and not self.probe.reads_images else config.workers,
             trial=trial.name,
-            quiet=config.quiet,
         )
         self.run.resolve(architecture=self.info.architecture, image_size=self.info.image_size,
                          device=str(self.world.device), **{trial.name: dataclasses.asdict(plan)})  # fmt: skip

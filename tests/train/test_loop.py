@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reinforce.errors import DataError, ModelError
 from train.batches import Batch, Rows, shuffled
 from train.checkpoint import read_checkpoint
+from train.distill import DistillConfig
 from train.loop import (
     LoopPlan,
     Objective,
@@ -73,6 +74,17 @@ def make_model() -> nn.Module:
 def validation() -> Validation:
     batch = Clusters().load(shuffled(40, seed=1, epoch=0), 0)
     return Validation(lambda model: {"val_loss": objective(model, batch).item()}, by_loss, ("val_loss",))
+
+
+def test_a_plan_follows_from_options() -> None:
+    config = DistillConfig(cache="x.zarr", warmup=0.2, weight_decay=0.3, clip_norm=2.0, ema=0.5, precision="bf16",
+                           save_every=9, log_every=8, seed=7, workers=2, quiet=True)  # fmt: skip
+    plan = LoopPlan.of(config, lr=0.1, total_steps=41, batch_size=6, precision="fp32", binding={"a": 1})
+    assert plan == LoopPlan(lr=0.1, total_steps=41, batch_size=6, warmup_steps=8, weight_decay=0.3, clip_norm=2.0,
+                            ema=0.5, precision="fp32", eval_every=5, save_every=9, log_every=8, seed=7, workers=2,
+                            quiet=True, binding={"a": 1})  # fmt: skip
+    typed = dataclasses.replace(config, eval_every=3)
+    assert LoopPlan.of(typed, lr=0.1, total_steps=41, batch_size=6).eval_every == 3
 
 
 def make_loop(folder: Path, data: Clusters | None = None, plan: LoopPlan = PLAN, **changes: Any) -> TrainingLoop:

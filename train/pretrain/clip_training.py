@@ -99,23 +99,8 @@ class PairTraining:
         total = num_steps(config, per_epoch, DEFAULT_EPOCHS)
         # By the encoder: the text tower is a transformer, but would not pay for convolutions in bf16 on a CPU.
         dtype = autocast_dtype(config.precision, self.model.encoder, self.world.device)
-        return LoopPlan(
-            lr=config.lr,
-            total_steps=total,
-            batch_size=config.batch_size,
-            warmup_steps=round(config.warmup * total),
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-            ema=config.ema,
-            precision="fp32" if dtype is None else "bf16",
-            eval_every=config.eval_every or max(1, -(-total // 10)),
-            save_every=config.save_every,
-            log_every=config.log_every,
-            seed=config.seed,
-            workers=config.workers,
-            quiet=config.quiet,
-            binding=work.binding,
-        )
+        return LoopPlan.of(config, lr=config.lr, total_steps=total, batch_size=config.batch_size,
+                           precision="fp32" if dtype is None else "bf16", binding=work.binding)  # fmt: skip
 
     def _validation(self, work: PairWork, skipped: SkippedImages) -> Validation | None:
         """By the loss: retrieval is coarse where pairs are few."""

@@ -181,25 +181,9 @@ class Dino:
 def _plan(config: DinoConfig, num_images: int, digest: str) -> LoopPlan:
     from train.loop import LoopPlan
 
-    total = _total_steps(config, num_images)
-    return LoopPlan(
-        lr=config.peak_lr,
-        total_steps=total,
-        batch_size=config.batch_size,
-        warmup_steps=round(config.warmup * total),
-        weight_decay=config.weight_decay,
-        final_weight_decay=config.weight_decay_end,
-        clip_norm=config.clip_norm,
-        ema=config.ema,
-        precision=config.precision,
-        eval_every=config.eval_every or max(1, -(-total // 10)),
-        save_every=config.save_every,
-        log_every=config.log_every,
-        seed=config.seed,
-        workers=config.workers,
-        quiet=config.quiet,
-        binding={"list_of_images": digest},
-    )
+    return LoopPlan.of(config, lr=config.peak_lr, total_steps=_total_steps(config, num_images),
+                       batch_size=config.batch_size, final_weight_decay=config.weight_decay_end,
+                       binding={"list_of_images": digest})  # fmt: skip
 
 
 def _steps_per_epoch(config: DinoConfig, num_images: int) -> int:
