@@ -311,6 +311,7 @@ class TrainingLoop:
         self._save(f"{name}.pt")
         if self.keep is not None and self.world.is_main:
             self.keep(self.judged, self.folder / name)
+            self.costs.copy_to(self.folder / name)  # of the trials before this one
             CostBook(self.folder / name, self.world).book(self.plan.trial or "train", self.cost)
 
     def _save(self, name: str) -> None:
