@@ -18,6 +18,7 @@ from reinforce.errors import CorruptStoreError, TransferMismatchError, UsageErro
 from reinforce.models.open_clip_text import Tokenizer
 from reinforce.store import GLOBAL_FEATURES, STATE_OK, TEXT_FEATURES, Store, TargetReader
 from reinforce.store.canonical import Fields
+from reinforce.store.schema import check_described
 from torch import Tensor
 
 from train.batches import Batch, Rows
@@ -119,6 +120,7 @@ def _check_pair(images: Store, texts: Store) -> None:
         if store.target != target:
             raise UsageError(f"{option} {store.name} holds {store.target}: type a store that reinforce build "
                              f"--target {target} wrote")  # fmt: skip
+        check_described(store.plan)
     if images.plan["teacher"]["weights_sha256"] != texts.plan["teacher"]["weights_sha256"]:
         raise UsageError(f"{texts.name} is of {texts.plan['teacher']['name']}, {images.name} of another teacher, "
                          f"{images.plan['teacher']['name']}: build both from one pair")  # fmt: skip
