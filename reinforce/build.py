@@ -28,7 +28,7 @@ from reinforce.errors import (
 )
 from reinforce.inspect_store import StoreSummary, summarize
 from reinforce.job import Ledger, Owner, Share, living_builders
-from reinforce.plan import Inputs, PlanEstimate, TargetOptions, check_request, draft_plan, estimate
+from reinforce.plan import Inputs, PlanEstimate, check_request, draft_plan, estimate
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
     MANIFEST,
@@ -42,6 +42,7 @@ from reinforce.store import (
     finalize,
     write_probes,
 )
+from reinforce.target_options import TargetOptions
 from reinforce.worker_process import naming_dead_workers
 
 

@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from reinforce import catalog
 from reinforce.calibrate import Calibration, calibration_targets
-from reinforce.command import CommonOptions
 from reinforce.data import (
     FolderSource,
     ImageSource,
@@ -33,10 +32,6 @@ from reinforce.store import (
     FEATURES,
     TEXT_FEATURES,
     CodecRequest,
-    CosineDistance,
-    Divergence,
-    Measure,
-    Promise,
     SampleColumns,
     Schema,
     TargetCodec,
@@ -46,119 +41,17 @@ from reinforce.store import (
     canonical_json,
     check_codec,
     codec_record,
-    named_codec,
     plan_objects,
 )
+from reinforce.target_options import TargetOptions
 from reinforce.unit_captions import UnitCaptions, UnitViews, Words
 from reinforce.units import MOST_UNITS, choose_block_rows, choose_unit_rows, cut_units
 from reinforce.views import Fingerprint, Policy, UnitReplayer, make_fingerprint, named_policy
 
 PROBES = 256
 KEPT_PROBES = 16
-DEFAULT_MAX_ERROR = 1e-3
-"""Of either measure."""
 BYTES_PER_UNIT = 600
 """A unit's lines in the manifest and in the records."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetOptions(CommonOptions):
-    """What is computed: shared by `plan` and `build`."""
-
-    teacher: str
-    """Model directory or catalog name of an adapted teacher; for features also of one that has learned no task."""
-    transfer: str
-    """Transfer set: a folder, tars ("x/{000..012}.tar"), a CSV of paths, hf:NAME, or a catalog name."""
-    views: int = 10
-    """Stored augmentations per image (of captions always one)."""
-    policy: str | None = None
-    """View policy: classification, randaugment, crops or center; segmentation, segmentation-crops or whole for maps.
-    By default the one that is called like the teacher's task."""
-    crop_scale: tuple[float, ...] | None = None
-    """Smallest and largest area of a random crop as a share of the image, such as 0.08,1; of segmentation: the shorter
-    side of a resized image as a share of the view's."""
-    image_size: int | None = None
-    """Side of a stored view in px, and input size of a teacher without a head; by default the teacher's own."""
-    target: Literal["logits", "dense-logits", "global-features", "patch-features", "text-features"] | None = None
-    """What is kept of the teacher: by default logits, and of a segmentation model dense-logits, its map of them.
-    global-features is one vector a view (the final CLS token, the pooled map, or CLIP's image embedding),
-    patch-features the final map; text-features CLIP's embedding of each image's (first) caption, which has one view."""
-    codec: str | None = None
-    """Force a codec; by default the cheapest that keeps what is promised."""
-    max_kl: float | None = None
-    """Promised mean KL(teacher || stored) in nats, at --temperature; by default 0.001."""
-    max_cosine_distance: float | None = None
-    """Promised mean of 1 - cos(teacher, stored) of features; by default 0.001."""
-    max_bytes: float | None = None
-    """Instead of a promised mean: bytes a view may take; the most exact codec that keeps to them is chosen."""
-    effort: int = 1
-    """Encoding time for bytes, 0..2: 1 costs a build next to nothing, 2 a good deal (logits are rounded for rate and
-    distortion)."""
-    temperature: float | None = None
-    """Temperature at which the promise of logits holds and students may distill; by default 1."""
-    batch_size: int = 64
-    """Views per teacher batch."""
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Arithmetic of the teacher."""
-    limit: int | None = None
-    """Only the first N images, for tries."""
-    unit_budget_mb: int = 256
-    """Memory for the decoded images of a unit, and for its targets, in MB."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("views", "batch_size", "limit", "image_size", "unit_budget_mb"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        promised = [option for option, value in self._promised() if value is not None]
-        if len(promised) > 1:
-            raise UsageError(f"{' and '.join(promised)} exclude each other: type one of them")
-        for option, value in (*self._promised(), ("--temperature", self.temperature)):
-            if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"{option} must be above 0 and finite, not {value}")
-        if self.crop_scale is not None and len(self.crop_scale) != 2:
-            raise UsageError("--crop-scale takes two numbers, such as 0.08,1")
-        if not 0 <= self.effort <= 2:
-            raise UsageError(f"--effort is 0, 1 or 2, not {self.effort}")
-        if self.codec is not None:
-            named_codec(self.codec)
-        if self.target == TEXT_FEATURES:
-            self._check_captions()
-
-    def _check_captions(self) -> None:
-        """Raises UsageError for an option of views: a caption has none."""
-        for name, value in (("policy", self.policy), ("crop_scale", self.crop_scale)):
-            if value is not None:
-                raise UsageError(f"--{name.replace('_', '-')} is of views, and captions have none: leave it out")
-
-    @property
-    def num_views(self) -> int:
-        """Stored targets an image: of its caption, one."""
-        return 1 if self.target == TEXT_FEATURES else self.views
-
-    def _promised(self) -> tuple[tuple[str, float | None], ...]:
-        """Every option that promises something, and its value."""
-        return (("--max-kl", self.max_kl), ("--max-cosine-distance", self.max_cosine_distance),
-                ("--max-bytes", self.max_bytes))  # fmt: skip
-
-    def measure(self, target: str) -> Measure:
-        """By which targets of this kind are promised. Raises UsageError where an option is of another kind's."""
-        is_features = target in FEATURES
-        strange = {"max_kl": self.max_kl, "temperature": self.temperature} if is_features else {
-            "max_cosine_distance": self.max_cosine_distance}  # fmt: skip
-        for name, value in strange.items():
-            if value is not None:
-                kind, right = ("features", "--max-cosine-distance") if is_features else ("logits", "--max-kl")
-                raise UsageError(f"--{name.replace('_', '-')} is not of {kind}: type {right}, or leave it out")
-        return CosineDistance() if is_features else Divergence(self.temperature or 1.0)
-
-    @property
-    def promise(self) -> Promise:
-        error = self.max_kl if self.max_kl is not None else self.max_cosine_distance
-        if error is None and self.max_bytes is None:
-            return Promise(max_error=DEFAULT_MAX_ERROR)
-        return Promise(max_error=error, max_bytes=self.max_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
