@@ -37,6 +37,7 @@ from train.optim import (
 )
 from train.rundir import MetricsLog
 from train.stop_signals import StopSignals
+from train.window import Window
 from train.world import World
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class TrainingLoop:
         self.clock, self.costs = DeviceClock(world), CostBook(log.path.parent, world)
         self.best: dict[str, Any] | None = None
         self.skipped = skipped if skipped is not None else SkippedImages()
-        self.window = _Window(world.device)
+        self.window = Window(world.device)
         self.last_save = time.monotonic()
 
     @property
@@ -362,56 +363,3 @@ def _check_batches(model: nn.Module, smallest: int) -> None:
     if smallest < (2 if normalises else 1):
         raise DataError("a training batch would hold fewer than two images, too few for this model's batch "
                         "normalisation: give more images, or a larger --batch-size")  # fmt: skip
-
-
-class _Window:
-    """Losses and times since the last line of metrics; the sum of losses is part of the state to resume."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.num_images = 0
-        self.num_timed = 0
-        self.started = time.perf_counter()
-        self.wait_seconds = 0.0
-
-    def waiting(self) -> _Stopwatch:
-        return _Stopwatch(self)
-
-    def add(self, loss: Tensor, weight: float, num_images: int) -> None:
-        """`loss`: its mean over ranks is the step's; `weight`: images of the step over the number of ranks."""
-        self.loss_sum += loss.detach().double() * weight
-        self.num_images += num_images
-        self.num_timed += num_images
-
-    def forgive(self, seconds: float) -> None:
-        """Leave time that was not spent on training out of the rates."""
-        self.started += seconds
-
-    def take(self, world: World) -> dict[str, float]:
-        """Mean loss per image, images per second and share of the time spent waiting for data; starts a new window."""
-        now = time.perf_counter()
-        seconds = max(now - self.started, 1e-9)
-        num_images = torch.tensor(float(self.num_images), dtype=torch.float64, device=self.loss_sum.device)
-        sums = world.sum(torch.stack([self.loss_sum, num_images]))
-        figures = {"loss": float(sums[0] / sums[1]), "images_per_second": self.num_timed * world.size / seconds,
-                   "data_wait": min(1.0, self.wait_seconds / seconds)}  # fmt: skip
-        self.__init__(self.loss_sum.device)  # type: ignore[misc]
-        return figures
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"loss_sum": self.loss_sum, "num_images": self.num_images}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.loss_sum.copy_(state["loss_sum"])
-        self.num_images = state["num_images"]
-
-
-class _Stopwatch:
-    def __init__(self, window: _Window) -> None:
-        self.window = window
-
-    def __enter__(self) -> None:
-        self.started = time.perf_counter()
-
-    def __exit__(self, *exc: object) -> None:
-        self.window.wait_seconds += time.perf_counter() - self.started

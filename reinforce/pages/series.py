@@ -6,14 +6,12 @@ N = points of a line
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from reinforce.errors import MissingExtraError
-from reinforce.pages.plots import _SETTINGS, FAINT, INK, MARKERS, SERIES, _inline, _logarithmic
+from reinforce.pages.drawing import FAINT, INK, MARKERS, SERIES, SETTINGS, Matplotlib, drawable, logarithmic
 
 _LIGHT_SERIES = ("#2f6db5", "#d9822b", "#2a8f5b", "#8a4fb0", "#8c6d46", "#4b5563", "#c04a8f", "#1b97a6", "#8f9a1b",
                  "#d2604f")  # fmt: skip
@@ -59,41 +57,26 @@ class SeriesPlotter:
     """Raises MissingExtraError at once where matplotlib is not installed, before any other work."""
 
     def __init__(self, purpose: str) -> None:
-        try:
-            import matplotlib
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.backends.backend_svg import FigureCanvasSVG
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingExtraError("matplotlib", "report", purpose) from error
-        self._matplotlib: Any = matplotlib
-        self._figure: Any = Figure
-        self._svg_canvas: Any = FigureCanvasSVG
-        self._png_canvas: Any = FigureCanvasAgg
+        self._matplotlib = Matplotlib(purpose)
 
     def draw(self, lines: Sequence[Line], axes: Axes) -> Drawing:
         """The same numbers give the same bytes."""
         return Drawing(self._svg(lines, axes), self._png(lines, axes))
 
     def _svg(self, lines: Sequence[Line], axes: Axes) -> Markup:
-        buffer = io.StringIO()
-        with self._matplotlib.rc_context(_SETTINGS):
-            empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            self._svg_canvas(self._drawn(lines, axes, str)).print_svg(buffer, metadata=empty)
-        return _inline(buffer.getvalue(), axes.title)
+        with self._matplotlib.settings(SETTINGS):
+            return self._matplotlib.svg(self._drawn(lines, axes, str), axes.title)
 
     def _png(self, lines: Sequence[Line], axes: Axes) -> bytes:
-        buffer = io.BytesIO()
         settings = {name: LIGHT.get(value, value) if isinstance(value, str) else value
-                    for name, value in _SETTINGS.items()}  # fmt: skip
+                    for name, value in SETTINGS.items()}  # fmt: skip
         paper = {"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": PNG_DPI}
-        with self._matplotlib.rc_context(settings | paper):
-            self._png_canvas(self._drawn(lines, axes, LIGHT.__getitem__)).print_png(buffer, metadata={"Software": None})
-        return buffer.getvalue()
+        with self._matplotlib.settings(settings | paper):
+            return self._matplotlib.png(self._drawn(lines, axes, LIGHT.__getitem__))
 
     def _drawn(self, lines: Sequence[Line], axes: Axes, colour: Callable[[str], str]) -> Any:
         height_in = HEIGHT_IN + LEGEND_ROW_IN * len(lines)
-        figure = self._figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        figure = self._matplotlib.figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         plot = figure.add_subplot()
         plot.set_xlabel(axes.x_label)
         plot.set_ylabel(axes.y_label)
@@ -104,7 +87,7 @@ class SeriesPlotter:
         for line, x in zip(lines, places, strict=True):
             number = (lines if line.is_reference else students).index(line)
             self._draw_line(plot, line, x, number, colour)
-        _logarithmic(plot.xaxis)
+        logarithmic(plot.xaxis)
         self._name_ticks(plot, axes.ticks, [x for line in places for x in line])
         figure.legend(loc="outside lower left", ncols=1, fontsize=8.5, handlelength=2.6, borderaxespad=0.2)
         return figure
@@ -136,6 +119,6 @@ def _dodged(lines: Sequence[Line]) -> list[list[float]]:
 
 def _label(text: str) -> str:
     """In the letters that every plot font has; names of runs may be any."""
-    plain = "".join(letter if letter.isprintable() and letter.isascii() else "?" for letter in text)
+    plain = drawable(text)
     short = plain if len(plain) <= LABEL_LIMIT else f"{plain[: LABEL_LIMIT - 3]}..."
     return short.lstrip("_") or "?"  # matplotlib leaves out labels that begin with one

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import timm
 import tiny_reinforced as tiny
 import torch
+from stopping import stop_at_load
 
 from reinforce.dataset import open_dataset
 from reinforce.errors import MissingStoreError, ReplayDriftError, TransferMismatchError, UsageError
@@ -70,15 +69,7 @@ def test_a_student_learns_its_teacher(cache: Path, images: Path, tmp_path: Path)
 def test_stop_and_resume_is_the_uninterrupted_run(stop_at: int, cache: Path, images: Path, tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     whole = run(cache, images, tmp_path / "whole", student="test_efficientnet")
-    load, loads = CachedViews.load, []
-
-    def load_and_stop(self: CachedViews, rows: Any, epoch: int) -> Any:
-        loads.append(epoch)
-        if len(loads) == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return load(self, rows, epoch)
-
-    monkeypatch.setattr(CachedViews, "load", load_and_stop)
+    stop_at_load(monkeypatch, CachedViews, stop_at)
     with pytest.raises(TrainingStoppedError, match=f"stopped at step {stop_at} of 12"):
         run(cache, images, tmp_path / "stopped", student="test_efficientnet")
     resumed = run(cache, images, tmp_path / "stopped", student="test_efficientnet", resume=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 import timm
 import tiny_reinforced as tiny
 import torch
+from stopping import stop_at_load
 
 from reinforce.build import BuildConfig, build
 from reinforce.dataset import open_dataset
@@ -149,15 +148,7 @@ def test_stop_and_resume_is_the_uninterrupted_run(target: str, stores: dict[str,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     cache, student = stores[target], {"student": "test_efficientnet"}
     whole = run(cache, images, tmp_path / "whole", **student)
-    load, loads = CachedViews.load, []
-
-    def load_and_stop(self: CachedViews, rows: Any, epoch: int) -> Batch:
-        loads.append(epoch)
-        if len(loads) == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return load(self, rows, epoch)
-
-    monkeypatch.setattr(CachedViews, "load", load_and_stop)
+    stop_at_load(monkeypatch, CachedViews, 8)
     with pytest.raises(TrainingStoppedError, match="stopped at step 8 of 12"):
         run(cache, images, tmp_path / "stopped", **student)
     resumed = run(cache, images, tmp_path / "stopped", resume=True, **student)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tiny_reinforced as tiny
 import torch
+from stopping import stop_at_load
 from tiny_scenes import write_scene
 
 from reinforce.build import BuildConfig, build
@@ -141,15 +141,7 @@ def test_stop_and_resume_is_the_uninterrupted_run(stop_at: int, built: tuple[Pat
                                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     changes: dict[str, Any] = {"student": "test_efficientnet", "head": "deeplabv3", "batch_size": 8}
     whole = run(built, images, tmp_path / "whole", **changes)
-    load, loads = CachedViews.load, []
-
-    def load_and_stop(self: CachedViews, rows: Any, epoch: int) -> Batch:
-        loads.append(epoch)
-        if len(loads) == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return load(self, rows, epoch)
-
-    monkeypatch.setattr(CachedViews, "load", load_and_stop)
+    stop_at_load(monkeypatch, CachedViews, stop_at)
     with pytest.raises(TrainingStoppedError, match=f"stopped at step {stop_at} of 12"):
         run(built, images, tmp_path / "stopped", **changes)
     resumed = run(built, images, tmp_path / "stopped", resume=True, **changes)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from stopping import stop_at_load
 
 from reinforce.errors import ModelError, OutputExistsError, UnknownNameError, UsageError
 from train.evaluate import EvaluateConfig, EvaluateResult, evaluate
@@ -75,15 +74,7 @@ def test_students_by_name(model: str, colours: Path, tmp_path: Path) -> None:
 def test_stop_and_resume_is_the_uninterrupted_run(stop_at: int, colours: Path, tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     whole = run(colours, tmp_path / "whole")
-    load, loads = TrainingViews.load, []
-
-    def load_and_stop(self: TrainingViews, rows: Any, epoch: int) -> Any:
-        loads.append(epoch)
-        if len(loads) == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return load(self, rows, epoch)
-
-    monkeypatch.setattr(TrainingViews, "load", load_and_stop)
+    stop_at_load(monkeypatch, TrainingViews, stop_at)
     with pytest.raises(TrainingStoppedError, match=f"stopped at step {stop_at} of 12"):
         run(colours, tmp_path / "stopped")
     resumed = run(colours, tmp_path / "stopped", resume=True)

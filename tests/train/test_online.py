@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_reinforced as tiny
 import torch
+from stopping import stop_at_load
 
 from reinforce.build import BuildConfig, build
 from reinforce.dataset import open_dataset
@@ -122,15 +121,7 @@ def test_online_and_cached_runs_see_the_same_views_in_the_same_order(built: tupl
 def test_stop_and_resume_is_the_uninterrupted_run(built: tuple[Path, str], images: Path, tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     run(built, images, tmp_path / "whole", online_teacher=built[1])
-    load, loads = CachedViews.load, []
-
-    def load_and_stop(self: CachedViews, rows: Any, epoch: int) -> Any:
-        loads.append(epoch)
-        if len(loads) == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return load(self, rows, epoch)
-
-    monkeypatch.setattr(CachedViews, "load", load_and_stop)
+    stop_at_load(monkeypatch, CachedViews, 4)
     with pytest.raises(TrainingStoppedError, match="stopped at step 4 of 6"):
         run(built, images, tmp_path / "stopped", online_teacher=built[1])
     with pytest.raises(UsageError, match="was started with --online-teacher"):

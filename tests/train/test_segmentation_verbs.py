@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from stopping import stop_at_load
 
 from reinforce import catalog
 from reinforce.errors import DataError, ModelError, UnknownNameError, UsageError
@@ -111,15 +110,7 @@ class TestFinetune:
                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
         changes: dict[str, Any] = {"model": "test_efficientnet", "head": "deeplabv3", "policy": "segmentation"}
         whole = run(scenes, tmp_path / "whole", **changes)
-        load, loads = MaskedTrainingViews.load, []
-
-        def load_and_stop(self: MaskedTrainingViews, rows: Any, epoch: int) -> Any:
-            loads.append(epoch)
-            if len(loads) == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return load(self, rows, epoch)
-
-        monkeypatch.setattr(MaskedTrainingViews, "load", load_and_stop)
+        stop_at_load(monkeypatch, MaskedTrainingViews, stop_at)
         with pytest.raises(TrainingStoppedError, match=f"stopped at step {stop_at} of 12"):
             run(scenes, tmp_path / "stopped", **changes)
         resumed = run(scenes, tmp_path / "stopped", resume=True, **changes)

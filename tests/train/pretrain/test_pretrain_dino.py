@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from stopping import stop_at_load
 
 from reinforce.errors import ModelError, ReinforceError, UsageError
 from reinforce.models import load_extra, load_model
@@ -89,15 +89,8 @@ def test_finetune_takes_it_from_there(model: str, colours: Path) -> None:
 @pytest.mark.parametrize("step", [1, 4])
 def test_a_killed_run_resumes_to_the_last_digit(colours: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     run(colours, "whole")
-    load, calls = CropViews.load, iter(range(100))
-
-    def stopping(self: CropViews, *args: Any) -> Any:
-        if next(calls) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return load(self, *args)
-
     with monkeypatch.context() as patch:
-        patch.setattr(CropViews, "load", stopping)
+        stop_at_load(patch, CropViews, step + 1)
         with pytest.raises(TrainingStoppedError):
             run(colours, "run")
     run(colours, "run", resume=True)
