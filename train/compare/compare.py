@@ -55,8 +55,8 @@ def compare(config: CompareConfig) -> CompareResult:
     """
     from train.compare.report import check_report, write_report
 
-    check_report(config.out, overwrite=config.overwrite)
     comparison = gather(config)
+    check_report(config.out, overwrite=config.overwrite)
     return CompareResult(comparison, write_report(comparison, Path(config.out)))
 
 

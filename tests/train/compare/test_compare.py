@@ -436,3 +436,11 @@ def test_the_command_prints_tables_or_one_json(runs: Runs, capsys: pytest.Captur
     found = json.loads(capsys.readouterr().out)
     assert found["arms"][0]["results"][0]["mean"] == pytest.approx(0.45)
     assert run_group(train.cli.command, ["compare"]) == 2
+
+
+def test_wrong_runs_are_named_before_a_report_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "comparison.html").write_text("of yesterday")
+    with pytest.raises(DataError, match="no run directory"):
+        compare(CompareConfig(runs=(str(tmp_path / "runz"),), out=str(tmp_path / "report")))
+    assert (tmp_path / "report" / "comparison.html").read_text() == "of yesterday"
