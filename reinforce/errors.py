@@ -7,6 +7,7 @@
     │   └── MissingExtraError     ImportError: an optional dependency is not installed
     ├── DataError                 a dataset or transfer set cannot be used
     │   ├── MissingDataError      FileNotFoundError: it is not there
+    │   ├── EmbeddingError        vectors cannot be searched: NaN, not of unit length, of other images
     │   ├── UndecodableImageError ValueError: one image; a build skips and lists it
     │   └── TransferMismatchError its bytes are not those that a store was built from
     ├── ModelError                a model directory or checkpoint cannot be used
@@ -65,6 +66,10 @@ class DataError(ReinforceError):
 
 
 class MissingDataError(DataError, FileNotFoundError):
+    pass
+
+
+class EmbeddingError(DataError):
     pass
 
 
