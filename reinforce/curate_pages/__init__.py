@@ -1,0 +1,1 @@
+"""Offline pages of curation: what was retrieved for which query, duplicates, possible leaks, and a map."""
