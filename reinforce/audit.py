@@ -14,13 +14,13 @@ from reinforce.command import POSITIONAL, CommonOptions
 from reinforce.data import CaptionedSource
 from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import ReinforceError, UsageError
-from reinforce.store import FEATURES, STATE_OK, FidelityStats
+from reinforce.store import EMBEDDINGS, FEATURES, STATE_OK, FidelityStats, Store
 from reinforce.store import verify as verify_store
 from reinforce.unit_captions import UnitCaptions, Words
 from reinforce.units import unit_pairs
 
 if TYPE_CHECKING:
-    from reinforce.teacher import Teacher
+    from reinforce.target_source import TargetSource
 
 DEEP_UNITS = 4
 SAMPLE_SLACK, LEAST_ERROR = 5, 1e-5
@@ -116,18 +116,8 @@ def _check_pixels(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
 
 def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
     """Run the teacher again on the first batch of some units; the stored targets must be within the promise."""
-    from reinforce.text_teacher import open_teacher
-
     plan = dataset.store.plan
-    teacher = open_teacher(
-        config.teacher or plan["teacher"]["name"],
-        target=dataset.store.target if dataset.store.target in FEATURES else None,
-        device=config.device,
-        threads=plan["threads"],
-        dtype=plan["environment"]["dtype"],
-        batch_size=plan["batch_size"],
-        image_size=plan["teacher"]["preprocess"]["image_size"],
-    )
+    teacher = _reopen_teacher(dataset.store, config)
     described = teacher.describe()
     if any(described.get(name) != plan["teacher"].get(name) for name in ("weights_sha256", "text")):
         raise UsageError(f"'{teacher.name}' has other weights than the store's teacher: type --teacher DIRECTORY")
@@ -142,7 +132,22 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
     return line
 
 
-def _recomputed(dataset: ReinforcedDataset, teacher: Teacher, unit: int) -> FidelityStats:
+def _reopen_teacher(store: Store, config: VerifyConfig) -> TargetSource:
+    """The one that the store describes, where it is called so or where `--teacher` says that it lies."""
+    plan = store.plan
+    settings = {"device": config.device, "threads": plan["threads"], "batch_size": plan["batch_size"]}
+    if store.target == EMBEDDINGS:
+        from reinforce.encoders import reopen_encoders
+
+        return reopen_encoders(plan["teacher"]["encoders"], (config.teacher,) if config.teacher else (), **settings)
+    from reinforce.text_teacher import open_teacher
+
+    target = store.target if store.target in FEATURES else None
+    return open_teacher(config.teacher or plan["teacher"]["name"], target=target, dtype=plan["environment"]["dtype"],
+                        image_size=plan["teacher"]["preprocess"]["image_size"], **settings)  # fmt: skip
+
+
+def _recomputed(dataset: ReinforcedDataset, teacher: TargetSource, unit: int) -> FidelityStats:
     """How far the stored targets of the unit's first teacher batch are from what the teacher says now."""
     store, words = dataset.store, _words(dataset, teacher)
     shown = dataset.replayer(unit) if words is None else UnitCaptions(words, dataset.images(unit))
@@ -158,7 +163,7 @@ def _recomputed(dataset: ReinforcedDataset, teacher: Teacher, unit: int) -> Fide
     return store.shape.fidelity(teacher.targets(images)[is_ok], stored[is_ok], store.measure)
 
 
-def _words(dataset: ReinforcedDataset, teacher: Teacher) -> Words | None:
+def _words(dataset: ReinforcedDataset, teacher: TargetSource) -> Words | None:
     """What a teacher of captions is shown."""
     from reinforce.text_teacher import TextTeacher
 

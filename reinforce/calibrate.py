@@ -19,7 +19,7 @@ from reinforce.store import TargetShape
 from reinforce.unit_captions import UnitViews
 
 if TYPE_CHECKING:
-    from reinforce.teacher import Teacher
+    from reinforce.target_source import TargetSource
 
 VIEWS_PER_CLASS = 4
 LEAST_VIEWS, MOST_VIEWS = 1024, 8192
@@ -48,7 +48,8 @@ class Calibration:
         return int(np.prod(self.targets.shape[:2]))
 
 
-def calibration_targets(teacher: Teacher, units: Sequence[UnitViews], views: int, shape: TargetShape) -> Calibration:
+def calibration_targets(teacher: TargetSource, units: Sequence[UnitViews], views: int,
+                        shape: TargetShape) -> Calibration:  # fmt: skip
     """Targets of views evenly spread over units and rows, and what they cost here.
 
     Raises BuildError where no image can be decoded, NonFiniteTargetError naming the sample.

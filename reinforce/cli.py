@@ -15,6 +15,7 @@ VERBS = {
     "build": ("reinforce.build:build", "Run a teacher once over a transfer set and keep what it says."),
     "verify": ("reinforce.audit:verify", "Check a store against its manifest, pixels and teacher."),
     "inspect": ("reinforce.inspect_store:inspect", "Print what a store holds."),
+    "embed": ("reinforce.embed:embed", "Embed a gallery or a query set, to curate from."),
     "list": ("reinforce.list_names:list_names", "List the models and data that the catalog knows."),
 }
 

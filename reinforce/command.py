@@ -33,6 +33,8 @@ else:
 
 POSITIONAL = {"positional": True}
 """Field metadata of what stands on the command line without an option's name."""
+REPEATED = {"repeated": True}
+"""Field metadata of an option that is typed once for each of its values."""
 DEFAULTS = "defaults"
 """Key of the metadata of a field whose value gives defaults to others: a function of the config class and the value, to
 a mapping of field names. The config class itself applies them; here they only count as given."""
@@ -208,6 +210,8 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, text: str) -> click.Par
     kind, many = _click_type(hint)
     if field.metadata.get("positional"):
         return click.Argument([field.name], type=kind, required=required, nargs=-1 if many else 1)
+    if field.metadata.get("repeated"):
+        return click.Option([option, field.name], type=kind, multiple=True, required=required, help=text)
     # `required` holds only where no default is given at all: None would be one
     settings: dict[str, Any] = {"required": True} if required else {"default": field.default}
     if many and not required and field.default is not None:

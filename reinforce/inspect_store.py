@@ -9,6 +9,7 @@ from typing import Any
 from reinforce.command import POSITIONAL, TalkOptions
 from reinforce.progress import human_bytes
 from reinforce.store import (
+    EMBEDDINGS,
     MANIFEST,
     TEXT_FEATURES,
     CosineDistance,
@@ -93,9 +94,12 @@ class StoreSummary:
     def _next_line(self) -> str:
         if self.status == "complete" and self.target == TEXT_FEATURES:
             return f"next: train pretrain --method clip-affinity --cache IMAGES --text-cache {self.path}"
+        if self.status == "complete" and self.target == EMBEDDINGS:
+            return f"next: reinforce curate --query DATA --shots 10 --gallery {self.path} --size N"
         if self.status == "complete":
             return f"next: train distill --cache {self.path}"
-        return f"next: {self.units_done} of {self.units} units are done; reinforce build ... --resume continues"
+        verb = "embed" if self.target == EMBEDDINGS else "build"
+        return f"next: {self.units_done} of {self.units} units are done; reinforce {verb} ... --resume continues"
 
 
 def inspect(config: InspectConfig) -> StoreSummary:

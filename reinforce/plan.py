@@ -80,7 +80,7 @@ class Inputs:
 
     def __init__(self, options: TargetOptions) -> None:
         from reinforce.teacher import default_threads
-        from reinforce.text_teacher import TextTeacher, open_teacher
+        from reinforce.text_teacher import TextTeacher
 
         self.options = options
         entry = catalog.resolve_data(options.transfer)
@@ -90,15 +90,7 @@ class Inputs:
         self.source = open_source(self.location) if captioned is None else captioned.images
         _warn_of_unread(self.source)
         self.threads = default_threads()
-        self.teacher = open_teacher(
-            options.teacher,
-            target=options.target,
-            device=options.device,
-            dtype=options.dtype,
-            threads=self.threads,
-            batch_size=options.batch_size,
-            image_size=options.image_size,
-        )
+        self.teacher = options.open_teacher(self.threads)
         self.words = None
         if captioned is not None and isinstance(self.teacher, TextTeacher):
             self.words = Words(captioned, self.teacher.tokenizer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from reinforce.command import CommonOptions
 from reinforce.errors import UsageError
@@ -17,6 +17,9 @@ from reinforce.store import (
     Promise,
     named_codec,
 )
+
+if TYPE_CHECKING:
+    from reinforce.target_source import TargetSource
 
 DEFAULT_MAX_ERROR = 1e-3
 """Of either measure."""
@@ -97,6 +100,13 @@ class TargetOptions(CommonOptions):
     def num_views(self) -> int:
         """Stored targets an image: of its caption, one."""
         return 1 if self.target == TEXT_FEATURES else self.views
+
+    def open_teacher(self, threads: int) -> TargetSource:
+        """Raises UsageError and ModelError for a model that is not there or does not give the target."""
+        from reinforce.text_teacher import open_teacher
+
+        return open_teacher(self.teacher, target=self.target, device=self.device, dtype=self.dtype, threads=threads,
+                            batch_size=self.batch_size, image_size=self.image_size)  # fmt: skip
 
     def _promised(self) -> tuple[tuple[str, float | None], ...]:
         """Every option that promises something, and its value."""

@@ -30,7 +30,7 @@ def project(vectors_ND: NDArray[Any], seed: int) -> NDArray[np.float64]:
     try:
         from sklearn.decomposition import PCA
         from sklearn.manifold import TSNE
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise MissingExtraError("scikit-learn", "curate", "a map of embeddings") from error
     vectors_ND = np.asarray(vectors_ND, np.float32)

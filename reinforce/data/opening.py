@@ -49,7 +49,6 @@ def open_source(location: str) -> ImageSource:
 
 
 def _open_folder(root: Path) -> ImageSource:
-    # A curated set (manifest.jsonl naming items of other sources) is to be recognised here, before the scan.
     contents = scan_folder(root)
     if contents.images and contents.tars:
         raise DataError(

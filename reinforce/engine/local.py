@@ -22,7 +22,7 @@ from reinforce.store import Promise, Schema, SkippedRow, TargetCodec, commit_uni
 from reinforce.worker_process import naming_dead_workers
 
 if TYPE_CHECKING:
-    from reinforce.teacher import Teacher
+    from reinforce.target_source import TargetSource
 
 FEW_VIEWS = 2000
 """Fewer views than this are rendered sooner in this process than in workers that must first start."""
@@ -43,7 +43,7 @@ class UnitRunner:
 
     def __init__(
         self,
-        teacher: Teacher,
+        teacher: TargetSource,
         schema: Schema,
         codec: TargetCodec,
         ledger: Ledger,

@@ -20,6 +20,7 @@ from reinforce.store.reader import Store
 from reinforce.store.schema import MANIFEST, PLAN, PROBES, STATE_OK, STATE_PADDING, STATE_SKIPPED, Schema
 from reinforce.store.shapes import (
     DENSE_LOGITS,
+    EMBEDDINGS,
     FEATURES,
     GLOBAL_FEATURES,
     LOGITS,
@@ -44,6 +45,7 @@ from reinforce.store.writer import (
 __all__ = [
     "CODECS",
     "DENSE_LOGITS",
+    "EMBEDDINGS",
     "FEATURES",
     "GLOBAL_FEATURES",
     "LOGITS",

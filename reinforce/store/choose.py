@@ -32,6 +32,7 @@ from reinforce.store.fidelity import FidelityStats
 from reinforce.store.measures import Divergence, Measure
 from reinforce.store.shapes import (
     DENSE_LOGITS,
+    EMBEDDINGS,
     FEATURES,
     GLOBAL_FEATURES,
     LOGITS,
@@ -106,6 +107,7 @@ SUITED = {
     GLOBAL_FEATURES: ("klt", "int8", "fp16"),
     PATCH_FEATURES: ("klt-maps", "int8", "fp16"),
     TEXT_FEATURES: ("klt", "int8", "fp16"),
+    EMBEDDINGS: ("fp16",),
 }
 """Target -> the codecs that keep it."""
 
@@ -126,9 +128,10 @@ def families(targets: NDArray[np.float32], request: CodecRequest) -> Makers:
     """
     shape = _shape(targets, request)
     makers = _of_features(targets, request, shape) if shape.target in FEATURES else _of_logits(targets, request, shape)
+    suited = SUITED[shape.target]
     if shape.num_channels > MAX_CHANNELS:
-        makers = {name: make for name, make in makers.items() if not name.startswith("klt")}
-    return makers
+        suited = tuple(name for name in suited if not name.startswith("klt"))
+    return {name: make for name, make in makers.items() if name in suited}
 
 
 def _of_logits(logits: NDArray[np.float32], request: CodecRequest, shape: TargetShape) -> Makers:

@@ -24,7 +24,8 @@ from reinforce.store.measures import Measure
 
 LOGITS, DENSE_LOGITS = "logits", "dense-logits"
 GLOBAL_FEATURES, PATCH_FEATURES, TEXT_FEATURES = "global-features", "patch-features", "text-features"
-FEATURES = (GLOBAL_FEATURES, PATCH_FEATURES, TEXT_FEATURES)
+EMBEDDINGS = "embeddings"
+FEATURES = (GLOBAL_FEATURES, PATCH_FEATURES, TEXT_FEATURES, EMBEDDINGS)
 TARGETS = (LOGITS, DENSE_LOGITS, *FEATURES)
 MAX_SIDE, MAX_VALUES = 1024, 1 << 28
 MEASURED_VALUES = 1 << 24
@@ -166,7 +167,7 @@ def parse_shape(plan: Mapping[str, Any], name: str, num_channels: int) -> Target
     target = plan["target"]
     if target not in TARGETS:
         raise KeyError(target)
-    if target in (LOGITS, GLOBAL_FEATURES, TEXT_FEATURES):
+    if target in (LOGITS, GLOBAL_FEATURES, TEXT_FEATURES, EMBEDDINGS):
         return RowShape(num_channels, target)
     fields = Fields(plan, name)
     sides = fields.items("map")

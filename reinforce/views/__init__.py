@@ -4,6 +4,7 @@ tables        float settings -> integer tables, once, when a policy is made
 policy        the resolved policy: what a store keeps, integers only
 dense_policy  another kind, for segmentation
 dino_policy   a third, for the crops of self-distillation; no store is built of it
+gallery_policy  a fourth, of two of the first kind: the whole image and crops of it, for retrieval
 policies      every kind, by name or from JSON
 words         key, view -> random words (Philox)
 params        policy, key, view -> what happens to the pixels (fixed slots), and doing it
@@ -26,6 +27,7 @@ from reinforce.views.dense_policy import DensePolicy, resolve_dense_policy
 from reinforce.views.dino_params import DinoParams, dino_params
 from reinforce.views.dino_policy import DinoPolicy, MultiCrop, resolve_multi_crop
 from reinforce.views.fingerprint import DriftReport, Fingerprint, Probe, check, compare, libraries, make_fingerprint
+from reinforce.views.gallery_policy import GalleryPolicy, resolve_gallery_policy
 from reinforce.views.params import ViewParams, view_params
 from reinforce.views.placement import IGNORE
 from reinforce.views.policies import DENSE_POLICY_NAMES, POLICY_NAMES, Policy, named_policy, policy_from_json
@@ -42,6 +44,7 @@ __all__ = [
     "DinoPolicy",
     "DriftReport",
     "Fingerprint",
+    "GalleryPolicy",
     "MultiCrop",
     "Params",
     "Policy",
@@ -64,6 +67,7 @@ __all__ = [
     "replay",
     "replay_stages",
     "resolve_dense_policy",
+    "resolve_gallery_policy",
     "resolve_multi_crop",
     "resolve_policy",
     "view_params",

@@ -8,13 +8,15 @@ from typing import Any
 from reinforce.errors import UnknownNameError, UsageError
 from reinforce.views.dense_policy import DensePolicy, resolve_dense_policy
 from reinforce.views.dino_policy import DINO_KIND, DinoPolicy
+from reinforce.views.gallery_policy import GALLERY_KIND, GalleryPolicy, resolve_gallery_policy
 from reinforce.views.policy import ViewPolicy, resolve_policy
 
-Policy = ViewPolicy | DensePolicy | DinoPolicy
+Policy = ViewPolicy | DensePolicy | DinoPolicy | GalleryPolicy
 
 VIEW_POLICY_NAMES = ("classification", "randaugment", "crops", "center")
+GALLERY_POLICY_NAMES = ("gallery",)
 DENSE_POLICY_NAMES = ("segmentation", "segmentation-crops", "whole")
-POLICY_NAMES = (*VIEW_POLICY_NAMES, *DENSE_POLICY_NAMES)
+POLICY_NAMES = (*VIEW_POLICY_NAMES, *DENSE_POLICY_NAMES, *GALLERY_POLICY_NAMES)
 _UNSCALED = {"center": "crops", "whole": "segmentation-crops"}
 
 
@@ -34,12 +36,16 @@ def named_policy(name: str, *, size_px: int, seed: int = 0, crop_scale: tuple[fl
     segmentation-crops  resize, crop with padding and flip only
     whole           the whole image fitted into the square and padded: the same pixels in every view, for evaluation
 
+    gallery         view 0 as in center, the others random crops with RandAugment (B.2): what retrieval searches
+
     Raises UnknownNameError, and UsageError for a `crop_scale` out of range or with "center" or "whole".
     """
     if name not in POLICY_NAMES:
         raise UnknownNameError("view policy", name, POLICY_NAMES)
     if name in _UNSCALED and crop_scale is not None:
         raise UsageError(f"the view policy '{name}' takes no crop scale: leave it out or choose '{_UNSCALED[name]}'")
+    if name in GALLERY_POLICY_NAMES:
+        return resolve_gallery_policy(size_px=size_px, seed=seed, crop_scale=crop_scale or (0.08, 1.0))
     make = _view_policy if name in VIEW_POLICY_NAMES else _dense_policy
     return make(name, size_px, seed, crop_scale)
 
@@ -48,8 +54,9 @@ def policy_from_json(document: Mapping[str, Any]) -> Policy:
     """The inverse of `to_json` of any kind. Raises StoreError for what is no policy of a known kind and version."""
     if "kind" not in document:
         return ViewPolicy.from_json(document)
-    kind: type[Policy] = DinoPolicy if document["kind"] == DINO_KIND else DensePolicy
-    return kind.from_json(document)
+    kinds: dict[object, type[Policy]] = {DINO_KIND: DinoPolicy, GALLERY_KIND: GalleryPolicy}
+    kind = document["kind"]
+    return (kinds.get(kind, DensePolicy) if isinstance(kind, str) else DensePolicy).from_json(document)
 
 
 def _view_policy(name: str, size_px: int, seed: int, crop_scale: tuple[float, float] | None) -> ViewPolicy:

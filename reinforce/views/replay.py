@@ -20,6 +20,7 @@ from reinforce.views.dense_params import DenseParams, dense_params
 from reinforce.views.dense_policy import DensePolicy
 from reinforce.views.dino_params import DinoParams, dino_params
 from reinforce.views.dino_policy import DinoPolicy
+from reinforce.views.gallery_policy import GalleryPolicy
 from reinforce.views.params import Mix, ViewParams, view_params
 from reinforce.views.policies import Policy
 
@@ -41,6 +42,8 @@ def draw_params(policy: Policy, key: str, view: int, image_size: tuple[int, int]
         return dense_params(policy, key, view, image_size)
     if isinstance(policy, DinoPolicy):
         return dino_params(policy, key, view, image_size)
+    if isinstance(policy, GalleryPolicy):
+        policy = policy.part(view)
     return view_params(policy, key, view, image_size, num_rows, row)
 
 
