@@ -63,7 +63,7 @@ class BuildConfig(TargetOptions, OutputOptions):
             raise UsageError("--overwrite and --resume contradict each other: type one of them")
         if self.engine == "ray":
             raise UsageError("--engine ray is not there yet: type --shard i/n under your scheduler instead")
-        parse_share(self.shard)
+        Share.parse(self.shard)
 
     @property
     def path(self) -> Path:
@@ -120,19 +120,6 @@ def _remember(digest: str, location: str) -> None:
         catalog.remember_location(digest, location)
     except UsageError as error:
         click.echo(f"reinforce: {error}; type --transfer when you distill", err=True)
-
-
-def parse_share(text: str | None) -> Share:
-    """ "i/n" -> which units; i counts from 0 or from 1 (n/n is 0/n)."""
-    if text is None:
-        return Share()
-    try:
-        index, count = (int(part) for part in text.split("/"))
-        if not 0 <= index <= count or count < 1:
-            raise ValueError
-    except ValueError:
-        raise UsageError(f"--shard takes i/n such as 1/4, not '{text}'") from None
-    return Share(index % count, count)
 
 
 def _check_way(config: BuildConfig, objects: LocalObjects) -> None:
@@ -210,7 +197,7 @@ def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[
     check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)
     ledger = Ledger(objects, schema.num_units, Owner.here())
     done = set(ledger.done())
-    todo = [unit for unit in parse_share(config.shard).units(schema.num_units) if unit not in done]
+    todo = [unit for unit in Share.parse(config.shard).units(schema.num_units) if unit not in done]
     renderer = UnitRenderer(
         inputs.source,
         listing,

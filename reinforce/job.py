@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reinforce.errors import CorruptStoreError
+from reinforce.errors import CorruptStoreError, UsageError
 from reinforce.store import MANIFEST, ObjectExistsError, Objects, claim_path, marker_path
 from reinforce.store.canonical import Fields, parse_object
 from reinforce.store.marker import CLAIMS
@@ -62,6 +62,19 @@ class Share:
 
     index: int = 0
     count: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> Share:
+        """ "i/n" -> which units; i counts from 0 or from 1 (n/n is 0/n). None is all. Raises UsageError."""
+        if text is None:
+            return cls()
+        try:
+            index, count = (int(part) for part in text.split("/"))
+            if not 0 <= index <= count or count < 1:
+                raise ValueError
+        except ValueError:
+            raise UsageError(f"--shard takes i/n such as 1/4, not '{text}'") from None
+        return cls(index % count, count)
 
     def units(self, num_units: int) -> range:
         return range(self.index, num_units, self.count)

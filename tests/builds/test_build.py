@@ -19,7 +19,7 @@ import pytest
 from tiny_builds import BAD, CLASSES, NUM_IMAGES, ROWS_ONLY, VIEWS, config, digest_of, make_images, make_teacher, run
 
 from reinforce import teacher as teacher_module
-from reinforce.build import BuildConfig, build, parse_share
+from reinforce.build import BuildConfig, build
 from reinforce.dataset import open_dataset
 from reinforce.errors import (
     BuildError,
@@ -30,6 +30,7 @@ from reinforce.errors import (
     TransferMismatchError,
     UsageError,
 )
+from reinforce.job import Share
 from reinforce.plan import Inputs
 from reinforce.store import Store
 from reinforce.store.measures import Divergence
@@ -333,7 +334,7 @@ class TestRefusals:
 @pytest.mark.parametrize("num_units", [1, 5, 8])
 @pytest.mark.parametrize("texts", [["0/3", "1/3", "2/3"], ["1/3", "2/3", "3/3"]], ids=["from 0", "from 1"])
 def test_shares_are_disjoint_and_cover_all(texts: list[str], num_units: int) -> None:
-    parts = [list(parse_share(text).units(num_units)) for text in texts]
+    parts = [list(Share.parse(text).units(num_units)) for text in texts]
     assert sorted(unit for part in parts for unit in part) == list(range(num_units))
 
 
