@@ -50,6 +50,10 @@ class Embeddings(Protocol):
         """One more than the largest item."""
 
     @property
+    def num_embedded(self) -> int:
+        """Items that have a vector."""
+
+    @property
     def num_units(self) -> int: ...
 
     def unit(self, unit: int) -> Block:
@@ -77,6 +81,10 @@ class ArrayEmbeddings:
 
     @property
     def num_items(self) -> int:
+        return len(self._vectors)
+
+    @property
+    def num_embedded(self) -> int:
         return len(self._vectors)
 
     @property
