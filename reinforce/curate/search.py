@@ -25,6 +25,8 @@ from reinforce.curate.kernel import QueryTile, full_float32, margin, passing, ti
 from reinforce.curate.top_k import TopK, kth_largest
 from reinforce.errors import UsageError
 
+MOST_PAIRS = 1 << 19
+"""Pairs that are likely to pass at once: each takes some hundred bytes while it is computed and added."""
 NOTHING: Items = np.zeros(0, np.int64)
 Advance = Callable[[int], object]
 """Is told how many more vectors were searched."""
@@ -34,8 +36,8 @@ Advance = Callable[[int], object]
 class Neighbours:
     """The k most similar items of every query, best first."""
 
-    items_Qk: Items  # noqa: N815
-    scores_Qk: NDArray[np.float64]  # noqa: N815
+    items_Qk: Items
+    scores_Qk: NDArray[np.float64]
     """Exact similarities."""
 
 
@@ -43,10 +45,10 @@ class Neighbours:
 class Matches:
     """The items most similar to any query, best first."""
 
-    items_N: Items  # noqa: N815
-    queries_N: Items  # noqa: N815
+    items_N: Items
+    queries_N: Items
     """The query that each is most similar to; of equally similar ones, the first."""
-    scores_N: NDArray[np.float64]  # noqa: N815
+    scores_N: NDArray[np.float64]
 
 
 def nearest(queries_QD: Vectors, gallery: Embeddings, k: int, *, device: str = "cpu", excluded: Items = NOTHING,
@@ -139,16 +141,24 @@ class NearestSearch(_TiledSearch):
 
     def __init__(self, queries_QD: Vectors, gallery: Embeddings, k: int, device: str = "cpu") -> None:
         super().__init__(queries_QD, gallery, k, device)
+        self._density = 1.0  # part of the last block's pairs that passed
         self.found = [TopK(len(tile), k, gallery.num_items, gallery.tie_order, self.device) for tile in self.tiles]
 
     def _take(self, block: GalleryBlock) -> None:
+        num_pairs = 0
         for tile, top in zip(self.tiles, self.found, strict=True):
             products_TP = tile.products(block.vectors)
             if top.is_new and self.k <= len(block.items):  # the first block would be kept whole
                 top.raise_bar(kth_largest(products_TP, self.k).double() - self.margin)
-            rows_n, columns_n = passing(products_TP, top.floor(self.margin))
-            if len(rows_n):
-                top.add(rows_n, block.items[columns_n], tile.exact(block.vectors, rows_n, columns_n))
+            floor_T = top.floor(self.margin)
+            step = max(1, int(MOST_PAIRS / (self._density * len(block.items))))
+            for start in range(0, len(tile), step):
+                rows_n, columns_n = passing(products_TP[start : start + step], floor_T[start : start + step])
+                if len(rows_n):
+                    rows_n += start
+                    top.add(rows_n, block.items[columns_n], tile.exact(block.vectors, rows_n, columns_n))
+                    num_pairs += len(rows_n)
+        self._density = max(num_pairs, 1) / (self.num_queries * len(block.items))
 
     def result(self) -> Neighbours:
         return Neighbours(*self._ranked())
