@@ -16,6 +16,8 @@ VERBS = {
     "verify": ("reinforce.audit:verify", "Check a store against its manifest, pixels and teacher."),
     "inspect": ("reinforce.inspect_store:inspect", "Print what a store holds."),
     "embed": ("reinforce.embed:embed", "Embed a gallery or a query set, to curate from."),
+    "curate": ("reinforce.curate.curate:curate", "Retrieve a transfer set from an embedded gallery."),
+    "review": ("reinforce.review:review", "Look at a curated set, and judge its possible leaks."),
     "list": ("reinforce.list_names:list_names", "List the models and data that the catalog knows."),
 }
 

@@ -199,7 +199,15 @@ def open_dataset(cache: str | Path, transfer: str | None = None) -> ReinforcedDa
     """
     store = Store.open(cache)
     check_described(store.plan)
-    return ReinforcedDataset(store, open_source(_transfer_location(store, transfer)))
+    return ReinforcedDataset(store, locate_source(store, transfer))
+
+
+def locate_source(store: Store, transfer: str | None = None) -> ImageSource:
+    """The images that a store was built from: at `transfer`, or where the catalog knows them to lie.
+
+    Raises MissingDataError where nobody knows. Whether they are the same is for `ReinforcedDataset` to say.
+    """
+    return open_source(_transfer_location(store, transfer))
 
 
 def _transfer_location(store: Store, transfer: str | None) -> str:

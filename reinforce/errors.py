@@ -16,6 +16,7 @@
     │   ├── UnfinishedStoreError  its build has not ended
     │   ├── CorruptStoreError     bytes differ from the manifest
     │   └── StoreAccessError      the disk is full, permission is denied: what is there stays as it is
+    ├── UnfinishedSearchError     other parts of a divided search are not done yet
     ├── BuildError                a build had to stop; what is committed stays
     │   ├── NonFiniteTargetError  the teacher gave NaN or infinity for a named sample
     │   └── EnvironmentMismatchError  resuming here would not give the plan's bytes
@@ -102,6 +103,10 @@ class CorruptStoreError(StoreError):
 
 
 class StoreAccessError(StoreError):
+    pass
+
+
+class UnfinishedSearchError(ReinforceError):
     pass
 
 

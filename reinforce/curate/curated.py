@@ -7,6 +7,8 @@
     leaks.jsonl, leaks.csv possible leaks of the target dataset with their nearest images; what a person decided
     map.npz                vectors of some queries, curated and gallery items, for the map
     curated.json           the summary, written last: a set without it is unfinished
+    request.json           what the set was begun with
+    search/...             what a search found: for --resume, and to be removed at will
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any, TypeVar
 from reinforce.errors import DataError, MissingDataError
 
 SUMMARY, MANIFEST, QUERIES = "curated.json", "manifest.jsonl", "queries.jsonl"
-DUPLICATES, LEAKS, DECISIONS, MAP, IMAGES = "duplicates.jsonl", "leaks.jsonl", "leaks.csv", "map.npz", "images"
+DUPLICATES, LEAKS, DECISIONS = "duplicates.jsonl", "leaks.jsonl", "leaks.csv"
+MAP, IMAGES, SEARCHES = "map.npz", "images", "search"
 FORMAT = 1
 
 R = TypeVar("R")

@@ -48,7 +48,7 @@ class SearchRequest:
 
     strategy: Literal["query-balanced", "best-matches"]
     """The nearest of every query, or the nearest to any query."""
-    queries_QD: Vectors  # noqa: N815
+    queries_QD: Vectors
     gallery: Embeddings
     gallery_digest: str
     """SHA-256, or any other text that no other gallery has."""

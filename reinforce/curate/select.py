@@ -44,6 +44,14 @@ class Selection:
 
 
 class Ranking(Protocol):
+    @property
+    def is_whole(self) -> bool:
+        """Whether it ranks the whole gallery."""
+
+    @property
+    def num_items(self) -> int:
+        """Items of each list; of a whole ranking, all that there are."""
+
     def select(self, size: int, banned: Items) -> Selection:
         """The best `size` items that are not banned. Raises TooShallowError."""
 
@@ -63,7 +71,10 @@ class QueryBalanced:
     drop_order: Items
     """(Q,) queries in the order in which they lose their k-th neighbour."""
     is_whole: bool
-    """Whether the lists hold the whole gallery."""
+
+    @property
+    def num_items(self) -> int:
+        return int(self.items.shape[1])
 
     def select(self, size: int, banned: Items) -> Selection:
         items_QK, scores_QK = _without(self.items, self.scores, banned)
@@ -103,6 +114,10 @@ class BestMatches:
     queries: Items
     is_whole: bool
 
+    @property
+    def num_items(self) -> int:
+        return len(self.items)
+
     def select(self, size: int, banned: Items) -> Selection:
         allowed = np.flatnonzero(~np.isin(self.items, banned))[:size]
         if len(allowed) < size:
@@ -115,6 +130,11 @@ class Drawn:
     """Items in a random order (B.5)."""
 
     items: Items
+    is_whole: bool = True
+
+    @property
+    def num_items(self) -> int:
+        return len(self.items)
 
     def select(self, size: int, banned: Items) -> Selection:
         allowed = self.items[~np.isin(self.items, banned)][:size]

@@ -67,6 +67,11 @@ class EmbeddingStore:
         return np.concatenate([row[:size] == STATE_OK for row, size in zip(states, sizes, strict=True)])
 
     @cached_property
+    def embedded_samples(self) -> Items:
+        """Samples whose image could be decoded."""
+        return np.flatnonzero(self.is_embedded)
+
+    @cached_property
     def key_places(self) -> Items:
         """(samples,) place of each sample's key among all, sorted."""
         order = np.argsort(np.array(self.keys, dtype=object), kind="stable")
@@ -108,7 +113,7 @@ class StoredEmbeddings:
     @property
     def num_embedded(self) -> int:
         """Items that have a vector."""
-        return int(self.owner.is_embedded.sum()) * len(self.views)
+        return len(self.owner.embedded_samples) * len(self.views)
 
     def unit(self, unit: int) -> Block:
         store = self.owner.store

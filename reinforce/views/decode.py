@@ -96,6 +96,11 @@ def reduction_factor(width: int, height: int, size_px: int) -> int:
     return 1 << max(1, min(width, height) // (4 * size_px)).bit_length() - 1
 
 
+def image_kind(data: bytes) -> str:
+    """JPEG, PNG, WebP, GIF, BMP, TIFF or PNM, by the first bytes. Raises UndecodableImageError for anything else."""
+    return _recognize(data)[0]
+
+
 def _recognize(data: bytes) -> tuple[str, Callable[[io.BytesIO], ImageFile.ImageFile]]:
     if not data:
         raise UndecodableImageError("the file is empty")

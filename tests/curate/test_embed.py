@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from curate_data import SIZE_PX
 from PIL import Image
 
 from reinforce.audit import VerifyConfig, verify
@@ -23,19 +24,8 @@ from reinforce.store import CosineDistance
 from reinforce.teacher import Teacher
 from reinforce.views import UnitReplayer, named_policy
 
-NUM_IMAGES, CROPS, SIZE_PX = 20, 2, 32
+NUM_IMAGES, CROPS = 20, 2
 BAD = "b/bad.png"
-
-
-@pytest.fixture(scope="session")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two untrained networks of different widths."""
-    folder = tmp_path_factory.mktemp("encoders")
-    for number, name in enumerate(("test_vit", "test_efficientnet")):
-        torch.manual_seed(number)
-        model, info = create_model(name, num_classes=0, image_size=SIZE_PX)
-        save_model(folder / name, model, info)
-    return [str(folder / "test_vit"), str(folder / "test_efficientnet")]
 
 
 @pytest.fixture(scope="session")

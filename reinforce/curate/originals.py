@@ -1,0 +1,88 @@
+"""The images of a gallery behind its items: encoded originals, checked by hash, and crops as boxes of them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from reinforce.curate.curated import Crop
+from reinforce.curate.stored import EmbeddingStore
+from reinforce.data import hash64, hex64
+from reinforce.dataset import ReinforcedDataset, locate_source
+from reinforce.views import decode_image, image_kind, named_policy
+from reinforce.views.gallery_policy import WHOLE_VIEW
+from reinforce.views.params import ViewParams
+
+FULL_PX = 4096
+"""Decoding reduces no image that a policy of this size can't show in full."""
+SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "PNM": "ppm"}
+
+
+@dataclass(frozen=True)
+class Original:
+    """The encoded image behind an item."""
+
+    data: bytes
+    crop: Crop | None
+    """What the item shows of it: left, top, width, height in px; None for all of it."""
+
+    @property
+    def sha64(self) -> str:
+        return hex64(hash64(self.data))
+
+    def encoded(self) -> tuple[str, bytes]:
+        """(suffix, bytes) of an image file of what the item shows: the original's own bytes, or a PNG of the crop."""
+        if self.crop is None:
+            return image_suffix(self.data), self.data
+        left, top, width, height = self.crop
+        image = decode_image(self.data, named_policy("center", size_px=FULL_PX))
+        file = io.BytesIO()
+        image.crop((left, top, left + width, top + height)).save(file, "PNG")
+        return "png", file.getvalue()
+
+
+class Originals:
+    """Reads what items of an embedding store show. Images near each other in the gallery are cheap."""
+
+    def __init__(self, embeddings: EmbeddingStore, transfer: str | None) -> None:
+        """`transfer`: where the gallery's images lie, by default as registered. Raises as `open_dataset`."""
+        self.embeddings = embeddings
+        store = embeddings.store
+        self.dataset = ReinforcedDataset(store, locate_source(store, transfer))
+
+    def read(self, item: int) -> Original:
+        """Raises TransferMismatchError where the image is another one than was embedded."""
+        sample, view = self.embeddings.sample(item), self.embeddings.view(item)
+        unit = int(np.searchsorted(self.embeddings.unit_starts, sample, side="right")) - 1
+        row = sample - int(self.embeddings.unit_starts[unit])
+        data = self.dataset.images(unit).read(row)
+        return Original(data, None if view == WHOLE_VIEW else self._crop(unit, row, view))
+
+    def key(self, item: int) -> str:
+        return self.embeddings.keys[self.embeddings.sample(item)]
+
+    @cached_property
+    def name(self) -> str:
+        """Of the gallery."""
+        return str(self.embeddings.store.plan["transfer"]["name"])
+
+    def _crop(self, unit: int, row: int, view: int) -> Crop:
+        """The view's box in px of the original, rounded outwards where its working image is a reduced one."""
+        replayer = self.dataset.replayer(unit)
+        params = replayer.params(row, view)
+        assert isinstance(params, ViewParams)
+        left, top, width, height = params.crop
+        working, original = replayer.image(row).size, replayer.original_size(row)
+        (x, right), (y, bottom) = (
+            (start * whole // part, -(-(start + length) * whole // part))
+            for start, length, whole, part in zip((left, top), (width, height), original, working, strict=True)
+        )
+        return x, y, right - x, bottom - y
+
+
+def image_suffix(data: bytes) -> str:
+    """By which a file of these bytes is known as an image."""
+    return SUFFIXES[image_kind(data)]

@@ -1,0 +1,58 @@
+"""What a curated set was begun with: a set is continued only by the same request.
+
+request.json is created once, before anything else, and holds what decides the set's bytes besides a person's decisions.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reinforce.curate.curated import SUMMARY
+from reinforce.errors import DataError, OutputExistsError, StoreAccessError, UsageError
+from reinforce.store import LocalObjects, ObjectExistsError, canonical_json
+
+REQUEST = "request.json"
+
+
+def check_way(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Nothing is overwritten silently, and nothing but a curated set is ever removed. Raises OutputExistsError."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / REQUEST).is_file():
+        raise OutputExistsError(folder, "it is not a curated set; type --out to write elsewhere")
+    if not (overwrite or resume):
+        how = "complete" if (folder / SUMMARY).exists() else "unfinished"
+        raise OutputExistsError(folder, f"it is {how}; type --resume to continue it or --overwrite to start again")
+
+
+def begin(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Put request.json, or compare it with the one that is there. Raises UsageError naming what differs."""
+    if overwrite and (folder / REQUEST).exists():
+        _remove(folder)
+    try:
+        LocalObjects(folder).put_new(REQUEST, canonical_json(request))
+    except ObjectExistsError:
+        begun = _read(folder / REQUEST)
+        differing = [name for name in request if begun.get(name) != request[name]]
+        if differing:
+            raise UsageError(f"{folder} was begun with another {', '.join(differing)}: type what it was begun with, or "
+                             "--overwrite") from None  # fmt: skip
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise StoreAccessError(f"cannot remove {folder}: {error.strerror}; type another --out") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: type --overwrite to start again") from error
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,301 @@
+"""`reinforce curate`: what a curated set holds, against the paper's words; what it leaves out; what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from curate_data import BAD, COLOURS, COPIES, CROPS, LEAKS
+from PIL import Image
+
+from reinforce.cli import command
+from reinforce.command import run_group
+from reinforce.curate.curate import CurateConfig, CuratedSummary, curate
+from reinforce.curate.curated import CuratedSet
+from reinforce.curate.embeddings import similarity
+from reinforce.curate.stored import EmbeddingStore
+from reinforce.data import hash64, hex64, open_source
+from reinforce.embed import EmbedConfig, embed
+from reinforce.errors import DataError, ReinforceError, TransferMismatchError, UnfinishedSearchError, UsageError
+
+SIZE, SHOTS = 12, 2
+NUM_QUERIES = SHOTS * len(COLOURS)
+
+
+@pytest.fixture(autouse=True)
+def at_home(stores: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder where the gallery's place is known."""
+    monkeypatch.setenv("REINFORCE_HOME", str(Path(stores["wholes"]).parent / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def request_of(stores: dict[str, str], task: Path, encoders: list[str], tmp_path: Path) -> Any:
+    def make(**changes: Any) -> CurateConfig:
+        base = {"gallery": stores["wholes"], "query": str(task), "shots": SHOTS, "size": SIZE, "quiet": True,
+                "encoder": tuple(encoders), "out": str(tmp_path / "curated")}  # fmt: skip
+        return CurateConfig(**base | changes)
+
+    return make
+
+
+@pytest.fixture
+def made(request_of: Any) -> Any:
+    def make(**changes: Any) -> CuratedSet:
+        config = request_of(**changes)
+        assert isinstance(curate(config), CuratedSummary)
+        return CuratedSet.open(config.out)
+
+    return make
+
+
+def images_of(folder: Path) -> dict[str, bytes]:
+    source = open_source(str(folder))
+    return {key: source.read(number, row) for number, shard in enumerate(source.shards)
+            for row, key in enumerate(shard.keys)}  # fmt: skip
+
+
+def bytes_of(folder: Path) -> dict[str, str]:
+    """Of the set, without what it keeps of searches."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "search" not in path.parts)
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def written_at(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+class TestContents:
+    def test_a_line_has_what_the_design_names(self, made, stores, images):
+        curated = made()
+        lines = [json.loads(line) for line in (curated.path / "manifest.jsonl").read_text().splitlines()]
+        assert len(lines) == SIZE == len({line["key"] for line in lines})
+        for line in lines:
+            assert set(line) == {"key", "source", "crop", "query", "rank", "cosines", "sha64", "file"}
+            assert (line["source"], line["crop"], len(line["cosines"])) == ("web", None, 2)
+            assert line["sha64"] == hex64(hash64((images / line["key"]).read_bytes()))
+            assert line["rank"] >= 1
+        assert {line["query"] for line in lines} <= {query.key for query in curated.queries}
+
+    def test_it_is_a_transfer_set_of_items_and_queries(self, made, images, task):
+        curated = made()
+        found = images_of(curated.path)
+        assert len(found) == SIZE + NUM_QUERIES
+        for item in curated.items:
+            assert found[item.file] == (images / item.key).read_bytes()
+        for query in curated.queries:
+            assert found[query.file] == (task / query.key).read_bytes()
+
+    def test_query_balanced_is_the_papers_algorithm_on_exact_similarities(self, made, stores):
+        curated = made(keep_duplicates=True)
+        store = EmbeddingStore(stores["wholes"])
+        keys = [store.keys[sample] for sample in store.embedded_samples]
+        vectors = store.wholes.vectors(store.embedded_samples)
+        queries = np.load(curated.path / "map.npz")["query"]
+        depth = curated.summary["depth"]
+        ranked = []
+        for query in queries:
+            scores = similarity(np.broadcast_to(query, vectors.shape), vectors, store.widths)
+            ranked.append([key for _, key in sorted(zip(-scores, keys, strict=True))])
+        fewer, enough = ({key for row in ranked for key in row[:k]} for k in (depth - 1, depth))
+        assert len(fewer) < SIZE <= len(enough)
+        assert fewer <= {item.key for item in curated.items} <= enough
+        for item in curated.items:
+            own = [query.key for query in curated.queries].index(item.query)
+            assert ranked[own][item.rank - 1] == item.key
+
+    def test_crops_are_boxes_of_their_originals_one_of_each(self, made, stores, images):
+        curated = made(gallery=stores["crops"])
+        found = images_of(curated.path)
+        assert len({item.key for item in curated.items}) == SIZE
+        for item in curated.items:
+            original = Image.open(images / item.key)
+            left, top, width, height = item.crop
+            assert 0 <= left < left + width <= original.width
+            assert 0 <= top < top + height <= original.height
+            expected = np.asarray(original)[top : top + height, left : left + width]
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(found[item.file]))), expected)
+        assert curated.summary["gallery"]["crops"] == CROPS
+
+    def test_a_query_that_was_retrieved_is_there_once(self, made, images):
+        curated = made(query=str(images / "red"), shots=None, size=10)
+        assert len(images_of(curated.path)) < 10 + len(curated.queries)
+        found = images_of(curated.path)
+        for query in curated.queries:
+            assert hex64(hash64(found[query.file])) == query.sha64
+
+    def test_a_broken_image_is_never_found(self, made):
+        assert BAD not in {item.key for item in made(strategy="random", size=40, keep_duplicates=True).items}
+
+
+class TestStrategies:
+    def test_best_matches_come_in_the_order_of_similarity(self, made):
+        curated = made(strategy="best-matches")
+        means = [sum(item.cosines) / 2 for item in curated.items]
+        assert means == sorted(means, reverse=True)
+        assert [item.rank for item in curated.items] == sorted(item.rank for item in curated.items)
+
+    def test_random_depends_on_the_seed_alone(self, made):
+        first, again, other = (made(strategy="random", out=f"r{number}", seed=seed).items
+                               for number, seed in enumerate((1, 1, 2)))  # fmt: skip
+        assert first == again != other
+        assert {(item.query, item.rank, item.cosines) for item in first} == {(None, None, ())}
+
+    def test_random_needs_no_query(self, made):
+        curated = made(strategy="random", query=None, shots=None)
+        assert (len(curated.items), curated.queries) == (SIZE, ())
+
+    def test_retrieval_finds_the_tasks_colours(self, made):
+        related = {strategy: sum(item.key.split("/")[0] in {*COLOURS, "leaks", "copies"} for item in
+                                 made(strategy=strategy, out=strategy).items)
+                   for strategy in ("query-balanced", "best-matches", "random")}  # fmt: skip
+        assert min(related["query-balanced"], related["best-matches"]) > related["random"]
+
+
+class TestDuplicates:
+    def test_one_of_byte_equal_images_stays_and_the_size_holds(self, made):
+        curated = made(size=30)
+        assert len(curated.items) == 30
+        keys = {item.key for item in curated.items}
+        for group in ({"red/01.png", "copies/a.png", "copies/b.png"}, {"blue/02.png", "copies/c.png"}):
+            assert len(keys & group) <= 1
+        assert any(set(cluster.members) >= {"copies/a.png", "copies/b.png"} for cluster in curated.clusters)
+        for cluster in curated.clusters:
+            assert cluster.kept in cluster.members
+            assert set(cluster.weakest) <= set(cluster.members)
+            assert keys & set(cluster.members) <= {cluster.kept}
+
+    def test_without_the_filter_copies_stay(self, made):
+        keys = {item.key for item in made(size=40, keep_duplicates=True).items}
+        assert {*COPIES} <= keys
+
+
+class TestLeaks:
+    def test_images_of_the_test_split_are_left_out_until_a_person_keeps_them(self, request_of, task):
+        config = request_of(size=20, decontaminate=str(task), max_target_cosine=0.9999)
+        summary = curate(config)
+        found = CuratedSet.open(config.out)
+        assert {leak.key for leak in found.leaks} >= {*LEAKS}
+        assert not {*LEAKS} & {item.key for item in found.items}
+        leak = next(leak for leak in found.leaks if leak.key == "leaks/x.png")
+        assert leak.nearest[0][0] == LEAKS["leaks/x.png"]
+        assert len(leak.nearest) == 5
+        before = bytes_of(Path(config.out))
+
+        decisions = Path(config.out, "leaks.csv")
+        undecided = decisions.read_text()
+        rows = undecided.splitlines()
+        place = next(number for number, row in enumerate(rows) if row.startswith("leaks/x.png"))
+        rows[place] = rows[place].replace("leaks/x.png,", "leaks/x.png,keep", 1)
+        decisions.write_text("\n".join(rows) + "\n")
+        kept = curate(request_of(size=20, decontaminate=str(task), max_target_cosine=0.9999, resume=True))
+        assert "leaks/x.png" in {item.key for item in CuratedSet.open(config.out).items}
+        assert kept.decontamination["kept"] == summary.decontamination["kept"] + 1
+
+        decisions.write_text(undecided)
+        curate(request_of(size=20, decontaminate=str(task), max_target_cosine=0.9999, resume=True))
+        assert bytes_of(Path(config.out)) == before
+
+    def test_a_store_of_the_target_does_as_well(self, made, task, encoders):
+        embed(EmbedConfig(gallery=str(task), encoder=tuple(encoders), batch_size=8, workers=0, quiet=True,
+                          out="t.zarr"))  # fmt: skip
+        first = made(size=20, decontaminate=str(task), max_target_cosine=0.9999, out="a")
+        second = made(size=20, decontaminate="t.zarr", max_target_cosine=0.9999, out="b")
+        assert (first.items, first.leaks) == (second.items, second.leaks)
+
+
+class TestAgain:
+    def test_resume_of_a_finished_set_changes_nothing(self, request_of):
+        curate(request_of())
+        before = written_at(Path(request_of().out))
+        curate(request_of(resume=True))
+        assert written_at(Path(request_of().out)) == before
+
+    def test_resume_goes_on_behind_a_kill(self, request_of, tmp_path):
+        curate(request_of())
+        whole = bytes_of(tmp_path / "curated")
+        for lost in ("curated.json", "map.npz", "manifest.jsonl"):
+            (tmp_path / "curated" / lost).unlink()
+        (tmp_path / "curated" / "images" / "00000.tar").unlink()
+        (tmp_path / "curated" / ".images-0000").mkdir()
+        with pytest.raises(ReinforceError, match="unfinished"):
+            CuratedSet.open(tmp_path / "curated")
+        curate(request_of(resume=True))
+        assert bytes_of(tmp_path / "curated") == whole
+
+    def test_resume_of_another_request_says_what_differs(self, request_of):
+        curate(request_of())
+        with pytest.raises(UsageError, match="begun with another size, seed"):
+            curate(request_of(resume=True, size=5, seed=9))
+
+    def test_parts_of_the_search_join_one_set(self, request_of, tmp_path):
+        curate(request_of(out="whole"))
+        with pytest.raises(UnfinishedSearchError, match=r"part 1/2 .* type the same command"):
+            curate(request_of(out="parts", shard="1/2"))
+        assert curate(request_of(out="parts", shard="2/2")).items == SIZE
+        assert bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "whole")
+
+    def test_overwrite_starts_again(self, request_of):
+        curate(request_of())
+        summary = curate(request_of(overwrite=True, size=5))
+        assert summary.items == 5
+
+
+class TestRefuses:
+    def test_a_size_out_of_reach_names_the_largest(self, request_of):
+        with pytest.raises(UsageError, match=r"type --size (\d+) or less") as refused:
+            curate(request_of(size=1000))
+        largest = int(str(refused.value).rpartition("--size ")[2].split()[0])
+        assert curate(request_of(size=largest, overwrite=True)).items == largest
+        with pytest.raises(UsageError, match=f"--size {largest} or less"):
+            curate(request_of(size=largest + 1, overwrite=True))
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [({"query": None}, "--query DATA"), ({"size": 0}, "--size"), ({"max_similarity": 2.0}, "--max-similarity"),
+         ({"strategy": "text"}, "no text half"), ({"encoder": ("one",)}, "2 encoders"),
+         ({"gallery": "nowhere.zarr"}, "nowhere.zarr"), ({"decisions": "none.csv", "decontaminate": "."}, "none.csv"),
+         ({"overwrite": True, "resume": True}, "--overwrite")],
+    )  # fmt: skip
+    def test_requests(self, request_of, changes, words):
+        with pytest.raises(ReinforceError, match=words):
+            curate(request_of(**changes))
+
+    def test_what_is_no_curated_set(self, request_of, tmp_path):
+        (tmp_path / "curated").mkdir()
+        (tmp_path / "curated" / "mine.txt").write_text("mine")
+        for changes in ({}, {"overwrite": True}):
+            with pytest.raises(UsageError, match="not a curated set"):
+                curate(request_of(**changes))
+
+    def test_encoders_of_other_weights(self, request_of, encoders):
+        with pytest.raises(UsageError, match="other weights"):
+            curate(request_of(encoder=tuple(encoders[::-1])))
+
+    def test_a_gallery_whose_images_are_others_now(self, request_of, images, tmp_path):
+        shutil.copytree(images, tmp_path / "web")
+        names = sorted(path.relative_to(tmp_path / "web") for path in (tmp_path / "web" / "red").iterdir())
+        for name in names:
+            (tmp_path / "web" / name).write_bytes((images / "grey" / "00.png").read_bytes())
+        with pytest.raises(TransferMismatchError, match="changed since"):
+            curate(request_of(transfer=str(tmp_path / "web"), size=30))
+        (tmp_path / "web" / "red" / "00.png").unlink()
+        with pytest.raises(DataError):
+            curate(request_of(transfer=str(tmp_path / "web"), overwrite=True))
+
+
+def test_the_command_prints_json_and_what_to_type_next(request_of, stores, task, encoders, capsys):
+    argv = ["curate", "--gallery", stores["wholes"], "--query", str(task), "--shots", "2", "--size", "9", "--encoder",
+            encoders[0], "--encoder", encoders[1], "--quiet"]  # fmt: skip
+    assert run_group(command, [*argv, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_queries"] == NUM_QUERIES
+    assert run_group(command, argv) == 0
+    assert "reinforce build --teacher NAME --transfer curated" in capsys.readouterr().out
+    assert run_group(command, argv) == 2
+    assert "curated exists: it is complete; type --resume" in capsys.readouterr().err
