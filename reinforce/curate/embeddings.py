@@ -57,7 +57,7 @@ class Embeddings(Protocol):
     def num_units(self) -> int: ...
 
     def unit(self, unit: int) -> Block:
-        """What has a vector in a unit; later units have larger items. Raises EmbeddingError, CorruptStoreError."""
+        """What has a vector in a unit, lengths unchecked; later units have larger items. Raises CorruptStoreError."""
 
     def vectors(self, items: Items) -> Vectors:
         """(n, D) of any items, in their order; those near each other are cheap. Raises KeyError without a vector."""

@@ -123,9 +123,7 @@ class StoredEmbeddings:
         vectors = np.empty((len(rows), len(self.views), store.num_channels), np.float16)
         for place, view in enumerate(self.views):
             vectors[:, place] = store.read_targets(unit, view)[rows]
-        flat = vectors.reshape(-1, store.num_channels)
-        check_unit_length(flat, self.widths, f"{store.name}, unit {unit}")
-        return Block(items.reshape(-1), flat)
+        return Block(items.reshape(-1), vectors.reshape(-1, store.num_channels))
 
     def vectors(self, items: Items) -> Vectors:
         samples, views = np.divmod(np.asarray(items, np.int64), self.owner.store.num_views)
