@@ -16,6 +16,7 @@ from view_images import jpeg, png
 from reinforce.errors import StoreError, UnknownNameError, UsageError
 from reinforce.views import (
     POLICY_NAMES,
+    GalleryPolicy,
     Policy,
     UnitReplayer,
     ViewPolicy,
@@ -24,6 +25,14 @@ from reinforce.views import (
     resolve_policy,
 )
 from reinforce.views.tables import lambda_table, randaugment_table, ratio_table
+
+
+def changed(policy: Policy, **values: Any) -> Policy:
+    """With other values; of a policy of two parts in both."""
+    if isinstance(policy, GalleryPolicy):
+        whole, crops = (dataclasses.replace(part, **values) for part in (policy.whole, policy.crops))
+        return dataclasses.replace(policy, whole=whole, crops=crops)
+    return dataclasses.replace(policy, **values)
 
 
 @pytest.mark.parametrize("name", POLICY_NAMES)
@@ -53,7 +62,7 @@ class TestPolicyContract:
     def test_digest_tells_policies_apart(self, name: str) -> None:
         policy = self.policy(name)
         others = [self.policy(name, seed=4), self.policy(name, size_px=21)]
-        others += [dataclasses.replace(policy, fill=(0, 0, 0)), dataclasses.replace(policy, max_pixels=5)]
+        others += [changed(policy, fill=(0, 0, 0)), changed(policy, max_pixels=5)]
         assert len({p.digest() for p in [policy, *others]}) == 5
 
     def test_views_are_square_bytes_and_pure(self, name: str) -> None:
