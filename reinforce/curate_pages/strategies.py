@@ -69,9 +69,9 @@ def check_comparable(sets: Sequence[CuratedSet]) -> None:
 
 
 def set_names(sets: Sequence[CuratedSet]) -> list[str]:
-    """Names of their folders, told apart by a number where they are the same."""
+    """Names of their folders; later ones of the same name have a number."""
     names = [curated.path.resolve().name for curated in sets]
-    return [f"{name} ({names[:number].count(name) + 1})" if names.count(name) > 1 else name
+    return [f"{name} ({names[:number].count(name) + 1})" if name in names[:number] else name
             for number, name in enumerate(names)]  # fmt: skip
 
 
