@@ -3,6 +3,7 @@
     python tools/bench_duplicates.py                  # tables
     python tools/bench_duplicates.py --json           # {"figures": [{"name", "value", "limit", "peer", "goal", ...}]}
     python tools/bench_duplicates.py --items 5000     # a try
+    python tools/bench_duplicates.py --store openclipart-emb.zarr    # real vectors, as `reinforce embed` writes them
     python tools/bench_duplicates.py --encoder dinov2-vits14=84 --encoder efficientnet-lite0=96
 
 Speed: synthetic unit vectors with planted near-copies. `limit` is the same blocks' bare matrix products; `peer` is
@@ -32,7 +33,8 @@ from reinforce.catalog import resolve_data
 from reinforce.curate.duplicates import Pairs, connecting_pairs, duplicate_clusters, similar_pairs
 from reinforce.curate.embeddings import Vectors, parts, similarity
 from reinforce.curate.likeness import TILE_ROWS, float_blocks
-from reinforce.data import open_source
+from reinforce.curate.stored import EmbeddingStore
+from reinforce.data import header_size, open_source
 from reinforce.errors import UndecodableImageError
 from reinforce.teacher import Teacher
 from reinforce.views import UnitReplayer, decode_image, named_policy
@@ -77,9 +79,15 @@ def planted_vectors(count: int, widths: Sequence[int], seed: int = 0) -> Vectors
     return rows[rng.permutation(count)]
 
 
-def speed(count: int, widths: Sequence[int]) -> list[Figure]:
+def stored_vectors(location: str) -> tuple[Vectors, tuple[int, ...]]:
+    """(N, D) of the whole images of a store of embeddings, and the encoders' widths."""
+    store = EmbeddingStore(location)
+    return store.wholes.vectors(store.embedded_samples * store.store.num_views), store.widths
+
+
+def speed(a_ND: Vectors, widths: Sequence[int]) -> list[Figure]:
     """Seconds of a comparison of all pairs, and what a within-cluster method finds of them in which time."""
-    a_ND, name = planted_vectors(count, widths), f"{count} items, D = {sum(widths)}"
+    count, name = len(a_ND), f"{len(a_ND)} items, D = {sum(widths)}"
     found: list[Pairs] = []
     clock, process = seconds(lambda: found.append(similar_pairs(a_ND, widths)))
     bare_clock, bare_process = seconds(lambda: bare_products(a_ND))
@@ -155,11 +163,8 @@ def originals(count: int) -> Iterator[tuple[str, bytes]]:
 
 
 def is_fit(data: bytes) -> bool:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return min(image.size) >= LEAST_PX and image.width * image.height <= MOST_PIXELS
-    except (OSError, Image.DecompressionBombError):
-        return False
+    width, height = header_size(data)
+    return min(width, height) >= LEAST_PX and width * height <= MOST_PIXELS
 
 
 def altered(data: bytes) -> dict[str, bytes]:
@@ -265,12 +270,15 @@ def table(figures: Sequence[Figure]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=ITEMS, help="vectors to compare; 0: no speed")
+    parser.add_argument("--store", help="embeddings to compare instead")
     parser.add_argument("--images", type=int, default=300, help="originals to make copies of; 0: no recall")
     parser.add_argument("--encoder", action="append", help="NAME=SIZE_PX, again for another one")
     parser.add_argument("--pairs", type=int, default=0, help="name the N most similar pairs of originals on stderr")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    figures = [figure for widths in WIDTHS if args.items for figure in speed(args.items, widths)]
+    figures = [figure for widths in WIDTHS if args.items and not args.store
+               for figure in speed(planted_vectors(args.items, widths), widths)]  # fmt: skip
+    figures += speed(*stored_vectors(args.store)) if args.store else []
     if args.images:
         given = args.encoder or ["dinov2-vits14=84", "efficientnet-lite0=96"]
         encoders = [(name, int(size)) for name, _, size in (text.partition("=") for text in given)]

@@ -8,7 +8,7 @@ that a set has the size that was asked for. Each round looks at new items only; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,8 +33,6 @@ class Cleaning:
 
     retrieval: Retrieval
     filters: Sequence[Filter]
-    say: Callable[[str], object] = lambda _: None
-    """Told of each round, for people."""
     banned: set[int] = field(default_factory=set)
     seen: set[int] = field(default_factory=set)
     """By the filters."""
@@ -62,7 +60,6 @@ class Cleaning:
             gone = {int(item) for items in removed for item in items} - self.banned
             if not gone:
                 return selection
-            self.say(f"{len(gone)} of {size} items are duplicates or possible leaks: others take their place")
             self.banned |= gone
 
     def _deep_enough(self, size: int) -> Selection:

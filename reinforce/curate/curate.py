@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import click
-
 from reinforce.command import REPEATED, OutputOptions
 from reinforce.curate.curated import DECISIONS, CuratedSet
 from reinforce.errors import StoppedError, UsageError
@@ -157,8 +155,3 @@ def summarize(path: Path) -> CuratedSummary:
     return CuratedSummary(path=str(path), items=len(curated.items), queries=len(curated.queries),
                           strategy=summary["strategy"], depth=summary["depth"], duplicates=summary["duplicates"],
                           decontamination=summary["decontamination"], digest=summary["digest"])  # fmt: skip
-
-
-def say(line: str) -> None:
-    """To the person who waits."""
-    click.echo(line, err=True)

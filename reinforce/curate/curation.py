@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from reinforce import catalog
 from reinforce.curate.cleaning import Cleaning, Filter
-from reinforce.curate.curate import CurateConfig, say
+from reinforce.curate.curate import CurateConfig
 from reinforce.curate.curated import DECISIONS, DUPLICATES, LEAKS, SEARCHES, Record
 from reinforce.curate.decisions import Decision, read_decisions, write_decisions
 from reinforce.curate.embeddings import Items, Vectors, cosines
-from reinforce.curate.filters import DuplicateFilter, LeakFilter
+from reinforce.curate.filters import CropFilter, DuplicateFilter, LeakFilter
 from reinforce.curate.originals import Originals
 from reinforce.curate.queries import QueryImages, open_queries
 from reinforce.curate.query_set import Queries, class_queries, image_queries, queries_digest
@@ -72,8 +72,8 @@ class Curation:
     def run(self) -> None:
         """Retrieve, clean, write. Raises UsageError where there are too few items."""
         begin(self.folder, self._request(), overwrite=self.config.overwrite)
-        filters: list[Filter] = [own for own in (self.duplicates, self.leaks) if own is not None]
-        selection = Cleaning(self._retrieval(), filters, say).select(self.config.size)
+        filters: list[Filter] = [own for own in (self.crops, self.duplicates, self.leaks) if own is not None]
+        selection = Cleaning(self._retrieval(), filters).select(self.config.size)
         contents = self._contents(selection)
         if self.leaks is not None:
             write_decisions(self.folder / DECISIONS, self.leaks.found.values(), self.decisions)
@@ -82,6 +82,10 @@ class Curation:
         members = members_of(selection, contents.items, self.originals, contents.queries, self.images)
         with Progress("curate", len(members), quiet=self.config.quiet) as progress:
             write_set(self.folder, contents, members, progress.update)
+
+    @cached_property
+    def crops(self) -> CropFilter | None:
+        return None if self.config.keep_duplicates else CropFilter(self.gallery.siblings)
 
     @cached_property
     def duplicates(self) -> DuplicateFilter | None:

@@ -22,6 +22,23 @@ Originals = Callable[[Items], Vectors]
 
 
 @dataclass
+class CropFilter:
+    """One crop of an image stays: they have the same original, which makes them duplicates (B.3)."""
+
+    crops_of: Callable[[Items], Items]
+    """(n,) items -> (n, K) all crops of their images."""
+    kept: dict[int, int] = field(default_factory=dict)
+    """First crop of each image -> the one that stays."""
+
+    def removed(self, new: Items) -> Items:
+        """All crops of the images of new items but the first that was found of each."""
+        crops = self.crops_of(new)
+        for first, item in zip(crops[:, 0].tolist(), new.tolist(), strict=True):
+            self.kept.setdefault(first, item)
+        return np.setdiff1d(crops, np.array(list(self.kept.values()), np.int64))
+
+
+@dataclass
 class DuplicateFilter:
     """One item of every cluster of duplicates stays (B.3): the first that was found.
 

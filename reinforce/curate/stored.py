@@ -90,6 +90,11 @@ class EmbeddingStore:
     def view(self, item: int) -> int:
         return item % self.store.num_views
 
+    def siblings(self, items: Items) -> Items:
+        """(n, K) all K crops of the images that these items show, whole images alone being one."""
+        first = items // self.store.num_views * self.store.num_views
+        return np.asarray(first[:, None] + np.array(self.searched.views))
+
     def whole(self, items: Items) -> Items:
         """The items that are the whole images of what these show."""
         return items // self.store.num_views * self.store.num_views + WHOLE_VIEW

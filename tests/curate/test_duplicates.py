@@ -83,7 +83,7 @@ class TestSimilarPairs:
             found = similar_pairs(a, widths, threshold=threshold, reduce=reduce)
         assert as_tuples(found) == all_pairs(a, widths, threshold, reduce)
 
-    @FEW
+    @settings(FEW, max_examples=10)
     @given(seed=seeds, reduce=st.sampled_from(["mean", "max"]))
     def test_a_threshold_that_is_a_score_is_not_exceeded(self, seed, reduce):
         a = alike_rows(np.random.default_rng(seed), 20)
