@@ -56,11 +56,19 @@ class Cleaning:
             selection = self._deep_enough(size)
             new = np.array([item for item in selection.items.tolist() if item not in self.seen], np.int64)
             self.seen.update(new.tolist())
-            removed = [own.removed(new) for own in self.filters if len(new)]
-            gone = {int(item) for items in removed for item in items} - self.banned
+            gone = self._removed(new)
             if not gone:
                 return selection
             self.banned |= gone
+
+    def _removed(self, new: Items) -> set[int]:
+        """By all filters; each sees what those before it have left of the new items."""
+        gone: set[int] = set()
+        for own in self.filters:
+            removed = own.removed(new) if len(new) else new
+            gone.update(removed.tolist())
+            new = new[~np.isin(new, removed)]
+        return gone - self.banned
 
     def _deep_enough(self, size: int) -> Selection:
         self.depth = self.depth or self.retrieval.first_depth(size)
