@@ -31,6 +31,7 @@ def written(path: Path, text: str) -> Path:
 
 
 class TestKeyCells:
+    @settings(deadline=None)
     @given(key=keys)
     def test_give_any_key_back_and_no_spreadsheet_reads_them_as_something_else(self, key):
         cell = key_cell(key)

@@ -204,6 +204,7 @@ class TestDuplicateClusters:
         assert duplicate_clusters(3, Pairs.concatenated([]), unit(np.eye(3, 8) + 1), WIDTHS, np.arange(3)) == []
 
 
+@FEW
 @given(num_rows=st.integers(1, 30), data=st.data(), chunk=st.integers(1, 9))
 def test_disjoint_sets_are_components_whose_joins_form_a_forest(num_rows, data, chunk):
     rows = st.integers(0, num_rows - 1)
