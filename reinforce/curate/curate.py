@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,10 @@ from reinforce.errors import StoppedError, UsageError
 from reinforce.job import Share
 
 STRATEGIES = Literal["query-balanced", "best-matches", "random", "text"]
+
+
+ALIKE = 0.9
+"""Two members of a cluster that are less alike than this are hardly duplicates of each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +110,7 @@ class CuratedSummary:
         lines = [f"{self.path}: {self.items} items by {self.strategy}{deep}, and {self.queries} query images"]
         if self.duplicates is not None:
             found = self.duplicates
-            lines.append(f"  duplicates  {found['removed']} left out of {found['clusters']} clusters")
+            lines.append(f"  duplicates  {found['removed']} left out of {found['clusters']} clusters{_chained(found)}")
         if self.decontamination is not None:
             found = self.decontamination
             lines.append(f"  leaks       {found['possible']} possible ones of {found['data']}: {found['removed']} left "
@@ -113,6 +118,14 @@ class CuratedSummary:
         lines.append(f"next: reinforce review {self.path} --html review.html, then "
                      f"reinforce build --teacher NAME --transfer {self.path}")  # fmt: skip
         return "\n".join(lines)
+
+
+def _chained(duplicates: Mapping[str, Any]) -> str:
+    """A warning where duplicates of duplicates are not alike."""
+    weakest = duplicates["weakest"]
+    if weakest is None or weakest >= ALIKE:
+        return ""
+    return f"; chained ones are no more alike than {weakest:.2f}: look at them, or type a larger --max-similarity"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,9 +51,9 @@ class Curation:
         """Raises all that can be wrong with a request before anything is written."""
         self.config, self.folder = config, Path(config.out)
         check_way(self.folder, overwrite=config.overwrite, resume=config.resume or config.shard is not None)
-        self.decisions = self._decisions()
         self.device = str(choose_device(config.device))
         self.gallery = EmbeddingStore(config.gallery)
+        self.decisions = self._decisions()
         self.originals = Originals(self.gallery, config.transfer)
         self.images = self._open_images()
         self.queries: Queries | None = None
@@ -104,7 +104,9 @@ class Curation:
 
     def _decisions(self) -> dict[str, Decision]:
         path = self.config.decisions_path
-        return read_decisions(path) if path.exists() or self.config.decisions is not None else {}
+        if self.config.decisions is None and not path.exists():
+            return {}
+        return read_decisions(path, known=set(self.gallery.keys))
 
     def _open_images(self) -> QueryImages | None:
         config = self.config
@@ -198,8 +200,10 @@ class Curation:
     def _told_of_duplicates(self) -> dict[str, Any] | None:
         if self.duplicates is None:
             return None
-        removed = sum(len(cluster.members) - 1 for cluster in self.duplicates.clusters)
-        return {"threshold": self.duplicates.threshold, "clusters": len(self.duplicates.clusters), "removed": removed}
+        clusters = self.duplicates.clusters
+        return {"threshold": self.duplicates.threshold, "clusters": len(clusters),
+                "removed": sum(len(cluster.members) - 1 for cluster in clusters),
+                "weakest": min((cluster.weakest.similarity for cluster in clusters), default=None)}  # fmt: skip
 
     def _told_of_leaks(self) -> dict[str, Any] | None:
         if self.leaks is None:

@@ -12,8 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from reinforce.curate.curate import CurateConfig, curate
+from reinforce.curate.curated import CuratedSet
 from reinforce.curate.embeddings import check_unit_length
 from reinforce.curate.text_queries import published_templates, text_queries
+from reinforce.embed import EmbedConfig, embed
 from reinforce.errors import ModelError, ReinforceError, UnknownNameError, UsageError
 from reinforce.import_model import ImportModelConfig, import_model
 from reinforce.models import create_model, save_model
@@ -160,3 +163,19 @@ def test_a_tower_without_a_direction_is_named(pair: str, tmp_path: Path, weight:
     save_file(state | {last: torch.full_like(state[last], weight)}, broken / "extra.safetensors")
     with pytest.raises(ModelError, match="gives no direction for class 'annual_crop': type --dtype float32"):
         queries(str(broken))
+
+
+def test_curate_asks_a_gallery_of_the_pair_by_class_names(pair, images, task, tmp_path, monkeypatch):
+    monkeypatch.setenv("REINFORCE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    embed(EmbedConfig(gallery=str(images), encoder=(pair,), batch_size=8, workers=0, quiet=True, out="web.zarr"))
+    request = {"gallery": "web.zarr", "query": str(task), "strategy": "text", "encoder": (pair,), "size": 9,
+               "quiet": True}  # fmt: skip
+    curate(CurateConfig(**request, templates="simple"))
+    found = CuratedSet.open("curated")
+    assert {item.query for item in found.items} <= {"blue", "green", "red"}
+    assert (len(found.items), found.queries, found.summary["num_queries"]) == (9, (), 3)
+    curate(CurateConfig(**request, templates="simple", shots=1, out="united"))
+    united = CuratedSet.open("united")
+    assert united.items == found.items
+    assert len(united.queries) == 3

@@ -22,6 +22,7 @@ from reinforce.store.codecs.top_k import TopKCodec, TopKFamily
 from reinforce.store.measures import CosineDistance, Divergence
 from reinforce.store.shapes import (
     DENSE_LOGITS,
+    EMBEDDINGS,
     FEATURES,
     GLOBAL_FEATURES,
     LOGITS,
@@ -245,6 +246,7 @@ def test_every_target_has_the_families_that_suit_it():
     """What the command line refuses is what calibration does not try."""
     shapes = [
         RowShape(7, LOGITS), RowShape(7, GLOBAL_FEATURES), RowShape(7, TEXT_FEATURES),
+        RowShape(7, EMBEDDINGS),
         MapShape(7, 4, 4, 8, DENSE_LOGITS), MapShape(7, 4, 4, 8, PATCH_FEATURES),
     ]  # fmt: skip
     for shape in shapes:
