@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from figures import Figure, table, to_json
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -50,18 +49,6 @@ DATA = (("openclipart", 0.5), ("photographs", 0.5))
 LEAST_PX, MOST_PIXELS = 64, 4_000_000
 FULL_PX = 4096
 BATCH = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    name: str
-    value: float
-    limit: float | None = None
-    """Bare matrix products."""
-    peer: float | None = None
-    """k-means and a comparison within its cells."""
-    goal: float | None = None
-    lower_is_better: bool = False
 
 
 def planted_vectors(count: int, widths: Sequence[int], seed: int = 0) -> Vectors:
@@ -250,17 +237,17 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-def table(figures: Sequence[Figure]) -> str:
+def by_threshold(figures: Sequence[Figure]) -> str:
     """Speed figure by figure, recall with a column for each threshold."""
-    lines = ["| figure | all pairs | bare products | within cells | goal |", "|---|---|---|---|---|"]
+    others: list[Figure] = []
     rows: dict[str, list[str]] = {}
     for figure in figures:
         name, at, _ = figure.name.rpartition(" at ")
         if at and figure.goal is None and ": " in name and ("recall" in name or "number" in name):
             rows.setdefault(name.rpartition(":")[0], []).append(f"{figure.value:.3g}")
         else:
-            cells = [figure.value, figure.limit, figure.peer, figure.goal]
-            lines.append(f"| {figure.name} | {' | '.join('' if cell is None else f'{cell:.4g}' for cell in cells)} |")
+            others.append(figure)
+    lines = [table(others, limit="bare products", peer="within cells")] if others else []
     if rows:
         lines += ["", f"| encoder: copies | {' | '.join(map(str, THRESHOLDS))} |", "|---" * (len(THRESHOLDS) + 1) + "|"]
         lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
@@ -283,7 +270,7 @@ def main() -> None:
         given = args.encoder or ["dinov2-vits14=84", "efficientnet-lite0=96"]
         encoders = [(name, int(size)) for name, _, size in (text.partition("=") for text in given)]
         figures += recall(args.images, encoders, args.pairs)
-    print(json.dumps({"figures": [asdict(figure) for figure in figures]}) if args.json else table(figures))
+    print(to_json(figures) if args.json else by_threshold(figures))
 
 
 if __name__ == "__main__":

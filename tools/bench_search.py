@@ -14,18 +14,17 @@ counts for little. Extrapolations are named so.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Figure, table, to_json
 
 from reinforce.curate.embeddings import Block, Items, Vectors
 from reinforce.curate.search import nearest
@@ -40,18 +39,6 @@ SPEEDS = ((50, 384, 200_000), (50, 1536, 60_000), (1000, 384, 200_000), (1000, 1
           (10_000, 384, 60_000), (10_000, 1536, 20_000))  # fmt: skip
 """Queries, dimensions and vectors of each measurement."""
 PAPER_QUERIES, YFCC, DATACOMP = 50, 15_000_000, 12_800_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    name: str
-    value: float
-    limit: float | None = None
-    """torch.mm alone."""
-    peer: float | None = None
-    """faiss.knn."""
-    goal: float | None = None
-    lower_is_better: bool = False
 
 
 def unit_vectors(count: int, dimensions: int, seed: int) -> Vectors:
@@ -176,20 +163,6 @@ def extrapolated(measured: Figure, queries: int, dimensions: int) -> list[Figure
     ]  # fmt: skip
 
 
-def table(figures: list[Figure]) -> str:
-    lines = ["| figure | value | torch.mm alone | faiss.knn | goal |", "|---|---|---|---|---|"]
-    for figure in figures:
-        values = (figure.value, figure.limit, figure.peer, figure.goal)
-        value, limit, peer, goal = ("" if value is None else _short(value) for value in values)
-        sign = "<=" if figure.lower_is_better else ">="
-        lines.append(f"| {figure.name} | {value} | {limit} | {peer} | {goal and f'{sign} {goal}'} |")
-    return "\n".join(lines)
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small galleries: a try, not a record")
@@ -205,7 +178,7 @@ def main() -> None:
     for num_items in (100_000, 1_000_000, 10_000_000):
         figures.append(memory(num_items // small, 384, PAPER_QUERIES, 1000, GIGABYTE_MB))
     figures.append(memory(60_000 // small, 384, 10_000 // small, 5000, GIGABYTE_MB))
-    print(json.dumps({"figures": [asdict(figure) for figure in figures]}) if args.json else table(figures))
+    print(to_json(figures) if args.json else table(figures, limit="torch.mm alone", peer="faiss.knn"))
 
 
 if __name__ == "__main__":

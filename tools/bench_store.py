@@ -11,7 +11,6 @@ sequential read), `peer` the same rows through zarr-python. Values are medians o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -20,11 +19,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from figures import Figure, table, to_json
 from numpy.typing import NDArray
 
 from reinforce.store import (
@@ -51,18 +50,6 @@ BATCH_ROWS = 4096
 REPEATS = 5
 BUDGET_BYTES = 64 << 20
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    name: str
-    value: float
-    limit: float | None = None
-    """What the machine itself does."""
-    peer: float | None = None
-    """The same through zarr-python."""
-    goal: float | None = None
-    lower_is_better: bool = False
 
 
 def synthetic_logits(views: int, rows: int, classes: int, seed: int = 0) -> NDArray[np.float32]:
@@ -227,20 +214,6 @@ def _open_elsewhere(root: Path, unit_rows: int) -> tuple[float, ...]:
     return tuple(map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()))
 
 
-def table(figures: list[Figure]) -> str:
-    lines = ["| figure | value | machine's limit | zarr-python | goal |", "|---|---|---|---|---|"]
-    for figure in figures:
-        values = (figure.value, figure.limit, figure.peer, figure.goal)
-        value, limit, peer, goal = ("" if value is None else _short(value) for value in values)
-        sign = "<=" if figure.lower_is_better else ">="
-        lines.append(f"| {figure.name} | {value} | {limit} | {peer} | {goal and f'{sign} {goal}'} |")
-    return "\n".join(lines)
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=3_000_000)
@@ -253,7 +226,7 @@ def main() -> None:
         figures = [*from_memory(folder), *from_disk(folder, 10, "sqrt-p", 1e6),
                    *from_disk(folder, 1000, "sqrt-p", 1e5), *from_disk(folder, 1000, "klt", 1e5),
                    *large(folder, args.samples, args.views)]  # fmt: skip
-    print(json.dumps({"figures": [asdict(figure) for figure in figures]}) if args.json else table(figures))
+    print(to_json(figures) if args.json else table(figures, limit="machine's limit", peer="zarr-python"))
 
 
 if __name__ == "__main__":
