@@ -152,7 +152,8 @@ class _Job:
             raise CorruptStoreError(f"{self.objects.name}: {path} does not name the parts of this search")
         for digest, found in zip(digests, self.running.found, strict=True):
             add_part(self._get(digest), found, ids, f"{self.objects.name}: {part_path(digest)}")
-        self.progress(stop - first)
+        gallery = self.request.gallery
+        self.progress((stop - first) * gallery.num_embedded // gallery.num_items)
 
     def _put(self, data: bytes) -> str:
         """Publish a part under its own hash: equal ones are one object, and different ones never meet."""
