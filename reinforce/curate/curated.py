@@ -6,7 +6,7 @@
     duplicates.jsonl       one cluster of duplicates a line, of which one item was kept
     leaks.jsonl, leaks.csv possible leaks of the target dataset with their nearest images; what a person decided
     map.npz                vectors of some queries, curated and gallery items, for the map
-    curated.json           the summary, written last: a set without it is unfinished
+    curated.json           the summary with every file's SHA-256, written last: a set without it is unfinished
     request.json           what the set was begun with
     search/...             what a search found: for --resume, and to be removed at will
 """

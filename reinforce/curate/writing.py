@@ -99,8 +99,8 @@ def write_set(folder: Path, contents: Contents, members: Sequence[Member], progr
     for name, records in contents.lines.items():
         _write_text(folder / name, map(to_line, records))
     write_whole(folder / MAP, lambda file: np.savez(file, **contents.samples))  # type: ignore[arg-type]
-    summary = {"format": FORMAT, **contents.summary, "digest": contents.digest}
-    _write_text(folder / SUMMARY, [json.dumps(summary, indent=2) + "\n"])
+    files = {path: _hash(folder / path) for path in [*contents.lines, MAP, *_tars(folder)]}
+    _write_text(folder / SUMMARY, [json.dumps({**_told(contents), "files": files}, indent=2) + "\n"])
 
 
 def members_of(selection: Selection, items: Sequence[CuratedItem], originals: Originals, queries: Sequence[QueryItem],
@@ -117,13 +117,29 @@ def members_of(selection: Selection, items: Sequence[CuratedItem], originals: Or
 
 
 def is_written(folder: Path, contents: Contents) -> bool:
-    """Whether a finished set is there that holds just this."""
+    """Whether a finished set is there that holds just this, every file with its hash. Reads them all."""
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        files = summary.pop("files")
+        is_whole = {*_tars(folder)} <= {*files} and all(_hash(folder / path) == files[path] for path in files)
+    except (OSError, ValueError, AttributeError, KeyError):
         return False
-    expected = {"format": FORMAT, **contents.summary, "digest": contents.digest}
-    return bool(summary == json.loads(json.dumps(expected)))
+    return is_whole and bool(summary == json.loads(json.dumps(_told(contents))))
+
+
+def _told(contents: Contents) -> dict[str, Any]:
+    """The summary, without the files' hashes."""
+    return {"format": FORMAT, **contents.summary, "digest": contents.digest}
+
+
+def _tars(folder: Path) -> list[str]:
+    return sorted(f"{IMAGES}/{path.name}" for path in (folder / IMAGES).iterdir())
+
+
+def _hash(path: Path) -> str:
+    """SHA-256, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _query(images: QueryImages | None, query: int) -> tuple[str, bytes]:

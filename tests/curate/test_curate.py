@@ -229,6 +229,20 @@ class TestAgain:
         curate(request_of(resume=True))
         assert bytes_of(tmp_path / "curated") == whole
 
+    @pytest.mark.parametrize("damaged", ["images/00000.tar", "manifest.jsonl", "map.npz", "curated.json"])
+    def test_resume_mends_a_damaged_set(self, request_of, tmp_path, damaged):
+        curate(request_of())
+        whole = bytes_of(tmp_path / "curated")
+        path = tmp_path / "curated" / damaged
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        curate(request_of(resume=True))
+        assert bytes_of(tmp_path / "curated") == whole
+        path.unlink()
+        curate(request_of(resume=True))
+        assert bytes_of(tmp_path / "curated") == whole
+
     def test_resume_of_another_request_says_what_differs(self, request_of):
         curate(request_of())
         with pytest.raises(UsageError, match="begun with another size, seed"):
