@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -103,7 +104,8 @@ class CuratedSet:
 
     @classmethod
     def open(cls, location: str | Path) -> CuratedSet:
-        """Raises MissingDataError where there is none, or an unfinished one, DataError for a damaged one."""
+        """Raises MissingDataError where there is none, or an unfinished one, DataError for damaged records; images are
+        not looked at."""
         path = Path(location)
         if not (path / SUMMARY).is_file():
             begun = "is unfinished: type the same reinforce curate with --resume" if path.is_dir() else "is not there"
@@ -111,6 +113,7 @@ class CuratedSet:
         summary = _parse((path / SUMMARY).read_text(encoding="utf-8"), path / SUMMARY, 1)
         if summary.get("format") != FORMAT:
             raise DataError(f"{path / SUMMARY} has another format than {FORMAT}: upgrade reinforce-vision")
+        _check_records(path, summary.get("files", {}))
         return cls(
             path=path,
             summary=summary,
@@ -119,6 +122,14 @@ class CuratedSet:
             clusters=tuple(_record(ClusterRecord, line, path / DUPLICATES) for line in _lines(path / DUPLICATES)),
             leaks=tuple(_record(LeakRecord, line, path / LEAKS) for line in _lines(path / LEAKS)),
         )
+
+
+def _check_records(path: Path, hashes: Mapping[str, str]) -> None:
+    """Raises DataError for a .jsonl that is gone or has other bytes than the summary says."""
+    for name in (MANIFEST, QUERIES, DUPLICATES, LEAKS):
+        data = (path / name).read_bytes() if (path / name).is_file() else b""
+        if name in hashes and hashlib.sha256(data).hexdigest() != hashes[name]:
+            raise DataError(f"{path / name} is not as it was written: type the same reinforce curate with --resume")
 
 
 Record = CuratedItem | QueryItem | ClusterRecord | LeakRecord

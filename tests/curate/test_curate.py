@@ -237,6 +237,9 @@ class TestAgain:
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
+        if damaged == "manifest.jsonl":
+            with pytest.raises(DataError, match=r"not as it was written: type .* --resume"):
+                CuratedSet.open(tmp_path / "curated")
         curate(request_of(resume=True))
         assert bytes_of(tmp_path / "curated") == whole
         path.unlink()
