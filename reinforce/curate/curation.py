@@ -23,7 +23,7 @@ from reinforce.curate.filters import CropFilter, DuplicateFilter, LeakFilter
 from reinforce.curate.originals import Originals
 from reinforce.curate.queries import QueryImages, open_queries
 from reinforce.curate.query_set import Queries, class_queries, image_queries, queries_digest
-from reinforce.curate.request import begin, check_way
+from reinforce.curate.request import begin, check_way, remove
 from reinforce.curate.retrieval import BalancedRetrieval, BestRetrieval, RandomRetrieval, Retrieval
 from reinforce.curate.search import Matches, Neighbours
 from reinforce.curate.search_job import SearchRequest, run_search
@@ -31,7 +31,7 @@ from reinforce.curate.select import Selection
 from reinforce.curate.stored import EmbeddingStore, StoredEmbeddings
 from reinforce.curate.targets import open_targets, target_identity
 from reinforce.curate.writing import Contents, curated_items, is_written, members_of, query_items, write_set
-from reinforce.errors import UnfinishedSearchError
+from reinforce.errors import UnfinishedSearchError, UsageError
 from reinforce.job import Share
 from reinforce.progress import Progress
 from reinforce.store import LocalObjects
@@ -71,9 +71,14 @@ class Curation:
 
     def run(self) -> None:
         """Retrieve, clean, write. Raises UsageError where there are too few items."""
-        begin(self.folder, self._request(), overwrite=self.config.overwrite)
-        filters: list[Filter] = [own for own in (self.crops, self.duplicates, self.leaks) if own is not None]
-        selection = Cleaning(self._retrieval(), filters).select(self.config.size)
+        is_new = begin(self.folder, self._request(), overwrite=self.config.overwrite)
+        try:
+            filters: list[Filter] = [own for own in (self.crops, self.duplicates, self.leaks) if own is not None]
+            selection = Cleaning(self._retrieval(), filters).select(self.config.size)
+        except UsageError:
+            if is_new:  # so that the same --out takes what the error says to type
+                remove(self.folder)
+            raise
         contents = self._contents(selection)
         if self.leaks is not None:
             write_decisions(self.folder / DECISIONS, self.leaks.found.values(), self.decisions)

@@ -29,21 +29,25 @@ def check_way(folder: Path, *, overwrite: bool, resume: bool) -> None:
         raise OutputExistsError(folder, f"it is {how}; type --resume to continue it or --overwrite to start again")
 
 
-def begin(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Put request.json, or compare it with the one that is there. Raises UsageError naming what differs."""
+def begin(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Put request.json, or compare it with the one that is there; whether it is new. Raises UsageError naming what
+    differs."""
     if overwrite and (folder / REQUEST).exists():
-        _remove(folder)
+        remove(folder)
     try:
         LocalObjects(folder).put_new(REQUEST, canonical_json(request))
+        return True
     except ObjectExistsError:
         begun = _read(folder / REQUEST)
         differing = [name for name in request if begun.get(name) != request[name]]
         if differing:
             raise UsageError(f"{folder} was begun with another {', '.join(differing)}: type what it was begun with, or "
                              "--overwrite") from None  # fmt: skip
+        return False
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
+    """A set that was begun. Raises StoreAccessError."""
     try:
         shutil.rmtree(folder)
     except OSError as error:
