@@ -85,7 +85,8 @@ def reopen_encoders(records: Sequence[Mapping[str, Any]], names: Sequence[str], 
         teacher = Teacher(name, target=GLOBAL_FEATURES, dtype=record["dtype"],
                           image_size=record["preprocess"]["image_size"], **settings)  # fmt: skip
         if teacher.weights_sha256 != record["weights_sha256"]:
-            raise UsageError(f"'{name}' has other weights than the store's encoder: type --encoder DIRECTORY")
+            raise UsageError(f"'{name}' has other weights than the store's encoder '{record['name']}': type --encoder "
+                             "DIRECTORY, once for each in the store's order")  # fmt: skip
         teachers.append(teacher)
     return Encoders(teachers)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from reinforce.command import REPEATED, OutputOptions
 from reinforce.curate.curated import DECISIONS, CuratedSet
-from reinforce.errors import StoppedError, UsageError
+from reinforce.errors import StoppedError, UnfinishedSearchError, UsageError
 from reinforce.job import Share
 
 STRATEGIES = Literal["query-balanced", "best-matches", "random", "text"]
@@ -143,7 +143,22 @@ class CuratePlan:
         return f"{self.size} of {self.gallery_items} items for {self.num_queries} queries"
 
 
-def curate(config: CurateConfig) -> CuratedSummary | CuratePlan:
+@dataclass(frozen=True, kw_only=True)
+class CuratePart:
+    """What `curate --shard` prints while parts of others lack."""
+
+    path: str
+    shard: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.__dict__, "status": "unfinished"}
+
+    def __str__(self) -> str:
+        return (f"{self.path}: part {self.shard} of the search is done, others are not\n"
+                "next: type the same command when they are, if none of them wrote the set")  # fmt: skip
+
+
+def curate(config: CurateConfig) -> CuratedSummary | CuratePlan | CuratePart:
     """Retrieve a transfer set from an embedded gallery: exact, balanced, without duplicates and leaks.
 
     Killed at any moment it continues with --resume. Decisions on possible leaks are applied by --resume, too.
@@ -156,6 +171,10 @@ def curate(config: CurateConfig) -> CuratedSummary | CuratePlan:
             return CuratePlan(gallery_items=curation.gallery.searched.num_embedded, size=config.size,
                               num_queries=curation.num_queries)  # fmt: skip
         curation.run()
+    except UnfinishedSearchError:
+        if config.shard is None:
+            raise
+        return CuratePart(path=config.out, shard=config.shard)
     except KeyboardInterrupt:
         raise StoppedError("stopped: type the same command with --resume to continue") from None
     return summarize(Path(config.out))

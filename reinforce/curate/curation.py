@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce import catalog
 from reinforce.curate.cleaning import Cleaning, Filter
 from reinforce.curate.curate import CurateConfig
 from reinforce.curate.curated import DECISIONS, DUPLICATES, LEAKS, SEARCHES, Record
@@ -25,19 +24,17 @@ from reinforce.curate.queries import QueryImages, open_queries
 from reinforce.curate.query_set import Queries, class_queries, image_queries, queries_digest
 from reinforce.curate.request import begin, check_way, remove
 from reinforce.curate.retrieval import BalancedRetrieval, BestRetrieval, RandomRetrieval, Retrieval
-from reinforce.curate.search import Matches, Neighbours
-from reinforce.curate.search_job import SearchRequest, run_search
+from reinforce.curate.searches import Searches
 from reinforce.curate.select import Selection
 from reinforce.curate.stored import EmbeddingStore, StoredEmbeddings
+from reinforce.curate.summary import summary_of
 from reinforce.curate.targets import open_targets, target_identity
 from reinforce.curate.writing import Contents, curated_items, is_written, members_of, query_items, write_set
-from reinforce.errors import UnfinishedSearchError, UsageError
+from reinforce.errors import UsageError
 from reinforce.job import Share
 from reinforce.progress import Progress
-from reinforce.store import LocalObjects
 from reinforce.teacher import choose_device
 
-Kind = Literal["query-balanced", "best-matches"]
 MAP_SAMPLES = 600
 """Of each kind, for the map."""
 CHUNK = 4096
@@ -125,32 +122,11 @@ class Curation:
         config, searched = self.config, self.gallery.searched
         if self.queries is None:
             return RandomRetrieval(searched, config.seed)
+        searches = Searches(folder=self.folder / SEARCHES, gallery=self.gallery, share=Share.parse(config.shard),
+                            device=self.device, quiet=config.quiet)  # fmt: skip
         if config.strategy == "best-matches":
-            return BestRetrieval(self.queries.vectors, searched, self._best)
-        return BalancedRetrieval(self.queries.vectors, self.queries.names, searched, self._nearest, config.seed)
-
-    def _nearest(self, queries: Vectors, k: int) -> Neighbours:
-        found = self._search("query-balanced", queries, k, f"the {k} nearest of each query")
-        assert isinstance(found, Neighbours)
-        return found
-
-    def _best(self, queries: Vectors, count: int) -> Matches:
-        found = self._search("best-matches", queries, count, f"the {count} nearest of any query")
-        assert isinstance(found, Matches)
-        return found
-
-    def _search(self, strategy: Kind, queries: Vectors, count: int, words: str) -> Neighbours | Matches:
-        """In a folder of its own, where a killed search goes on. Raises UnfinishedSearchError for a part of it."""
-        objects = LocalObjects(self.folder / SEARCHES / f"{strategy}-{count}")
-        gallery, share = self.gallery.searched, Share.parse(self.config.shard)
-        request = SearchRequest(strategy=strategy, queries_QD=queries, gallery=gallery, count=count,
-                                gallery_digest=self.gallery.store.manifest.digest)  # fmt: skip
-        with Progress("search", gallery.num_embedded, unit="items", quiet=self.config.quiet) as progress:
-            found = run_search(objects, request, share, device=self.device, progress=progress.update)
-        if found is None:
-            raise UnfinishedSearchError(f"part {self.config.shard or 'of others'} of the search for {words} is done, "
-                                        "others are not: type the same command when they are")  # fmt: skip
-        return found
+            return BestRetrieval(self.queries.vectors, searched, searches.best)
+        return BalancedRetrieval(self.queries.vectors, self.queries.names, searched, searches.nearest, config.seed)
 
     def _whole_vectors(self, items: Items) -> Vectors:
         """Of the items' original images."""
@@ -164,7 +140,9 @@ class Curation:
             DUPLICATES: [] if self.duplicates is None else self.duplicates.records(self.originals.key),
             LEAKS: [] if self.leaks is None else list(self.leaks.found.values()),
         }
-        return Contents(items, queries, records, self._samples(selection), self._summary(selection, len(queries)))
+        summary = summary_of(self.config, self.gallery, selection, self.num_queries or len(queries), self.duplicates,
+                             self.leaks)  # fmt: skip
+        return Contents(items, queries, records, self._samples(selection), summary)
 
     def _cosines(self, selection: Selection) -> NDArray[np.float64]:
         """(N, E) with the query of each item; (N, 0) where items were drawn."""
@@ -183,39 +161,6 @@ class Curation:
         samples = {name: in_order(own, spread(items)) for name, (own, items) in kinds.items()}
         queries = np.empty((0, sum(self.gallery.widths)), np.float16) if self.queries is None else self.queries.vectors
         return {"query": queries[spread(np.arange(len(queries)))], **samples}
-
-    def _summary(self, selection: Selection, num_queries: int) -> dict[str, Any]:
-        config, store = self.config, self.gallery.store
-        return {
-            "strategy": config.strategy,
-            "size": config.size,
-            "seed": config.seed,
-            "depth": selection.depth,
-            "num_queries": self.num_queries or num_queries,
-            "encoders": [{name: record[name] for name in ("name", "weights_sha256", "dimensions")}
-                         for record in self.gallery.encoders],
-            "gallery": {"name": self.originals.name, "digest": store.plan["transfer"]["digest"],
-                        "manifest_digest": store.manifest.digest, "crops": self.gallery.num_crops,
-                        "items": self.gallery.searched.num_embedded},
-            "query": None if config.query is None else {"name": catalog.resolve_data(config.query).name},
-            "duplicates": self._told_of_duplicates(),
-            "decontamination": self._told_of_leaks(),
-        }  # fmt: skip
-
-    def _told_of_duplicates(self) -> dict[str, Any] | None:
-        if self.duplicates is None:
-            return None
-        clusters = self.duplicates.clusters
-        return {"threshold": self.duplicates.threshold, "clusters": len(clusters),
-                "removed": sum(len(cluster.members) - 1 for cluster in clusters),
-                "weakest": min((cluster.weakest.similarity for cluster in clusters), default=None)}  # fmt: skip
-
-    def _told_of_leaks(self) -> dict[str, Any] | None:
-        if self.leaks is None:
-            return None
-        removed = sum(map(self.leaks.is_removed, self.leaks.found))
-        return {"data": self.leaks.targets.name, "threshold": self.leaks.threshold, "possible": len(self.leaks.found),
-                "removed": removed, "kept": len(self.leaks.found) - removed}  # fmt: skip
 
     def _request(self) -> dict[str, Any]:
         config = self.config

@@ -63,7 +63,7 @@ def read_decisions(path: Path, known: Collection[str] | None = None) -> dict[str
         if key in lines:
             raise DataError(f"{path} line {line}: {key!a} is in line {lines[key]} already: remove one of them")
         if known is not None and key not in known:
-            raise DataError(f"{path} line {line}: {key!a} is no possible leak{suggestion(key, known)}")
+            raise DataError(f"{path} line {line}: {key!a} is no image of the gallery{suggestion(key, known)}")
         lines[key] = line
         if decision:
             decisions[key] = _decision(decision, f"{path} line {line}")
@@ -78,15 +78,21 @@ def write_decisions(path: Path, leaks: Iterable[LeakRecord], decisions: Mapping[
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    writer.writerows(_leak_row(leak, decisions.get(leak.key, "")) for leak in found)
-    writer.writerows([key_cell(key), decisions[key], "", *("" for _ in NEAREST)] for key in others)
+    writer.writerows(leak_row(leak, decisions.get(leak.key, "")) for leak in found)
+    writer.writerows(other_row(key, decisions[key]) for key in others)
     data = text.getvalue().encode("utf-8-sig")  # without its mark spreadsheets take UTF-8 for something else
     write_whole(path, lambda file: file.write(data))
 
 
-def _leak_row(leak: LeakRecord, decision: str) -> list[str]:
+def leak_row(leak: LeakRecord, decision: str) -> list[str]:
+    """Cells of a possible leak."""
     nearest = [key_cell(key) for key, _ in leak.nearest[:NEAREST_SHOWN]]
     return [key_cell(leak.key), decision, f"{leak.max_cosine:.4f}", *nearest, *[""] * (NEAREST_SHOWN - len(nearest))]
+
+
+def other_row(key: str, decision: Decision) -> list[str]:
+    """Cells of a decision on what was not found this time."""
+    return [key_cell(key), decision, "", *[""] * NEAREST_SHOWN]
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:

@@ -18,7 +18,6 @@ from reinforce.data import (
     ImageSource,
     LabelledSample,
     MaskedSample,
-    hash64,
     open_labelled,
     open_masked,
     open_source,
@@ -94,11 +93,6 @@ def embed_queries(images: QueryImages, encoders: Encoders, size_px: int) -> tupl
     return QueryImages(images.name, images.source, tuple(images.positions[query] for query in kept)), vectors
 
 
-def query_hashes(images: QueryImages) -> NDArray[np.uint64]:
-    """(Q,) hash64 of the encoded images."""
-    return np.array([hash64(images.read(query)) for query in range(len(images.positions))], np.uint64)
-
-
 def _labelled(location: str, task: str, shots: int | None, num_labelled: int | None, limit: int | None,
               seed: int) -> tuple[ImageSource, Sequence[LabelledSample | MaskedSample]]:  # fmt: skip
     if task == "segmentation":
@@ -118,4 +112,3 @@ def _views(replayer: UnitReplayer, num: int) -> tuple[NDArray[np.uint8], list[in
         except UndecodableImageError as error:
             problem = problem or f"'{replayer.keys[query]}': {error}"
     return np.stack(views) if views else np.empty((0, 0, 0, 3), np.uint8), kept, problem
-

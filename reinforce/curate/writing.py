@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -168,4 +167,4 @@ def _write_images(folder: Path, digest: str, members: Sequence[Member], progress
 
 def _write_text(path: Path, lines: Iterable[str]) -> None:
     data = "".join(lines).encode()
-    write_whole(path, lambda file: io.BufferedWriter.write(file, data))
+    write_whole(path, lambda file: file.write(data))

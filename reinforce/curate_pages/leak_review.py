@@ -18,7 +18,7 @@ from importlib.resources import files
 from markupsafe import Markup
 
 from reinforce.curate.curated import DECISIONS, CuratedSet, LeakRecord
-from reinforce.curate.decisions import COLUMNS, KEEP, LEAK, NEAREST, Decision, key_cell, read_decisions
+from reinforce.curate.decisions import COLUMNS, KEEP, LEAK, NEAREST, Decision, leak_row, other_row, read_decisions
 from reinforce.curate_pages.pictures import Album, Picture
 from reinforce.curate_pages.retrieved import Albums
 
@@ -80,7 +80,7 @@ def leak_review(curated: CuratedSet, albums: Albums, targets: Album) -> LeakRevi
     shown, others = ordered[:PICTURED], ordered[PICTURED:]
     gone = sorted(decided.keys() - {leak.key for leak in ordered})
     lines = ["".join((before, decided.get(leak.key, ""), after)) for leak in others for before, after in [_line(leak)]]
-    lines += [_joined([key_cell(key), decided[key], "", *("" for _ in NEAREST)]) for key in gone]
+    lines += [_joined(other_row(key, decided[key])) for key in gone]
     return LeakReview(
         shown=[_shown(leak, decided.get(leak.key, ""), albums, targets) for leak in shown],
         others="\n".join(lines),
@@ -112,9 +112,8 @@ def _shown(leak: LeakRecord, decision: str, albums: Albums, targets: Album) -> S
 
 def _line(leak: LeakRecord) -> tuple[str, str]:
     """What `write_decisions` puts in front of and behind a decision."""
-    nearest = [key_cell(key) for key, _ in leak.nearest[: len(NEAREST)]]
-    behind = [f"{leak.max_cosine:.4f}", *nearest, *[""] * (len(NEAREST) - len(nearest))]
-    return f"{_joined([key_cell(leak.key)])},", f",{_joined(behind)}"
+    key, _, *behind = leak_row(leak, "")
+    return f"{_joined([key])},", f",{_joined(behind)}"
 
 
 def _joined(cells: Iterable[str]) -> str:

@@ -99,7 +99,7 @@ class TestDecisions:
         ("key,decision\na\\U99999999,keep\n", "line 2: .*illegal Unicode"),
         ('key,decision\n"a"b,keep\n', "line 2 is no CSV"),
         ('key,decision\na,keep\n"b,keep\n', "line 3 is no CSV"),
-        ("key,decision\ncut,keep\n", "line 2: 'cut' is no possible leak, did you mean 'cat'"),
+        ("key,decision\ncut,keep\n", "line 2: 'cut' is no image of the gallery, did you mean 'cat'"),
     ])  # fmt: skip
     def test_that_cannot_be_meant_are_refused(self, tmp_path, text, message):
         path = written(tmp_path / "d.csv", text)
