@@ -22,7 +22,7 @@ from reinforce.curate.filters import CropFilter, DuplicateFilter, LeakFilter
 from reinforce.curate.originals import Originals
 from reinforce.curate.queries import QueryImages, open_queries
 from reinforce.curate.query_set import Queries, class_queries, image_queries, queries_digest
-from reinforce.curate.request import begin, check_way, remove
+from reinforce.curate.request import begin, check_way, finish, give_up
 from reinforce.curate.retrieval import BalancedRetrieval, BestRetrieval, RandomRetrieval, Retrieval
 from reinforce.curate.searches import Searches
 from reinforce.curate.select import Selection
@@ -73,9 +73,13 @@ class Curation:
             filters: list[Filter] = [own for own in (self.crops, self.duplicates, self.leaks) if own is not None]
             selection = Cleaning(self._retrieval(), filters).select(self.config.size)
         except UsageError:
-            if is_new:  # so that the same --out takes what the error says to type
-                remove(self.folder)
+            if is_new:
+                give_up(self.folder)
             raise
+        self._write(selection)
+        finish(self.folder)
+
+    def _write(self, selection: Selection) -> None:
         contents = self._contents(selection)
         if self.leaks is not None:
             write_decisions(self.folder / DECISIONS, self.leaks.found.values(), self.decisions)

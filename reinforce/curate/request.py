@@ -5,9 +5,10 @@ request.json is created once, before anything else, and holds what decides the s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ def check_way(folder: Path, *, overwrite: bool, resume: bool) -> None:
 
 def begin(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Put request.json, or compare it with the one that is there; whether it is new. Raises UsageError naming what
-    differs."""
+    differs. A set that is replaced is kept aside, until `finish` or `give_up`."""
     if overwrite and (folder / REQUEST).exists():
-        remove(folder)
+        _put_aside(folder)
     try:
         LocalObjects(folder).put_new(REQUEST, canonical_json(request))
         return True
@@ -46,12 +47,46 @@ def begin(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> bool:
         return False
 
 
-def remove(folder: Path) -> None:
-    """A set that was begun. Raises StoreAccessError."""
-    try:
+def finish(folder: Path) -> None:
+    """The set is whole: what it replaced goes."""
+    _remove(_aside(folder))
+
+
+def give_up(folder: Path) -> None:
+    """Remove a set that was begun in vain, so that the same --out takes another request; what it replaced is back."""
+    _remove(folder)
+    with _explained(folder), contextlib.suppress(FileNotFoundError):
+        _aside(folder).rename(folder)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.absolute().with_name(f".{folder.absolute().name}-replaced")
+
+
+def _put_aside(folder: Path) -> None:
+    """A finished set. An unfinished one goes: of a killed run that replaced another, that one still lies aside."""
+    if (folder / SUMMARY).exists():
+        _remove(_aside(folder))
+        with _explained(folder):
+            folder.rename(_aside(folder))
+    else:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Raises StoreAccessError."""
+    with _explained(folder), contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        raise StoreAccessError(f"cannot remove {folder}: {error.strerror}; type another --out") from error
+        raise StoreAccessError(f"cannot replace {folder}: {error.strerror}; type another --out") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

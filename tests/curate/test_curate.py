@@ -22,7 +22,7 @@ from reinforce.curate.embeddings import similarity
 from reinforce.curate.stored import EmbeddingStore
 from reinforce.data import hash64, hex64, open_source
 from reinforce.embed import EmbedConfig, embed
-from reinforce.errors import DataError, ReinforceError, TransferMismatchError, UsageError
+from reinforce.errors import DataError, ReinforceError, StoppedError, TransferMismatchError, UsageError
 
 SIZE, SHOTS = 12, 2
 NUM_QUERIES = SHOTS * len(COLOURS)
@@ -263,6 +263,25 @@ class TestAgain:
         curate(request_of())
         summary = curate(request_of(overwrite=True, size=5))
         assert summary.items == 5
+        assert not [path.name for path in Path().iterdir() if "replaced" in path.name]
+
+    def test_what_is_to_be_replaced_stays_until_the_new_set_is_there(self, request_of, monkeypatch):
+        curate(request_of())
+        before = bytes_of(Path("curated"))
+        with pytest.raises(UsageError, match="or less"):
+            curate(request_of(size=1000, overwrite=True))
+        assert bytes_of(Path("curated")) == before
+        with monkeypatch.context() as patch:
+            patch.setattr("reinforce.curate.curation.write_set", _stop)
+            with pytest.raises(StoppedError):
+                curate(request_of(size=5, overwrite=True))
+        with pytest.raises(UsageError, match="or less"):
+            curate(request_of(size=1000, overwrite=True))
+        assert bytes_of(Path("curated")) == before
+
+
+def _stop(*args):
+    raise KeyboardInterrupt
 
 
 class TestRefuses:
