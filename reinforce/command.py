@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from reinforce.allocator import keep_freed_memory
 from reinforce.errors import ReinforceError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def run_group(group: click.Group, argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status. Every failure is one line on stderr (`--debug`: the traceback)."""
     args = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _interrupt)
+    keep_freed_memory()
     try:
         status = group.main(args=args, prog_name=group.name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
