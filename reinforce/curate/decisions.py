@@ -20,7 +20,7 @@ from typing import Final, Literal, cast
 
 from reinforce.curate.curated import LeakRecord
 from reinforce.curate.leaks import NEAREST_SHOWN
-from reinforce.curate.transfer_set import write_whole
+from reinforce.data.tar_writing import write_whole
 from reinforce.errors import DataError, MissingDataError, suggestion
 
 Decision = Literal["leak", "keep"]

@@ -12,13 +12,12 @@ from reinforce.curate.curated import Crop
 from reinforce.curate.stored import EmbeddingStore
 from reinforce.data import hash64, hex64
 from reinforce.dataset import ReinforcedDataset, locate_source
-from reinforce.views import decode_image, image_kind, named_policy
+from reinforce.views import decode_image, image_suffix, named_policy
 from reinforce.views.gallery_policy import WHOLE_VIEW
 from reinforce.views.params import ViewParams
 
 FULL_PX = 4096
 """Decoding reduces no image that a policy of this size can't show in full."""
-SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "PNM": "ppm"}
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,3 @@ class Originals:
             for start, length, whole, part in zip((left, top), (width, height), original, working, strict=True)
         )
         return x, y, right - x, bottom - y
-
-
-def image_suffix(data: bytes) -> str:
-    """By which a file of these bytes is known as an image."""
-    return SUFFIXES[image_kind(data)]

@@ -6,17 +6,13 @@ the original's key. `open_source` calls it "images/<tar>/<number>-<name>".
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import re
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from reinforce.curate.curated import IMAGES
-from reinforce.errors import ReinforceError, StoreAccessError
+from reinforce.data.tar_writing import write_tar, write_whole
 
 IMAGES_PER_TAR = 1000
 NAME_CHARACTERS = 40
@@ -55,33 +51,11 @@ def write_tars(folder: Path, members: Sequence[Member]) -> Iterator[int]:
         own = members[start : start + IMAGES_PER_TAR]
         path = folder / f"{start // IMAGES_PER_TAR:05d}.tar"
         if not path.exists():
-            write_whole(path, lambda file, own=own: _write_tar(file, own))  # type: ignore[misc]
+            write_whole(path, lambda file, own=own: write_tar(file, _named_images(own)))  # type: ignore[misc]
         yield len(own)
 
 
-def write_whole(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
-    """A file that is there whole, and durable, or not at all. Raises StoreAccessError."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except ReinforceError:  # of what is written, such as an image that is not there any more
-        raise
-    except OSError as error:
-        raise StoreAccessError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _write_tar(file: io.BufferedWriter, members: Sequence[Member]) -> None:
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for member in members:
-            suffix, data = member.encoded()
-            info = tarfile.TarInfo(f"{member.stem}.{suffix}")
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
+def _named_images(members: Sequence[Member]) -> Iterator[tuple[str, bytes]]:
+    for member in members:
+        suffix, data = member.encoded()
+        yield f"{member.stem}.{suffix}", data

@@ -25,12 +25,14 @@ from reinforce.curate.curated import (
     Record,
     to_line,
 )
-from reinforce.curate.originals import Originals, image_suffix
+from reinforce.curate.originals import Originals
 from reinforce.curate.queries import QueryImages
 from reinforce.curate.select import NONE, Selection
-from reinforce.curate.transfer_set import Member, file_key, member_stem, write_tars, write_whole
+from reinforce.curate.transfer_set import Member, file_key, member_stem, write_tars
 from reinforce.data import hash64, hex64
+from reinforce.data.tar_writing import write_whole
 from reinforce.errors import StoreAccessError
+from reinforce.views import image_suffix
 
 Progress = Callable[[int], object]
 

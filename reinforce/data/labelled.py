@@ -6,6 +6,7 @@ What gives an image its class, and what declares its split:
     CSV      path,label[,split]                the label; integer labels sort as numbers
     tars     members X.jpg and X.cls           the integer in X.cls; names from classes.txt beside the tars; the split
                                                is in the tar's name ("train-0.tar") or folder
+             without any X.cls                 as in a folder, by the folders inside the tars
 
 The paper's datasets in the layouts they are published in are recognised first, see `published`.
 """
@@ -83,15 +84,16 @@ def open_labelled(location: str, *, needs_train: bool = True) -> LabelledDataset
     match source:
         case FolderSource():
             rows = list(_folder_rows(source))
+        case TarSource() if _has_class_folders(source):
+            rows = list(_inner_folder_rows(source))
         case CsvSource():
             rows = list(_csv_rows(source, location))
         case TarSource():
             rows = list(_tar_rows(source))
-            return _assemble(source, *_named_classes(rows, _class_names_file(Path(source.root)), location), location,
-                             needs_train)  # fmt: skip
+            return _assemble(source, *_named_classes(rows, class_names(source), location), location, needs_train)
         case _:
             raise DataError(f"{location} has no labels: give an ImageFolder, a CSV of path,label or tars with .cls")
-    return _assemble(source, rows, _sorted_names({row.class_name for row in rows}), location, needs_train)
+    return _assemble(source, rows, sorted_names({row.class_name for row in rows}), location, needs_train)
 
 
 def _assemble(source: ImageSource, rows: Sequence[_Row], names: Sequence[str], where: str,
@@ -130,20 +132,48 @@ def _positions(shards: Sequence[Shard]) -> Iterator[tuple[int, int, str]]:
 
 
 def _folder_rows(source: FolderSource) -> Iterator[_Row]:
+    paths = list(_positions(source.shards))
+    depth = 1 if _has_split_folders(key for _, _, key in paths) else 0
+    classes = {key.split("/")[depth] for _, _, key in paths if key.count("/") > depth}
+    if source.masks and classes <= IMAGE_FOLDERS:
+        raise DataError(f"{source.root} has images and masks, no class folders: type --task segmentation")
+    return _rows_by_folder(paths, [key for _, _, key in paths], source.root)
+
+
+def _has_class_folders(source: TarSource) -> bool:
+    """Whether the tars hold folders, and nothing that says a class in another way."""
+    positions = list(_positions(source.shards))
+    if any(source.has_beside(shard, row, "cls") for shard, row, _ in positions):
+        return False
+    return any("/" in name for name in _inner_names(source))
+
+
+def _inner_folder_rows(source: TarSource) -> Iterator[_Row]:
+    return _rows_by_folder(list(_positions(source.shards)), _inner_names(source), source.root)
+
+
+def _inner_names(source: TarSource) -> list[str]:
+    """Every image's name inside its tar."""
+    return [key[len(shard.name.removesuffix(".tar")) + 1 :] for shard in source.shards for key in shard.keys]
+
+
+def _has_split_folders(names: Iterable[str]) -> bool:
     """Split folders count as such where `train/` has class folders below, or where there are no other folders."""
-    paths = [(shard, row, key, key.split("/")) for shard, row, key in _positions(source.shards)]
-    nested = [parts for _, _, _, parts in paths if len(parts) > 1]
-    has_splits = any(parts[0] == TRAIN and len(parts) > 2 for parts in nested) or (
+    nested = [parts for parts in (name.split("/") for name in names) if len(parts) > 1]
+    return any(parts[0] == TRAIN and len(parts) > 2 for parts in nested) or (
         bool(nested) and all(parts[0] in SPLIT_WORDS for parts in nested)
     )
+
+
+def _rows_by_folder(positions: Sequence[tuple[int, int, str]], names: Sequence[str], where: str) -> Iterator[_Row]:
+    has_splits = _has_split_folders(names)
     depth = 1 if has_splits else 0
+    paths = [(*position, name.split("/")) for position, name in zip(positions, names, strict=True)]
     labelled = [path for path in paths if len(path[3]) > depth + 1 and (not has_splits or path[3][0] in SPLIT_WORDS)]
-    if source.masks and {path[3][depth] for path in labelled} <= IMAGE_FOLDERS:
-        raise DataError(f"{source.root} has images and masks, no class folders: type --task segmentation")
     if not labelled:
-        raise DataError(f"{source.root} has no class folders: expected CLASS/image or train/CLASS/image")
+        raise DataError(f"{where} has no class folders: expected CLASS/image or train/CLASS/image")
     if has_splits:
-        check_no_split_twice({parts[0] for _, _, _, parts in labelled}, source.root)
+        check_no_split_twice({parts[0] for _, _, _, parts in labelled}, where)
     for shard, row, key, parts in labelled:
         yield _Row(shard, row, key, parts[depth], SPLIT_WORDS[parts[0]] if has_splits else None)
 
@@ -193,17 +223,21 @@ def _named_classes(
     return [row._replace(class_name=names[int(row.class_name)]) for row in rows], names
 
 
-def _class_names_file(folder: Path) -> tuple[str, ...] | None:
-    path = folder / CLASS_NAMES_FILE
-    if not path.exists():
+def class_names(source: TarSource) -> tuple[str, ...] | None:
+    """What classes.txt beside the tars says, one name a line, by id; None where there is none."""
+    try:
+        text = source.files.read(CLASS_NAMES_FILE).decode()
+    except MissingDataError:
         return None
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source.files.path(CLASS_NAMES_FILE)} is not UTF-8 (byte {error.start})") from error
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(set(names)) != len(names):
-        raise DataError(f"{path} names a class twice: one distinct name a line")
+        raise DataError(f"{source.files.path(CLASS_NAMES_FILE)} names a class twice: one distinct name a line")
     return names
 
 
-def _sorted_names(names: Iterable[str]) -> list[str]:
+def sorted_names(names: Iterable[str]) -> list[str]:
     """By number where all are integers, else by code point."""
     found = list(names)
     if all(re.fullmatch(r"[+-]?\d+", name, re.ASCII) for name in found):

@@ -29,7 +29,7 @@ from PIL import (
 )
 
 from reinforce.data.keys import hash64, hex64
-from reinforce.data.sources import ImageSource, num_images
+from reinforce.data.sources import FrozenColumns, FrozenSource, ImageSource, num_images
 from reinforce.errors import DataError, UsageError
 
 Progress = Callable[[int], object]
@@ -47,6 +47,7 @@ _HEADER_FORMATS = (
 _MAX_SIDE_PX = 2**31 - 1
 _PROGRESS_EVERY = 128
 _NUM_NAMED_KEYS = 3
+_NUM_CHECKED_SHARDS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +113,39 @@ class Listing:
 def freeze(source: ImageSource, *, limit: int | None = None, progress: Progress | None = None) -> Listing:
     """Read every image once, in listing order, and note its hash, its size and the width and height of its header.
 
-    `limit` takes the first N samples only. Decodes nothing and accepts any bytes as an image; raises MissingDataError
-    when a file has gone since the source was opened.
+    A source that knows all that, such as packed tars with their listing, is not read: only an image of each of some
+    shards is compared with what it says. `limit` takes the first N samples only. Decodes nothing and accepts any bytes
+    as an image; raises MissingDataError when a file has gone since the source was opened, DataError where what the
+    source says of an image is not true.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} leaves no samples: give 1 or more")
     total = min(num_images(source), limit or num_images(source))
     sizes = _limited_sizes(source, total)
+    columns = source.frozen() if isinstance(source, FrozenSource) else None
+    if columns is None:
+        columns = _read_columns(source, sizes, progress)
+    else:
+        _check_some(source, sizes, columns)
+        if progress:
+            progress(total)
+    shards = source.shards[: len(sizes)]
+    return Listing.from_columns(
+        shard_names=[shard.name for shard in shards],
+        shard_sizes=sizes,
+        keys=[key for shard, size in zip(shards, sizes, strict=True) for key in shard.keys[:size]],
+        sha64=columns.sha64[:total],
+        num_bytes=columns.num_bytes[:total],
+        width=columns.width[:total],
+        height=columns.height[:total],
+    )
+
+
+def _read_columns(source: ImageSource, sizes: Sequence[int], progress: Progress | None) -> FrozenColumns:
+    total = sum(sizes)
     hashes = np.zeros(total, dtype=np.uint64)
     num_bytes = np.zeros(total, dtype=np.int64)
-    pixels = np.zeros((total, 2), dtype=np.int32)
+    pixels = np.zeros((total, 2), dtype=np.int64)
     for position, data in enumerate(_images(source, sizes)):
         hashes[position] = hash64(data)
         num_bytes[position] = len(data)
@@ -130,16 +154,18 @@ def freeze(source: ImageSource, *, limit: int | None = None, progress: Progress 
             progress(_PROGRESS_EVERY)
     if progress and total % _PROGRESS_EVERY:
         progress(total % _PROGRESS_EVERY)
-    shards = source.shards[: len(sizes)]
-    return Listing.from_columns(
-        shard_names=[shard.name for shard in shards],
-        shard_sizes=sizes,
-        keys=[key for shard, size in zip(shards, sizes, strict=True) for key in shard.keys[:size]],
-        sha64=hashes,
-        num_bytes=num_bytes,
-        width=pixels[:, 0].copy(),
-        height=pixels[:, 1].copy(),
-    )
+    return FrozenColumns(source.name, hashes, num_bytes, pixels[:, 0].copy(), pixels[:, 1].copy())
+
+
+def _check_some(source: ImageSource, sizes: Sequence[int], columns: FrozenColumns) -> None:
+    """Compare the last image of some shards, spread evenly, with what is said of it."""
+    ends = list(accumulate(sizes))
+    for shard in np.unique(np.linspace(0, len(sizes) - 1, _NUM_CHECKED_SHARDS).astype(int)).tolist():
+        data = source.read(shard, sizes[shard] - 1)
+        if hash64(data) != int(columns.sha64[ends[shard] - 1]):
+            key = source.shards[shard].keys[sizes[shard] - 1]
+            raise DataError(f"{columns.where} is of other images than are there, such as '{key}': delete it, and every "
+                            "image is read once to be frozen")  # fmt: skip
 
 
 def header_size(data: bytes) -> tuple[int, int]:

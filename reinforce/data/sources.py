@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from reinforce.errors import DataError, MissingDataError
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "jfif", "jpe"})
@@ -45,6 +48,25 @@ class ImageSource(Protocol):
 
     def read(self, shard: int, row: int) -> bytes:
         """The file's bytes as they lie there; MissingDataError when they are gone, DataError when unreadable."""
+
+
+@dataclass(frozen=True)
+class FrozenColumns:
+    """What is known of a source's images without reading them, in listing order; see `Listing`."""
+
+    where: str
+    """The file that says so, for messages."""
+    sha64: npt.NDArray[np.uint64]
+    num_bytes: npt.NDArray[np.int64]
+    width: npt.NDArray[np.int64]
+    height: npt.NDArray[np.int64]
+
+
+@runtime_checkable
+class FrozenSource(Protocol):
+    """A source that may know its images without reading them."""
+
+    def frozen(self) -> FrozenColumns | None: ...
 
 
 def num_images(source: ImageSource) -> int:

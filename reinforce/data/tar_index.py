@@ -8,12 +8,11 @@ Reads the USTAR, GNU and PAX forms (POSIX.1-1988 and -2001; long names, large si
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from reinforce.errors import DataError, MissingDataError
+from reinforce.data.files import ReadRange
+from reinforce.errors import DataError
 
 BLOCK_BYTES = 512
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
@@ -32,32 +31,19 @@ class Member(NamedTuple):
     size_bytes: int
 
 
-def read_members(path: Path) -> list[Member]:
-    """All entries in file order, folders included.
+def read_members(where: str, end: int, read: ReadRange) -> list[Member]:
+    """All entries in file order, folders included, of the tar of `end` bytes that `read` reads; `where` names it.
 
-    Raises MissingDataError when there is no such file, and DataError when it is compressed, cut off or damaged.
+    Raises DataError when it is compressed, cut off or damaged, and what `read` raises.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise MissingDataError(f"{path} is not there") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        return list(_Walk(path, descriptor))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    finally:
-        os.close(descriptor)
+    return list(_Walk(where, end, read))
 
 
 class _Walk:
-    """Iterates over the headers of an open tar."""
+    """Iterates over the headers of a tar."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self.descriptor = descriptor
-        self.end = os.fstat(descriptor).st_size
+    def __init__(self, where: str, end: int, read: ReadRange) -> None:
+        self.where, self.end, self.read = where, end, read
 
     def __iter__(self) -> Iterator[Member]:
         position = 0
@@ -81,12 +67,14 @@ class _Walk:
         self._check_tail(position)
 
     def _header(self, position: int) -> bytes:
-        header = os.pread(self.descriptor, BLOCK_BYTES, position)
+        header = self.read(position, BLOCK_BYTES)
         if len(header) < BLOCK_BYTES:
             raise self._damage(position, "it has no end mark")
         if header != _ZERO_BLOCK and not _checksum_fits(header):
             if position == 0:
-                raise DataError(f"{self.path} is not a plain tar (compressed ones cannot be read at random): repack it")
+                raise DataError(
+                    f"{self.where} is not a plain tar (compressed ones cannot be read at random): repack it"
+                )
             raise self._damage(position, "no valid header there")
         return header
 
@@ -101,17 +89,17 @@ class _Walk:
             raise self._damage(position, "a malformed extended header") from error
 
     def _bytes(self, position: int, size: int) -> bytes:
-        data = os.pread(self.descriptor, size, position) if position + size <= self.end else b""
+        data = self.read(position, size) if position + size <= self.end else b""
         if len(data) < size:
             raise self._damage(position, "its last header is cut off")
         return data
 
     def _check_tail(self, position: int) -> None:
-        if any(os.pread(self.descriptor, _TAIL_CHECK_BYTES, position)):
+        if any(self.read(position, _TAIL_CHECK_BYTES)):
             raise self._damage(position, "more data after the end mark (joined tars?)")
 
     def _damage(self, position: int, what: str) -> DataError:
-        return DataError(f"{self.path} is damaged at byte {position} of {self.end}: {what}; copy or make it again")
+        return DataError(f"{self.where} is damaged at byte {position} of {self.end}: {what}; copy or make it again")
 
 
 def _padded(size: int) -> int:

@@ -1,4 +1,4 @@
-"""WebDataset tars: indexed once by their headers, then any row is one `pread`.
+"""WebDataset tars: indexed once by their headers, or by the frozen listing beside them, then any row is one read.
 
 Key = "<tar's path without .tar>/<member's name up to the first dot of its base name>", the tar's path being relative to
 the common folder of the set: a moved set keeps its keys. Beside an image X.jpg, its class may lie in X.cls and its
@@ -8,21 +8,22 @@ caption in X.txt or X.json; other members are ignored.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reinforce.data.keys import check_keys
-from reinforce.data.sources import Shard, is_image_name, suffix_of
+from reinforce.data.files import Files, LocalFiles
+from reinforce.data.keys import check_keys, hex64
+from reinforce.data.packed_listing import LISTING, PackedTar, parse_listing
+from reinforce.data.sources import FrozenColumns, Shard, is_image_name, suffix_of
 from reinforce.data.tar_index import Member, read_members
 from reinforce.errors import DataError, MissingDataError
 
-_MAX_OPEN_FILES = 64
 BESIDE = ("cls", "txt", "json")
 """Suffixes of what may lie beside an image."""
 
@@ -35,21 +36,26 @@ class _TarTable:
     images: _Positions
     beside: Mapping[str, _Positions]
     """Suffix -> where the members lie; without the suffixes that no image of the tar has."""
+    listed: PackedTar | None = None
+    """What the listing beside the tar says of it."""
 
 
 class TarSource:
     """See ImageSource. One shard a tar, in the order of the tars given; rows in the order of the members."""
 
-    def __init__(self, name: str, root: str, tables: Sequence[_TarTable]) -> None:
+    def __init__(self, name: str, files: Files, tables: Sequence[_TarTable]) -> None:
         self.name = name
-        self.root = root
+        self.files = files
+        self._tables = tuple(tables)
         self.shards = tuple(table.shard for table in tables)
-        self._images = [table.images for table in tables]
-        self._beside = [table.beside for table in tables]
-        self._files: OrderedDict[int, int] = OrderedDict()
+
+    @property
+    def root(self) -> str:
+        """The folder or URL that shard names are relative to."""
+        return self.files.root
 
     def read(self, shard: int, row: int) -> bytes:
-        return self._read(shard, row, self._images[shard][row])
+        return self._read(shard, row, self._tables[shard].images[row])
 
     def read_class(self, shard: int, row: int) -> bytes | None:
         """The bytes of the row's `.cls` member, or None where it has none."""
@@ -59,45 +65,58 @@ class TarSource:
         """The bytes of the row's member of that suffix, one of BESIDE, or None where it has none."""
         if not self.has_beside(shard, row, suffix):
             return None
-        return self._read(shard, row, self._beside[shard][suffix][row])
+        return self._read(shard, row, self._tables[shard].beside[suffix][row])
 
     def has_beside(self, shard: int, row: int, suffix: str) -> bool:
-        return suffix in self._beside[shard] and int(self._beside[shard][suffix][row, 0]) >= 0
+        beside = self._tables[shard].beside
+        return suffix in beside and int(beside[suffix][row, 0]) >= 0
+
+    def frozen(self) -> FrozenColumns | None:
+        """What the listing beside the tars says of every image, where all tars have one."""
+        listed = [table.listed for table in self._tables if table.listed is not None]
+        if len(listed) < len(self._tables):
+            return None
+        return FrozenColumns(
+            where=self.files.path(LISTING),
+            sha64=np.fromiter((int(x, 16) for tar in listed for x in tar.sha64), np.uint64),
+            num_bytes=_column(tar.size for tar in listed),
+            width=_column(tar.width for tar in listed),
+            height=_column(tar.height for tar in listed),
+        )
+
+    def list_shard(self, shard: int, describe: Callable[[bytes], tuple[int, int, int]]) -> PackedTar:
+        """What a listing says of a tar; reads all of it. `describe`: an image's hash64, width and height."""
+        table, name = self._tables[shard], self.shards[shard].name
+        told = [describe(self.read(shard, row)) for row in range(len(table.shard.keys))]
+        prefix = name.removesuffix(".tar") + "/"
+        return PackedTar(
+            tar=name.rpartition("/")[2],
+            num_bytes=self.files.size(name),
+            keys=[key.removeprefix(prefix) for key in table.shard.keys],
+            sha64=[hex64(sha64) for sha64, _, _ in told],
+            offset=table.images[:, 0].tolist(),
+            size=table.images[:, 1].tolist(),
+            width=[width for _, width, _ in told],
+            height=[height for _, _, height in told],
+            beside={suffix: positions.tolist() for suffix, positions in table.beside.items()},
+        )
 
     def close(self) -> None:
         """Close the tars; the next read opens its own again."""
-        while self._files:
-            os.close(self._files.popitem()[1])
+        self.files.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": OrderedDict()}
-
-    def __del__(self) -> None:
-        if hasattr(self, "_files"):
-            self.close()
+        """Without the listing, which is for freezing alone."""
+        return self.__dict__ | {"_tables": tuple(replace(table, listed=None) for table in self._tables)}
 
     def _read(self, shard: int, row: int, position: _Positions) -> bytes:
         offset, size = position.tolist()
-        data = os.pread(self._descriptor(shard), size, offset)
+        name = self.shards[shard].name
+        data = self.files.read_range(name, offset, size)
         if len(data) < size:
-            path = Path(self.root, self.shards[shard].name)
-            raise DataError(f"{path} was cut short after it was opened: '{self.shards[shard].keys[row]}' is not whole")
+            key = self.shards[shard].keys[row]
+            raise DataError(f"{self.files.path(name)} was cut short after it was opened: '{key}' is not whole")
         return data
-
-    def _descriptor(self, shard: int) -> int:
-        if shard in self._files:
-            self._files.move_to_end(shard)
-            return self._files[shard]
-        if len(self._files) >= _MAX_OPEN_FILES:
-            os.close(self._files.popitem(last=False)[1])
-        path = Path(self.root, self.shards[shard].name)
-        try:
-            self._files[shard] = os.open(path, os.O_RDONLY)
-        except FileNotFoundError as error:
-            raise MissingDataError(f"{path} is not there: put the tar back") from error
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-        return self._files[shard]
 
 
 def open_tars(paths: Iterable[Path], root: Path | None = None) -> TarSource:
@@ -109,27 +128,56 @@ def open_tars(paths: Iterable[Path], root: Path | None = None) -> TarSource:
     base = root.absolute() if root else Path(os.path.commonpath([path.parent for path in absolute]))
     if missing := [path for path in absolute if not path.exists()]:
         raise MissingDataError(f"{len(missing)} of {len(absolute)} tars are not there, the first is {missing[0]}")
-    tables = [_table(path, path.relative_to(base).as_posix()) for path in absolute]
-    tables = [table for table in tables if table.shard.keys]
-    if not tables:
-        raise DataError(f"no image in {_described(absolute)}: expected members such as 000001.jpg")
-    keys = [key for table in tables for key in table.shard.keys]
-    check_keys(keys, f"{_described(absolute)} (a key ends at the first dot)")
     name = absolute[0].stem if len(absolute) == 1 else base.name
-    return TarSource(name, str(base), tables)
+    return index_tars(name, LocalFiles(base), [path.relative_to(base).as_posix() for path in absolute], map)
 
 
-def _table(path: Path, shard_name: str) -> _TarTable:
+def index_tars(name: str, files: Files, tars: Sequence[str], each: Callable[..., Iterable[_TarTable]]) -> TarSource:
+    """The source of the tars of these names. `each` is `map`, or works on several at once. Raises DataError."""
+    listings = _Listings(files)
+    tables = [table for table in each(lambda tar: _table(files, tar, listings), tars) if table.shard.keys]
+    files.close()
+    where = files.path(tars[0]) + (f" ... ({len(tars)} tars)" if len(tars) > 1 else "")
+    if not tables:
+        raise DataError(f"no image in {where}: expected members such as 000001.jpg")
+    check_keys([key for table in tables for key in table.shard.keys], f"{where} (a key ends at the first dot)")
+    return TarSource(name, files, tables)
+
+
+class _Listings:
+    """The listings of packed tars, each read once."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.found: dict[str, Mapping[str, PackedTar]] = {}
+
+    def of(self, tar: str) -> PackedTar | None:
+        """What is listed of a tar, if it still has the size that is listed."""
+        folder, slash, base = tar.rpartition("/")
+        name = f"{folder}{slash}{LISTING}"
+        if name not in self.found:
+            try:
+                self.found[name] = parse_listing(self.files.read(name), self.files.path(name))
+            except MissingDataError:
+                self.found[name] = {}
+        listed = self.found[name].get(base)
+        return listed if listed is not None and listed.num_bytes == self.files.size(tar) else None
+
+
+def _table(files: Files, tar: str, listings: _Listings) -> _TarTable:
+    if (listed := listings.of(tar)) is not None:
+        return _listed_table(tar, listed)
+    where = files.path(tar)
     keys: list[str] = []
     stems: list[str] = []
     images: list[tuple[int, int]] = []
     beside: dict[str, dict[str, tuple[int, int]]] = {suffix: {} for suffix in BESIDE}
-    prefix = shard_name.removesuffix(".tar")
-    for member in read_members(path):
+    prefix = tar.removesuffix(".tar")
+    for member in read_members(where, files.size(tar), files.scan(tar)):
         folder, slash, base = member.name.removeprefix("./").lstrip("/").rpartition("/")
         name, suffix = f"{prefix}/{folder}{slash}", suffix_of(base)
         if is_image_name(base):
-            _check_is_regular(member, path)
+            _check_is_regular(member, where)
             keys.append(name + base.partition(".")[0])
             stems.append(name + base.rpartition(".")[0])
             images.append((member.offset, member.size_bytes))
@@ -137,7 +185,18 @@ def _table(path: Path, shard_name: str) -> _TarTable:
             beside[suffix][name + base.rpartition(".")[0]] = (member.offset, member.size_bytes)
     found = {suffix: _positions([_beside(members, *names) for names in zip(stems, keys, strict=True)])
              for suffix, members in beside.items() if members}  # fmt: skip
-    return _TarTable(Shard(shard_name, tuple(keys)), _positions(images), found)
+    return _TarTable(Shard(tar, tuple(keys)), _positions(images), found)
+
+
+def _listed_table(tar: str, listed: PackedTar) -> _TarTable:
+    prefix = tar.removesuffix(".tar")
+    images = np.stack([np.array(column, np.int64) for column in (listed.offset, listed.size)], axis=1)
+    beside = {suffix: _positions(rows) for suffix, rows in listed.beside.items()}
+    return _TarTable(Shard(tar, tuple(f"{prefix}/{key}" for key in listed.keys)), images, beside, listed)
+
+
+def _column(parts: Iterable[Sequence[int]]) -> npt.NDArray[np.int64]:
+    return np.fromiter(chain.from_iterable(parts), np.int64)
 
 
 def _beside(members: Mapping[str, tuple[int, int]], stem: str, key: str) -> tuple[int, int]:
@@ -145,14 +204,10 @@ def _beside(members: Mapping[str, tuple[int, int]], stem: str, key: str) -> tupl
     return members.get(stem) or members.get(key) or (-1, 0)
 
 
-def _positions(rows: list[tuple[int, int]]) -> _Positions:
+def _positions(rows: Sequence[Sequence[int]]) -> _Positions:
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def _check_is_regular(member: Member, path: Path) -> None:
+def _check_is_regular(member: Member, where: str) -> None:
     if not member.regular:
-        raise DataError(f"{path}: '{member.name}' is a link or a sparse file: repack with tar -h --hard-dereference")
-
-
-def _described(paths: Sequence[Path]) -> str:
-    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} ... ({len(paths)} tars)"
+        raise DataError(f"{where}: '{member.name}' is a link or a sparse file: repack with tar -h --hard-dereference")

@@ -21,7 +21,7 @@ fingerprint   checksums after every stage, to find out whether a machine replays
 `dense_vectors.json` and `dino_vectors.json` beside it hold the test vectors.
 """
 
-from reinforce.views.decode import decode_image, image_kind
+from reinforce.views.decode import decode_image, image_kind, image_suffix
 from reinforce.views.dense_params import DenseParams, content_rect, dense_params
 from reinforce.views.dense_policy import DensePolicy, resolve_dense_policy
 from reinforce.views.dino_params import DinoParams, dino_params
@@ -61,6 +61,7 @@ __all__ = [
     "dino_params",
     "draw_params",
     "image_kind",
+    "image_suffix",
     "libraries",
     "make_fingerprint",
     "named_policy",

@@ -40,6 +40,8 @@ from reinforce.views.policies import Policy
 BAND_PIXELS = 1 << 22
 """Larger images are turned into RGB and reduced in bands of rows, which gives the same pixels in less memory."""
 
+_SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "PNM": "ppm"}
+
 # Pillow's classes are opened directly: Image.open would apply its own pixel limit, which only a global switches off.
 _FORMATS: tuple[tuple[str, re.Pattern[bytes], Callable[[io.BytesIO], ImageFile.ImageFile], str], ...] = (
     ("JPEG", re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, "jpg"),
@@ -99,6 +101,11 @@ def reduction_factor(width: int, height: int, size_px: int) -> int:
 def image_kind(data: bytes) -> str:
     """JPEG, PNG, WebP, GIF, BMP, TIFF or PNM, by the first bytes. Raises UndecodableImageError for anything else."""
     return _recognize(data)[0]
+
+
+def image_suffix(data: bytes) -> str:
+    """By which a file of these bytes is known as an image, such as "jpg". Raises UndecodableImageError."""
+    return _SUFFIXES[image_kind(data)]
 
 
 def _recognize(data: bytes) -> tuple[str, Callable[[io.BytesIO], ImageFile.ImageFile]]:

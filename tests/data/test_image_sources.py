@@ -273,7 +273,7 @@ class TestTarErrors:
         assert isinstance(source, TarSource)
         for _ in range(2):
             read_all(source)
-            assert len(source._files) == 64
+            assert len(source.files._open) == 64
         source.close()
         assert read_all(source)["079/a"] == image()
 

@@ -13,11 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reinforce.data.tar_index import Member, read_members
+from reinforce.data.files import LocalFiles
+from reinforce.data.tar_index import Member
+from reinforce.data.tar_index import read_members as read_members_of
 from reinforce.errors import DataError, MissingDataError
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=150)
 FORMATS = st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+
+
+def read_members(path: Path) -> list[Member]:
+    files = LocalFiles(path.parent)
+    return read_members_of(str(path), files.size(path.name), files.scan(path.name))
 
 
 def members_by_tarfile(path: Path) -> list[Member]:
