@@ -7,19 +7,18 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reinforce import catalog
-from reinforce.command import OutputOptions
-from reinforce.data import Listing, check_keys_match
+from reinforce.engine.options import EngineOptions
 from reinforce.errors import (
     BuildError,
-    CorruptStoreError,
-    EnvironmentMismatchError,
     OutputExistsError,
     StoppedError,
     StoreAccessError,
@@ -35,7 +34,6 @@ from reinforce.store import (
     PLAN,
     PROBES,
     LocalObjects,
-    Promise,
     UnfinishedStore,
     canonical_json,
     create_store,
@@ -45,25 +43,20 @@ from reinforce.store import (
 from reinforce.target_options import TargetOptions
 from reinforce.worker_process import naming_dead_workers
 
+if TYPE_CHECKING:
+    from reinforce.engine.builder import BuildTask
+    from reinforce.engine.work import WorkBook
+
 
 @dataclass(frozen=True, kw_only=True)
-class BuildConfig(TargetOptions, OutputOptions):
+class BuildConfig(TargetOptions, EngineOptions):
     out: str | None = None
     """Store to write; by default the transfer set's name + .zarr."""
-    shard: str | None = None
-    """Compute only part i of n, as i/n; the parts join one store and may run anywhere, at any time."""
-    engine: Literal["local", "ray"] = "local"
-    """Who computes the units."""
-    mixed_environment: bool = False
-    """Let another environment continue a store: its bytes then depend on who computed what."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.overwrite and self.resume:
             raise UsageError("--overwrite and --resume contradict each other: type one of them")
-        if self.engine == "ray":
-            raise UsageError("--engine ray is not there yet: type --shard i/n under your scheduler instead")
-        Share.parse(self.shard)
 
     @property
     def path(self) -> Path:
@@ -86,18 +79,23 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
 
 
 def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
+    from reinforce.teacher import choose_devices
+
     objects = LocalObjects(config.path)
     _check_way(config, objects)
-    inputs, started = Inputs(config), time.time()
-    if config.dry_run:
-        return estimate(inputs, draft_plan(inputs, inputs.freeze()))
-    if config.overwrite or not (objects.exists(PLAN) and objects.exists(PROBES)):
-        _create(config, inputs, objects)
-    plan = UnfinishedStore(objects).plan
-    check_request(plan, inputs)
-    if not objects.exists(MANIFEST):
-        _check_environment(config, plan, inputs.environment())
-        _run(config, inputs, objects, plan, started)
+    devices = choose_devices(config.device)
+    config, started = replace(config, device=devices[0]), time.time()
+    is_finished = objects.exists(MANIFEST) and not config.overwrite
+    with nullcontext() if is_finished or config.dry_run else _connected(config):
+        inputs = Inputs(config)
+        if config.dry_run:
+            return estimate(inputs, draft_plan(inputs, inputs.freeze()))
+        if config.overwrite or not (objects.exists(PLAN) and objects.exists(PROBES)):
+            _create(config, inputs, objects)
+        plan = UnfinishedStore(objects).plan
+        check_request(plan, inputs)
+        if not objects.exists(MANIFEST):
+            _run(config, devices, inputs, objects, started)
     if objects.exists(MANIFEST) or len(Ledger(objects, len(plan["units"]), Owner.here()).done()) == len(plan["units"]):
         finalize(objects, plan)
     _remember(plan["transfer"]["digest"], inputs.location)
@@ -175,68 +173,49 @@ def _existing_parent(path: Path) -> Path:
     return next(parent for parent in [path, *path.absolute().parents] if parent.exists())
 
 
-def _check_environment(config: BuildConfig, plan: dict[str, Any], here: dict[str, Any]) -> None:
-    planned = plan["environment"]
-    differing = [f"{name} {planned.get(name)} -> {here[name]}" for name in here if planned.get(name) != here[name]]
-    if differing and not config.mixed_environment:
-        raise EnvironmentMismatchError(
-            f"this is another environment than the plan's ({', '.join(differing)}): "
-            "continue there, or type --mixed-environment to give up equal bytes"
-        )
-
-
-def _run(config: BuildConfig, inputs: Inputs, objects: LocalObjects, plan: dict[str, Any], started: float) -> None:
+def _run(config: BuildConfig, devices: Sequence[str], inputs: Inputs, objects: LocalObjects, started: float) -> None:
     """`started`: before the plan was drafted, if this call has done so; freezing and calibration are booked, too."""
-    from reinforce.engine.feed import UnitRenderer, ViewFeed
-    from reinforce.engine.local import UnitRunner, choose_workers
-    from reinforce.teacher import fix_arithmetic
+    from reinforce.engine.builder import BuildTask, num_views
+    from reinforce.engine.work import WorkBook
 
-    fix_arithmetic(plan["threads"])
-    unfinished = UnfinishedStore(objects)
-    schema, listing = unfinished.schema, _stored_listing(unfinished)
-    check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)
-    ledger = Ledger(objects, schema.num_units, Owner.here())
+    store = UnfinishedStore(objects)
+    ledger = Ledger(objects, store.schema.num_units, Owner.here())
     done = set(ledger.done())
-    todo = [unit for unit in Share.parse(config.shard).units(schema.num_units) if unit not in done]
-    renderer = UnitRenderer(
-        inputs.source,
-        listing,
-        inputs.policy,
-        schema.units,
-        schema.num_views,
-        plan["batch_size"],
-        plan["block_rows"],
-        config.unit_budget_mb << 20,
-        inputs.words,
-    )
-    keys = [listing.keys[start:stop] for _, start, stop in schema.units]
-    promise = Promise.from_json(plan["promise"], schema.measure)
-    runner = UnitRunner(inputs.teacher, schema, unfinished.codec(), ledger, keys, promise)
-    total, left = (schema.num_views * count for count in (schema.num_samples, sum(len(keys[unit]) for unit in todo)))
-    workers = choose_workers(config.workers, left, inputs.teacher.device.type)
-    try:
-        with Progress("build", total, unit="views", initial=total - left, quiet=config.quiet) as progress:
-            runner.run(ViewFeed(renderer, ledger, todo), workers, progress)
-    finally:
-        _book(objects.root, plan, inputs, started, runner.units_written)
-        ledger.release()
+    todo = [unit for unit in Share.parse(config.shard).units(ledger.num_units) if unit not in done]
+    total, left = (num_views(store.schema, units) for units in (range(ledger.num_units), todo))
+    task = BuildTask(config=config, objects=objects, owner=ledger.owner)
+    with Progress("build", total, unit="views", initial=total - left, quiet=config.quiet) as progress:
+        book = WorkBook(progress, str(inputs.teacher.device), started)
+        try:
+            _compute(task, devices, inputs, todo, book)
+        finally:
+            _book(objects.root, store.plan, book)
+            ledger.release()
 
 
-def _stored_listing(store: UnfinishedStore) -> Listing:
-    """The frozen listing, from the store: reading every image again would cost as much as the first time."""
-    samples, transfer = store.samples(), store.plan["transfer"]
-    listing = Listing.from_columns(
-        shard_names=[shard["name"] for shard in transfer["shards"]],
-        shard_sizes=[shard["samples"] for shard in transfer["shards"]],
-        keys=samples.keys,
-        sha64=samples.sha64,
-        num_bytes=[0] * len(samples.keys),
-        width=samples.width,
-        height=samples.height,
-    )
-    if listing.digest != transfer["digest"]:
-        raise CorruptStoreError("the store's samples are not the plan's: type --overwrite to build it again")
-    return listing
+def _compute(task: BuildTask, devices: Sequence[str], inputs: Inputs, todo: Sequence[int], book: WorkBook) -> None:
+    """By the engine that was asked for."""
+    if task.config.engine == "ray":
+        from reinforce.engine.ray_engine import build_on_ray
+
+        build_on_ray(task, todo, book)
+    elif len(devices) > 1:
+        from reinforce.engine.devices import build_on_devices
+
+        build_on_devices(task, devices, todo, book)
+    else:
+        from reinforce.engine.local import build_here
+
+        build_here(task, inputs, todo, book)
+
+
+def _connected(config: BuildConfig) -> AbstractContextManager[None]:
+    """To a cluster, where one is asked for: before anything costs time."""
+    if config.engine != "ray":
+        return nullcontext()
+    from reinforce.engine.ray_engine import connected
+
+    return connected(config.ray_address or "auto")
 
 
 def _run_log(store: Path) -> Path:
@@ -244,26 +223,19 @@ def _run_log(store: Path) -> Path:
     return Path(f"{store}.runs.jsonl")
 
 
-def _book(store: Path, plan: dict[str, Any], inputs: Inputs, started: float, num_units: int) -> None:
-    """A line in the store's run log; the plan's digest says of which store that lay here it is."""
-    record = {
-        "verb": "build",
-        "plan_digest": hashlib.sha256(canonical_json(plan)).hexdigest(),
-        "started": started,
-        "seconds": time.time() - started,
-        "units": num_units,
-        "device": str(inputs.teacher.device),
-    }
-    path = _run_log(store)
+def _book(store: Path, plan: dict[str, Any], book: WorkBook) -> None:
+    """A line a process in the store's run log; the plan's digest says of which store that lay here they are."""
+    path, digest = _run_log(store), hashlib.sha256(canonical_json(plan)).hexdigest()
+    lines = [json.dumps({"verb": "build", "plan_digest": digest} | record) for record in book.records()]
     try:
-        _append_line(path, json.dumps(record))
+        _append_lines(path, lines)
     except OSError as error:
         click.echo(f"reinforce: {path} misses this run ({error.strerror}): the store is good without it", err=True)
 
 
-def _append_line(path: Path, line: str) -> None:
+def _append_lines(path: Path, lines: Sequence[str]) -> None:
     """Whole, or not at all. Raises OSError."""
-    data = f"{line}\n".encode()
+    data = "".join(f"{line}\n" for line in lines).encode()
     with path.open("ab", buffering=0) as log:
         before = log.tell()
         if log.write(data) < len(data):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from reinforce import catalog
 from reinforce.build import BuildConfig, build
-from reinforce.command import REPEATED, OutputOptions
+from reinforce.command import REPEATED
+from reinforce.engine.options import EngineOptions
 from reinforce.errors import UsageError
 from reinforce.inspect_store import StoreSummary
 from reinforce.plan import PlanEstimate
@@ -24,7 +25,7 @@ MAX_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedConfig(OutputOptions):
+class EmbedConfig(EngineOptions):
     gallery: str
     """Images to embed, a gallery or a query set: a folder, tars, a CSV of paths, hf:NAME, or a catalog name;
     DATA@train is a split of a dataset."""
@@ -47,10 +48,6 @@ class EmbedConfig(OutputOptions):
     """Memory for the decoded images of a unit, and for its vectors, in MB."""
     out: str | None = None
     """Store to write; by default the gallery's name + -emb.zarr."""
-    shard: str | None = None
-    """Compute only part i of n, as i/n; the parts join one store and may run anywhere, at any time."""
-    mixed_environment: bool = False
-    """Let another environment continue a store: its bytes then depend on who computed what."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -31,12 +31,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ReinforceError(Exception):
     """Base of all errors raised on purpose."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From a process to another as it is, whatever its class is made from."""
+        return _as_it_was, (type(self), self.args), self.__dict__
 
 
 class UsageError(ReinforceError, ValueError):
@@ -136,6 +141,15 @@ class StoppedError(ReinforceError):
 
 class ReplayDriftError(ReinforceError):
     pass
+
+
+def _as_it_was(kind: type[ReinforceError], args: tuple[Any, ...]) -> ReinforceError:
+    builtin: Any = kind
+    while builtin.__module__ != "builtins":
+        builtin = builtin.__base__  # of several bases, that of the largest layout: no other may make one
+    error: ReinforceError = builtin.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,19 +29,22 @@ STALE_SECONDS = 1800.0
 
 @dataclass(frozen=True)
 class Owner:
-    """Who computes a unit: the builder's process, not its helpers."""
+    """Who computes a unit: the builder's process, not its helpers; with it they live and die."""
 
     host: str
     pid: int
     process_start: str
     claimed: float
+    helper: str = ""
+    """Which of them, where one can be lost and its units given to another."""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Owner:
         """Raises CorruptStoreError."""
         fields = Fields(document, "claim")
         pid, claimed = fields.integer("pid", 0, 1 << 31), fields.number("claimed")
-        return cls(fields.text("host"), pid, fields.text("process_start"), claimed)
+        helper = fields.text("helper") if "helper" in fields.members else ""
+        return cls(fields.text("host"), pid, fields.text("process_start"), claimed, helper)
 
     @classmethod
     def here(cls) -> Owner:
@@ -90,9 +93,9 @@ class Ledger:
         """Units that have their marker."""
         return [unit for unit in range(self.num_units) if self.objects.exists(marker_path(unit))]
 
-    def claim(self, unit: int) -> bool:
+    def claim(self, unit: int, helpers: Collection[str] = ()) -> bool:
         """Whether the unit is now ours. A marked unit, or one that a living process has, is not; of a finished store
-        (whose markers are gone) none is."""
+        (whose markers are gone) none is. `helpers`: all that the builder has now; what others of its had is free."""
         if self._is_over(unit):
             return False
         record = json.dumps(asdict(self.owner) | {"claimed": time.time()}, sort_keys=True).encode()
@@ -106,7 +109,7 @@ class Ledger:
                     holder = _read_owner(self.objects, path)
                 except FileNotFoundError:
                     continue  # given up just now
-                if holder is not None and (holder.is_alive() or holder.is_same(self.owner)):
+                if holder is not None and self._is_held(holder, helpers):
                     return False
                 # Nothing is deleted: of two that take over from the same dead process, one wins the next generation.
                 generation += 1
@@ -123,6 +126,11 @@ class Ledger:
                 holder = _read_owner(self.objects, claim_path(unit, generation))
                 if holder is not None and holder.is_same(self.owner):
                     self.objects.delete(claim_path(unit, generation))
+
+    def _is_held(self, holder: Owner, helpers: Collection[str]) -> bool:
+        if not holder.is_same(self.owner):
+            return holder.is_alive()
+        return holder.helper == self.owner.helper or holder.helper in helpers
 
     def _is_over(self, unit: int) -> bool:
         return self.objects.exists(marker_path(unit)) or self.objects.exists(MANIFEST)

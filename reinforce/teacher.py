@@ -178,6 +178,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_devices(names: str) -> list[str]:
+    """ "cuda:0,cuda:1" -> its parts; "cuda:all" -> every GPU that is visible. Raises UsageError as `choose_device`, and
+    for devices of several kinds, which compute other bits."""
+    if names == "cuda:all":
+        choose_device("cuda")
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    devices = [choose_device(name.strip()) for name in names.split(",")]
+    if len({device.type for device in devices}) > 1:
+        raise UsageError(f"--device {names} names devices of several kinds, which compute other bits: type one kind")
+    return [str(device) for device in devices]
+
+
 def choose_dtype(name: str, device: torch.device, info: ModelInfo) -> str:
     """bfloat16 on CUDA, and for vision transformers on processors with bf16 matrix units; else float32."""
     if name != "auto":

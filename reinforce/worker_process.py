@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterable, Iterator
 from multiprocessing import connection
 from types import TracebackType
@@ -62,6 +64,16 @@ def naming_dead_workers() -> Iterator[None]:
         ) from error
 
 
+def portable(error: Exception) -> Exception:
+    """As it can be sent to another process: with its traceback as a note, and as another where it cannot be pickled."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
 def _tells_of_a_death(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
 
@@ -79,10 +91,10 @@ def _stop_watching() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """multiprocessing's thread that hands tensors over reports here; that the parent stopped taking them is no news."""
     if not issubclass(kind, (ConnectionError, EOFError)):
-        sys.__excepthook__(kind, error, traceback)
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_with_parent() -> None:

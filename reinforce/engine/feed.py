@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -88,28 +88,61 @@ class UnitRenderer:
         return np.zeros((count, self.policy.size_px, self.policy.size_px, 3), np.uint8)
 
 
-class ViewFeed(IterableDataset[ViewBatch | ReinforceError]):
-    """Every unit whose claim is won, in order; each worker starts at another place and all try all."""
+class UnitQueue(Protocol):
+    """Where decoding processes take units from. Picklable."""
 
-    def __init__(self, renderer: UnitRenderer, ledger: Ledger, units: Sequence[int]) -> None:
-        self.renderer, self.ledger, self.todo = renderer, ledger, list(units)
+    def units(self, worker: int, num_workers: int) -> Iterator[int]:
+        """Those that are for this worker alone, to be rendered one after the other."""
+
+
+class SupportsGet(Protocol):
+    def get(self) -> int | None: ...
+
+
+class ClaimedUnits:
+    """Every unit whose claim is won; each worker starts at another place and all try all."""
+
+    def __init__(self, ledger: Ledger, units: Sequence[int]) -> None:
+        self.ledger, self.todo = ledger, list(units)
+
+    def units(self, worker: int, num_workers: int) -> Iterator[int]:
+        others = [unit for i, unit in enumerate(self.todo) if i % num_workers != worker]
+        return filter(self.ledger.claim, self.todo[worker::num_workers] + others)
+
+
+class AssignedUnits:
+    """Units that somebody else claims and puts into a queue, one after the other."""
+
+    def __init__(self, queue: SupportsGet) -> None:
+        """`queue` is of `multiprocessing` where several processes take from it; None ends each of them."""
+        self.queue = queue
+
+    def units(self, worker: int, num_workers: int) -> Iterator[int]:
+        return iter(self.queue.get, None)
+
+
+class ViewFeed(IterableDataset[ViewBatch | ReinforceError]):
+    """The batches of every unit that a queue gives."""
+
+    def __init__(self, renderer: UnitRenderer, queue: UnitQueue) -> None:
+        self.renderer, self.queue = renderer, queue
 
     def __iter__(self) -> Iterator[ViewBatch | ReinforceError]:
         info = get_worker_info()
         worker, num_workers = (info.id, info.num_workers) if info else (0, 1)
         try:
-            yield from self._batches(worker, num_workers)
+            for unit in self.queue.units(worker, num_workers):
+                yield from self.renderer.batches(unit)
         except ReinforceError as error:
             yield error  # raised inside a worker it would reach the builder as another, of many lines
 
-    def _batches(self, worker: int, num_workers: int) -> Iterator[ViewBatch]:
-        for unit in self.todo[worker::num_workers] + [u for i, u in enumerate(self.todo) if i % num_workers != worker]:
-            if self.ledger.claim(unit):
-                yield from self.renderer.batches(unit)
-
 
 def open_feed(feed: ViewFeed, workers: int) -> Iterator[ViewBatch]:
-    """Iterate a feed in this process (0 workers) or in spawned ones, a few batches ahead."""
+    """Iterate a feed in this process (0 workers) or in spawned ones, a few batches ahead.
+
+    A unit's batches come in order, those of several workers as they are ready: one that has no unit yet is not waited
+    for.
+    """
     if workers == 0:
         return raise_errors(feed)
     loader = DataLoader(
@@ -120,5 +153,6 @@ def open_feed(feed: ViewFeed, workers: int) -> Iterator[ViewBatch]:
         collate_fn=as_it_is,
         worker_init_fn=enter_worker,
         prefetch_factor=4,
+        in_order=False,
     )
     return raise_errors(loader)

@@ -16,7 +16,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_builds import BAD, CLASSES, NUM_IMAGES, ROWS_ONLY, VIEWS, config, digest_of, make_images, make_teacher, run
+from tiny_builds import (
+    BAD,
+    CLASSES,
+    NUM_IMAGES,
+    ROWS_ONLY,
+    VIEWS,
+    build_argv,
+    config,
+    digest_of,
+    make_images,
+    make_teacher,
+    run,
+)
 
 from reinforce import teacher as teacher_module
 from reinforce.build import BuildConfig, build
@@ -155,14 +167,6 @@ class TestEqualBytes:
             assert {path.name for path in Path("out.zarr/claims").glob("*.json")} <= done
         run(teacher, images, resume=True)
         assert digest_of(Path("out.zarr")) == digest_of(reference)
-
-
-def build_argv(teacher: Path, images: Path, workers: int = 0) -> list[str]:
-    return [
-        sys.executable, "-c", "from reinforce.cli import main; main()", "build", "--teacher", str(teacher),
-        "--transfer", str(images), "--views", str(VIEWS), "--batch-size", "16", "--out", "out.zarr",
-        "--workers", str(workers), "--resume", "--json", "--quiet",
-    ]  # fmt: skip
 
 
 def kill_and_resume(argv: list[str], *, kills: int, seed: int, builder_alone: bool = False) -> list[dict[str, str]]:

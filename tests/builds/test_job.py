@@ -128,6 +128,24 @@ def test_a_claim_that_was_taken_over_and_given_up_leaves_no_gap(objects: LocalOb
     assert not ours.claim(0)
 
 
+def test_units_of_a_helper_that_is_lost_are_free_at_once(objects: LocalObjects) -> None:
+    """Its builder lives, and knows who helps it."""
+    here = Owner.here()
+    first, second = (Ledger(objects, 3, replace(here, helper=name)) for name in ("first", "second"))
+    assert first.claim(0, ["first", "second"])
+    assert not second.claim(0, ["first", "second"])
+    assert second.claim(0, ["second"])
+    assert not second.claim(0, ["second"])
+    assert not Ledger(objects, 3, replace(here, host="elsewhere")).claim(0, [])
+
+
+def test_a_builder_gives_up_what_its_helpers_have_not_finished(objects: LocalObjects) -> None:
+    here = Owner.here()
+    assert Ledger(objects, 2, replace(here, helper="first")).claim(0, ["first"])
+    Ledger(objects, 2, here).release()
+    assert not objects.exists(claim_path(0))
+
+
 def test_living_builders_are_others_that_live(objects: LocalObjects) -> None:
     here = Owner.here()
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

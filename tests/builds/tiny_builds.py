@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,11 @@ def run(teacher: Path, images: Path, **changes: Any) -> StoreSummary:
     summary = build(config(teacher, images, **changes))
     assert isinstance(summary, StoreSummary)
     return summary
+
+
+def build_argv(teacher: Path, images: Path, workers: int = 0) -> list[str]:
+    return [
+        sys.executable, "-c", "from reinforce.cli import main; main()", "build", "--teacher", str(teacher),
+        "--transfer", str(images), "--views", str(VIEWS), "--batch-size", "16", "--out", "out.zarr",
+        "--workers", str(workers), "--resume", "--json", "--quiet",
+    ]  # fmt: skip

@@ -1,0 +1,117 @@
+"""What computes units of a store, in whatever process an engine has it: one teacher on one device, and the plan.
+
+Every engine builds units through `UnitBuilder.build`, so that it does not matter to a store who computed what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reinforce.data import Listing, check_keys_match
+from reinforce.engine.feed import UnitQueue, UnitRenderer, ViewFeed, open_feed
+from reinforce.engine.runner import UnitRunner
+from reinforce.engine.work import Work
+from reinforce.errors import CorruptStoreError, EnvironmentMismatchError
+from reinforce.job import Ledger, Owner
+from reinforce.plan import Inputs, check_request
+from reinforce.store import Objects, Promise, Schema, UnfinishedStore
+from reinforce.teacher import fix_arithmetic
+from reinforce.worker_process import naming_dead_workers
+
+if TYPE_CHECKING:
+    from reinforce.build import BuildConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildTask:
+    """What another process is told, to compute units of a store. Picklable."""
+
+    config: BuildConfig
+    """With one device."""
+    objects: Objects
+    owner: Owner
+    """The builder's process, and which of its helpers the other one is."""
+
+    def open_builder(self) -> UnitBuilder:
+        """Raises what opening the teacher and the transfer set does, BuildError where either is not the plan's, and as
+        `UnitBuilder`."""
+        plan = UnfinishedStore(self.objects).plan
+        with contextlib.redirect_stderr(io.StringIO()):  # what there is to say of them, the builder has said
+            inputs = Inputs(self.config)
+        check_request(plan, inputs)
+        return UnitBuilder(self.config, inputs, self.objects, self.owner)
+
+
+class UnitBuilder:
+    """Of one process. Opening one reads the plan and lists the transfer set; nothing is written but by `build`."""
+
+    def __init__(self, config: BuildConfig, inputs: Inputs, objects: Objects, owner: Owner) -> None:
+        """`inputs` must be the plan's (`check_request`). Raises EnvironmentMismatchError where the bits would differ,
+        TransferMismatchError for another transfer set."""
+        store = UnfinishedStore(objects)
+        plan, schema, listing = store.plan, store.schema, _stored_listing(store)
+        check_environment(plan, inputs.environment(), config.mixed_environment)
+        check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)
+        fix_arithmetic(plan["threads"])
+        self.schema, self.device = schema, inputs.teacher.device
+        self.ledger = Ledger(objects, schema.num_units, owner)
+        self.renderer = UnitRenderer(
+            inputs.source,
+            listing,
+            inputs.policy,
+            schema.units,
+            schema.num_views,
+            plan["batch_size"],
+            plan["block_rows"],
+            config.unit_budget_mb << 20,
+            inputs.words,
+        )
+        keys = [listing.keys[start:stop] for _, start, stop in schema.units]
+        promise = Promise.from_json(plan["promise"], schema.measure)
+        self.runner = UnitRunner(inputs.teacher, schema, store.codec(), objects, keys, promise)
+
+    def build(self, queue: UnitQueue, workers: int) -> Iterator[Work]:
+        """Render, run the teacher, encode and commit the units that a queue gives; says after each batch what was done.
+
+        Raises WorkerDiedError where a decoding process is killed, NonFiniteTargetError, and what reading images and
+        writing objects raises; what is committed stays.
+        """
+        with naming_dead_workers():
+            yield from self.runner.run(open_feed(ViewFeed(self.renderer, queue), workers))
+
+
+def num_views(schema: Schema, units: Iterable[int]) -> int:
+    """Of all their samples."""
+    return schema.num_views * sum(schema.unit_size(unit) for unit in units)
+
+
+def check_environment(plan: dict[str, Any], here: dict[str, Any], allow_mixed: bool) -> None:
+    """Raises EnvironmentMismatchError naming what would give other bits than the plan's environment."""
+    planned = plan["environment"]
+    differing = [f"{name} {planned.get(name)} -> {here[name]}" for name in here if planned.get(name) != here[name]]
+    if differing and not allow_mixed:
+        raise EnvironmentMismatchError(
+            f"this is another environment than the plan's ({', '.join(differing)}): "
+            "continue there, or type --mixed-environment to give up equal bytes"
+        )
+
+
+def _stored_listing(store: UnfinishedStore) -> Listing:
+    """The frozen listing, from the store: reading every image again would cost as much as the first time."""
+    samples, transfer = store.samples(), store.plan["transfer"]
+    listing = Listing.from_columns(
+        shard_names=[shard["name"] for shard in transfer["shards"]],
+        shard_sizes=[shard["samples"] for shard in transfer["shards"]],
+        keys=samples.keys,
+        sha64=samples.sha64,
+        num_bytes=[0] * len(samples.keys),
+        width=samples.width,
+        height=samples.height,
+    )
+    if listing.digest != transfer["digest"]:
+        raise CorruptStoreError("the store's samples are not the plan's: type --overwrite to build it again")
+    return listing

@@ -1,0 +1,101 @@
+"""Batches of views as committed units.
+
+B = batch, V = views, U = rows a unit
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reinforce.engine.feed import ViewBatch
+from reinforce.engine.work import Work
+from reinforce.errors import NonFiniteTargetError
+from reinforce.store import Objects, Promise, Schema, SkippedRow, TargetCodec, commit_unit, encode_within
+
+if TYPE_CHECKING:
+    from reinforce.target_source import TargetSource
+
+
+@dataclass
+class UnitTargets:
+    """Targets of a unit as its batches come in."""
+
+    targets: NDArray[np.float32]
+    """(V, U, *item_shape); zeros where there is nothing."""
+    skipped: dict[int, str] = field(default_factory=dict)
+
+
+class UnitRunner:
+    """Turns the batches of a feed into committed units."""
+
+    def __init__(
+        self,
+        teacher: TargetSource,
+        schema: Schema,
+        codec: TargetCodec,
+        objects: Objects,
+        unit_keys: Sequence[Sequence[str]],
+        promise: Promise,
+    ) -> None:
+        """`unit_keys[u]` are the keys of unit u's rows."""
+        self.teacher, self.schema, self.codec, self.objects = teacher, schema, codec, objects
+        self.unit_keys, self.promise = unit_keys, promise
+        self.open_units: dict[int, UnitTargets] = {}
+
+    def run(self, batches: Iterator[ViewBatch]) -> Iterator[Work]:
+        """Run the teacher on every batch, and commit a unit with its last one."""
+        started = time.monotonic()
+        for batch in batches:
+            asked, started = started, time.monotonic()
+            num_bytes = self.add(batch)
+            done = time.monotonic()
+            yield Work(
+                views=len(batch.images),
+                units=(batch.unit,) if batch.is_last else (),
+                num_bytes=num_bytes,
+                seconds=done - asked,
+                waited_seconds=started - asked,
+            )
+            started = time.monotonic()
+
+    def add(self, batch: ViewBatch) -> int:
+        """Run the teacher on a batch; commit the unit with its last one, and return the bytes written."""
+        schema = self.schema
+        if batch.unit not in self.open_units:
+            self.open_units[batch.unit] = UnitTargets(np.zeros(schema.unit_shape, np.float32))
+        unit = self.open_units[batch.unit]
+        unit.skipped |= batch.skipped
+        view, row = batch.views, batch.rows
+        targets = self.teacher.targets(batch.images.numpy())
+        is_ok = ~np.isin(row, list(unit.skipped))
+        self._check_finite(targets, is_ok, batch.unit, row, view)
+        unit.targets[view[is_ok], row[is_ok]] = targets[is_ok]
+        return self._commit(batch.unit, self.open_units.pop(batch.unit)) if batch.is_last else 0
+
+    def _check_finite(
+        self,
+        targets: NDArray[np.float32],
+        is_ok: NDArray[np.bool_],
+        unit: int,
+        row: NDArray[np.int64],
+        view: NDArray[np.int64],
+    ) -> None:
+        bad = np.flatnonzero(is_ok & ~np.isfinite(targets.reshape(len(targets), -1)).all(1))
+        if len(bad):
+            raise NonFiniteTargetError.of(self.unit_keys[unit][row[bad[0]]], int(view[bad[0]]))
+
+    def _commit(self, index: int, unit: UnitTargets) -> int:
+        schema, keys = self.schema, self.unit_keys[index]
+        is_ok = np.zeros(schema.unit_rows, np.bool_)
+        is_ok[: schema.unit_size(index)] = True
+        is_ok[list(unit.skipped)] = False
+        encoded = encode_within(schema, self.codec, index, unit.targets, is_ok, self.promise)
+        skipped = [SkippedRow(row, keys[row], reason) for row, reason in sorted(unit.skipped.items())]
+        commit_unit(self.objects, schema, index, encoded.contents, encoded.fidelity, skipped)
+        return sum(len(data) for data in encoded.contents.values())
