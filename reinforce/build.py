@@ -20,6 +20,7 @@ from reinforce.engine.options import EngineOptions
 from reinforce.errors import (
     BuildError,
     OutputExistsError,
+    RemoteAccessError,
     StoppedError,
     StoreAccessError,
     StoreError,
@@ -72,7 +73,7 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     try:
         with naming_dead_workers():
             return _build(config)
-    except StoreAccessError as error:
+    except (StoreAccessError, RemoteAccessError) as error:
         raise BuildError(f"{error}; what is done stays: mend that, then {how}") from error
     except KeyboardInterrupt:
         raise StoppedError(f"stopped{_progress_of(config.path)}: {how} to continue") from None

@@ -77,7 +77,7 @@ def split_off(location: str) -> tuple[str, str | None]:
     What exists under that very name is no split.
     """
     found = _SPLIT.fullmatch(location)
-    if found is None or _SCHEME.match(location) or Path(location).exists():
+    if found is None or (_SCHEME.match(location) and "://" not in location) or Path(location).exists():
         return location, None
     return found["whole"], found["split"]
 
@@ -156,6 +156,8 @@ def _short_name(location: str) -> str:
     plain = location.partition("{")[0]
     if plain != location:
         plain = plain.rpartition("/")[0]
+    if "://" in plain:
+        return plain.rstrip("/").rpartition("/")[2].removesuffix(".tar")
     if _SCHEME.match(plain):
         return plain.partition(":")[2].partition(":")[0].rstrip("/").rpartition("/")[2]
     path = Path(os.path.normpath(Path(plain).expanduser().absolute()))

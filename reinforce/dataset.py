@@ -24,12 +24,14 @@ from numpy.typing import NDArray
 
 from reinforce import catalog
 from reinforce.data import ImageSource, UnitImages, check_keys_match, open_source
+from reinforce.data.sources import remote_source
 from reinforce.errors import MissingDataError, StoreError, UsageError
 from reinforce.store import DENSE_LOGITS, STATE_OK, Store, TargetReader
 from reinforce.store.schema import check_described
 from reinforce.views import DriftReport, Fingerprint, UnitReplayer, policy_from_json
 from reinforce.views import check as check_fingerprint
 from reinforce.views import compare as compare_fingerprint
+from reinforce.views.replay import draw_params
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -137,6 +139,7 @@ class ReinforcedDataset:
         changed, CorruptStoreError for a damaged object."""
         rows = np.asarray(rows, np.int64)
         views = self.view_index(rows, epoch)
+        self._ask_ahead(rows, views)
         images = np.empty((len(rows), self.size_px, self.size_px, 3), np.uint8)
         valid = np.empty(images.shape[:3], np.bool_) if self.store.target == DENSE_LOGITS else None
         for i, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
@@ -176,6 +179,21 @@ class ReinforcedDataset:
     def _open_replayer(self, unit: int) -> UnitReplayer:
         images = self.images(unit)
         return UnitReplayer(self.policy, images.keys, images.read, REPLAYER_BYTES)
+
+    def _ask_ahead(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> None:
+        """From a source that is slow to answer, ask for a batch's images at once, and for what they are mixed with."""
+        remote = remote_source(self.source)
+        if remote is None:
+            return
+        places = []
+        for row, view in zip(rows.tolist(), views.tolist(), strict=True):
+            unit, local = divmod(row, self.store.unit_rows)
+            shard, start, _ = self.store.units[unit]
+            keys, size = self.replayer(unit).keys, (self.size_px, self.size_px)
+            mix = draw_params(self.policy, keys[local], view, size, len(keys), local).mix  # whatever the image's size
+            first = start - int(self.shard_starts[shard])
+            places += [(shard, first + local), *([] if mix is None else [(shard, first + mix[1])])]
+        remote.prefetch(places)
 
     def _unit_ok_rows(self, unit: int) -> NDArray[np.int64]:
         start = unit * self.store.unit_rows

@@ -16,6 +16,7 @@
     │   ├── UnfinishedStoreError  its build has not ended
     │   ├── CorruptStoreError     bytes differ from the manifest
     │   └── StoreAccessError      the disk is full, permission is denied: what is there stays as it is
+    ├── RemoteAccessError         an object store cannot be reached, or refuses; never says which credentials
     ├── UnfinishedSearchError     other parts of a divided search are not done yet
     ├── BuildError                a build had to stop; what is committed stays
     │   ├── NonFiniteTargetError  the teacher gave NaN or infinity for a named sample
@@ -108,6 +109,10 @@ class CorruptStoreError(StoreError):
 
 
 class StoreAccessError(StoreError):
+    pass
+
+
+class RemoteAccessError(ReinforceError):
     pass
 
 

@@ -10,6 +10,7 @@ from reinforce import catalog
 from reinforce.command import TalkOptions
 from reinforce.data import FolderSource, ImageSource, freeze, open_source
 from reinforce.data.packed_listing import LISTING
+from reinforce.data.remote_files import ObjectSource
 from reinforce.data.tar_source import TarSource
 from reinforce.errors import StoppedError, StoreAccessError, UsageError
 from reinforce.packing import Packing, TarSize, sweep
@@ -108,4 +109,4 @@ def _summary(config: PackConfig, packing: Packing, packed: TarSource | None) -> 
 
 
 def _num_left_out(source: ImageSource) -> int:
-    return len(source.unread) + len(source.masks) if isinstance(source, FolderSource) else 0
+    return len(source.unread) + len(source.masks) if isinstance(source, FolderSource | ObjectSource) else 0

@@ -24,7 +24,7 @@ from reinforce.data.files import LocalFiles
 from reinforce.data.labelled import CLASS_NAMES_FILE
 from reinforce.data.member_names import member_names
 from reinforce.data.packed_listing import LISTING, PackedTar, listing_bytes
-from reinforce.data.sources import IMAGE_SUFFIXES
+from reinforce.data.sources import IMAGE_SUFFIXES, read_ahead
 from reinforce.data.splits import TEST, TRAIN, VAL
 from reinforce.data.tar_index import BLOCK_BYTES
 from reinforce.data.tar_source import index_tars
@@ -139,16 +139,16 @@ class Packing:
     def _members(self, samples: Sequence[_Sample], progress: Progress) -> Iterator[tuple[str, bytes]]:
         """Of the next tar."""
         num_bytes = 0
-        for number, sample in enumerate(samples):
-            members = self._read(sample)
+        images = read_ahead(self.source, [(sample.shard, sample.row) for sample in samples])
+        for number, (sample, data) in enumerate(zip(samples, images, strict=True)):
+            members = self._named(sample, data)
             num_bytes += sum(BLOCK_BYTES + len(data) + -len(data) % BLOCK_BYTES for _, data in members)
             if number and (num_bytes > self.size.shard_mb << 20 or number == self.size.shard_size):
                 return
             yield from members
             progress(1)
 
-    def _read(self, sample: _Sample) -> Members:
-        data = self.source.read(sample.shard, sample.row)
+    def _named(self, sample: _Sample, data: bytes) -> Members:
         beside = self.companions.read(sample.shard, sample.row)
         suffix = sample.suffix or _suffix_of(data)
         return [(f"{sample.stem}.{suffix}", data), *((f"{sample.stem}.{kind}", beside[kind]) for kind in beside)]

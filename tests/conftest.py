@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from faulty_proxy import FaultyProxy
+    from s3_server import Bucket
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -15,3 +23,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def proxy() -> Iterator[FaultyProxy]:
+    """In front of a real S3 server on loopback; the environment leads there while it runs."""
+    from s3_server import s3_server
+
+    with s3_server() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bucket(proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty one, with a home and a working folder of the test's own."""
+    from s3_server import Bucket
+
+    monkeypatch.setenv("REINFORCE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    yield Bucket(proxy)
+    proxy.faults.clear()
+    proxy.choose = lambda: ""

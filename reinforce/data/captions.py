@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
 from reinforce.data.opening import open_source
+from reinforce.data.remote_files import ObjectSource
 from reinforce.data.sources import VIRTUAL_SHARD_ROWS, ImageSource, Shard, read_image_file
 from reinforce.data.split_source import SplitSource
 from reinforce.data.tar_source import TarSource
@@ -136,7 +137,7 @@ def _in_whole(source: ImageSource, shard: int, row: int) -> tuple[ImageSource, i
 
 
 def _read_beside(source: ImageSource, shard: int, row: int, suffix: str) -> bytes | None:
-    if isinstance(source, TarSource):
+    if isinstance(source, TarSource | ObjectSource):
         return source.read_beside(shard, row, suffix)
     if not isinstance(source, FolderSource):
         return None
@@ -160,7 +161,7 @@ def _uncaptioned(source: ImageSource) -> Iterator[str]:
 
 
 def _is_captioned(source: ImageSource, shard: int, row: int) -> bool:
-    if isinstance(source, TarSource):
+    if isinstance(source, TarSource | ObjectSource):
         return any(source.has_beside(shard, row, suffix) for suffix in SUFFIXES)
     return isinstance(source, CsvSource) and bool(source.captions and source.captions[shard * VIRTUAL_SHARD_ROWS + row])
 

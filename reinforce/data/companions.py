@@ -10,6 +10,7 @@ from pathlib import Path
 from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
 from reinforce.data.labelled import class_names, sorted_names, tar_split
+from reinforce.data.remote_files import ObjectSource
 from reinforce.data.sources import VIRTUAL_SHARD_ROWS, ImageSource, read_image_file
 from reinforce.data.split_source import SplitSource
 from reinforce.data.splits import SPLIT_WORDS
@@ -81,7 +82,7 @@ def _check_all_or_none(column: Sequence[str], name: str, what: str) -> None:
 
 
 def _read_beside(source: ImageSource, shard: int, row: int, suffix: str) -> bytes | None:
-    if isinstance(source, TarSource):
+    if isinstance(source, TarSource | ObjectSource):
         return source.read_beside(shard, row, suffix)
     if not isinstance(source, FolderSource):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,10 @@ ReadRange = Callable[[int, int], bytes]
 class Files(Protocol):
     """Read-only, picklable. Names are relative, with "/"; MissingDataError for a file that is not there, DataError for
     one that cannot be read."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a read takes so long that it should be asked for ahead."""
 
     @property
     def root(self) -> str:
@@ -37,11 +41,16 @@ class Files(Protocol):
     def scan(self, name: str) -> ReadRange:
         """For reading small parts of one file from its front to its end."""
 
+    def prefetch(self, ranges: Sequence[tuple[str, int, int]]) -> None:
+        """Say which (name, start, length) will be read next, in place of what was said before."""
+
     def close(self) -> None: ...
 
 
 class LocalFiles:
     """Files below a folder; a few stay open."""
+
+    is_remote = False
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root)
@@ -70,6 +79,9 @@ class LocalFiles:
         with self._explained(name):
             descriptor = self._descriptor(name)
         return read
+
+    def prefetch(self, ranges: Sequence[tuple[str, int, int]]) -> None:
+        """The system reads ahead by itself."""
 
     def close(self) -> None:
         """The next read opens its own again."""

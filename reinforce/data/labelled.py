@@ -24,6 +24,7 @@ from reinforce.data.folder import FolderSource
 from reinforce.data.mask_layouts import IMAGE_FOLDERS
 from reinforce.data.opening import open_source
 from reinforce.data.published import Published, open_published
+from reinforce.data.remote_files import ObjectSource
 from reinforce.data.sources import ImageSource, Shard
 from reinforce.data.splits import (
     SPLIT_WORDS,
@@ -82,7 +83,7 @@ def open_labelled(location: str, *, needs_train: bool = True) -> LabelledDataset
         return _of_published(published, location, needs_train)
     source = open_source(location)
     match source:
-        case FolderSource():
+        case FolderSource() | ObjectSource():
             rows = list(_folder_rows(source))
         case TarSource() if _has_class_folders(source):
             rows = list(_inner_folder_rows(source))
@@ -131,7 +132,7 @@ def _positions(shards: Sequence[Shard]) -> Iterator[tuple[int, int, str]]:
             yield number, row, key
 
 
-def _folder_rows(source: FolderSource) -> Iterator[_Row]:
+def _folder_rows(source: FolderSource | ObjectSource) -> Iterator[_Row]:
     paths = list(_positions(source.shards))
     depth = 1 if _has_split_folders(key for _, _, key in paths) else 0
     classes = {key.split("/")[depth] for _, _, key in paths if key.count("/") > depth}

@@ -29,7 +29,7 @@ from PIL import (
 )
 
 from reinforce.data.keys import hash64, hex64
-from reinforce.data.sources import FrozenColumns, FrozenSource, ImageSource, num_images
+from reinforce.data.sources import FrozenColumns, FrozenSource, ImageSource, num_images, read_ahead
 from reinforce.errors import DataError, UsageError
 
 Progress = Callable[[int], object]
@@ -221,9 +221,7 @@ def _limited_sizes(source: ImageSource, total: int) -> list[int]:
 
 
 def _images(source: ImageSource, sizes: Sequence[int]) -> Iterator[bytes]:
-    for shard, size in enumerate(sizes):
-        for row in range(size):
-            yield source.read(shard, row)
+    return read_ahead(source, [(shard, row) for shard, size in enumerate(sizes) for row in range(size)])
 
 
 def _shard_digests(sizes: Sequence[int], keys: Sequence[str], sha64: npt.NDArray[np.uint64]) -> Iterator[str]:

@@ -15,12 +15,14 @@ from reinforce.data.mask_layouts import without_masks
 from reinforce.data.sources import ImageSource
 from reinforce.data.tar_source import open_tars
 from reinforce.errors import DataError, MissingDataError, UsageError
+from reinforce.remote import is_url
 
-ACCEPTED = "a folder of images, a folder of tars, a .csv, a .tar or pattern such as x/{00000..00012}.tar, or hf:NAME"
+ACCEPTED = "a folder of images, a folder of tars, a .csv, a .tar or pattern such as x/{00000..00012}.tar, hf:NAME, or s3://BUCKET/PREFIX"
 
 
 def open_source(location: str) -> ImageSource:
-    """Open a folder (nested or flat; of images or of tars), a CSV, tars (brace patterns expand) or "hf:NAME[:SPLIT]".
+    """Open a folder (nested or flat; of images or of tars), a CSV, tars (brace patterns expand), "hf:NAME[:SPLIT]", or
+    a URL of a prefix or of tars on an object store.
 
     "@train", "@val" or "@test" behind a dataset is that split of it, see `open_split`. Otherwise names and headers
     alone are read. In a folder of images, masks that lie beside their images are left out, see `without_masks`. Raises
@@ -29,13 +31,15 @@ def open_source(location: str) -> ImageSource:
     """
     if location.startswith(HF_PREFIX):
         return open_hf(location)
-    if "://" in location:
-        raise UsageError(f"cannot read {location}: copy it here first, then give {ACCEPTED}")
     whole, split = split_off(location)
     if split is not None:
         from reinforce.data.split_source import open_split  # which opens the whole by this function
 
         return open_split(whole, split)
+    if is_url(location):
+        from reinforce.data.remote_files import open_remote  # obstore is an extra
+
+        return open_remote(location)
     path = Path(location).expanduser()
     if path.is_dir():
         return _open_folder(path)

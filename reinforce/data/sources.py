@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,6 +19,12 @@ UNREAD_SUFFIXES = frozenset(
     {"avif", "heic", "heif", "jxl", "jp2", "j2k", "psd", "svg", "tga", "dng", "cr2", "nef", "arw"}
 )
 """Images that are not read: they are counted, so that nobody misses them without notice."""
+
+AHEAD_ROWS = 1024
+"""How far ahead of its use an image is spoken of."""
+
+Places = Sequence[tuple[int, int]]
+"""(shard, row) of images."""
 
 VIRTUAL_SHARD_ROWS = 8192
 """Loose files are cut into virtual shards of this many rows."""
@@ -67,6 +73,31 @@ class FrozenSource(Protocol):
     """A source that may know its images without reading them."""
 
     def frozen(self) -> FrozenColumns | None: ...
+
+
+@runtime_checkable
+class PrefetchingSource(Protocol):
+    """A source that may lie far away, and is faster where it knows what will be read next."""
+
+    @property
+    def is_remote(self) -> bool: ...
+
+    def prefetch(self, places: Places) -> None:
+        """Say which (shard, row) will be read next, in this order, in place of what was said before."""
+
+
+def remote_source(source: ImageSource) -> PrefetchingSource | None:
+    """The source itself, if it should be told what will be read next."""
+    return source if isinstance(source, PrefetchingSource) and source.is_remote else None
+
+
+def read_ahead(source: ImageSource, places: Places) -> Iterator[bytes]:
+    """The encoded bytes at (shard, row) places in their order, asked for ahead of their use."""
+    remote = remote_source(source)
+    for number, place in enumerate(places):
+        if remote is not None and number % AHEAD_ROWS == 0:
+            remote.prefetch(places[number : number + 2 * AHEAD_ROWS])
+        yield source.read(*place)
 
 
 def num_images(source: ImageSource) -> int:

@@ -14,7 +14,7 @@ from reinforce.data.folder import scan_folder
 from reinforce.data.labelled import LabelledDataset, open_labelled
 from reinforce.data.mask_layouts import without_masks
 from reinforce.data.masked import MaskedDataset, MaskedSample, open_masked
-from reinforce.data.sources import ImageSource, Shard
+from reinforce.data.sources import ImageSource, Places, Shard, remote_source
 from reinforce.data.splits import LabelledSample
 from reinforce.errors import DataError
 
@@ -31,6 +31,14 @@ class SplitSource:
 
     def read(self, shard: int, row: int) -> bytes:
         return self.whole.read(*self.place(shard, row))
+
+    @property
+    def is_remote(self) -> bool:
+        return remote_source(self.whole) is not None
+
+    def prefetch(self, places: Places) -> None:
+        if remote := remote_source(self.whole):
+            remote.prefetch([self.place(shard, row) for shard, row in places])
 
     def place(self, shard: int, row: int) -> tuple[int, int]:
         """(shard, row) in the whole."""

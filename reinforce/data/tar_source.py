@@ -8,6 +8,7 @@ caption in X.txt or X.json; other members are ignored.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from reinforce.data.files import Files, LocalFiles
 from reinforce.data.keys import check_keys, hex64
 from reinforce.data.packed_listing import LISTING, PackedTar, parse_listing
-from reinforce.data.sources import FrozenColumns, Shard, is_image_name, suffix_of
+from reinforce.data.sources import FrozenColumns, Places, Shard, is_image_name, suffix_of
 from reinforce.data.tar_index import Member, read_members
 from reinforce.errors import DataError, MissingDataError
 
@@ -56,6 +57,14 @@ class TarSource:
 
     def read(self, shard: int, row: int) -> bytes:
         return self._read(shard, row, self._tables[shard].images[row])
+
+    @property
+    def is_remote(self) -> bool:
+        return self.files.is_remote
+
+    def prefetch(self, places: Places) -> None:
+        names = ((self.shards[shard].name, self._tables[shard].images[row]) for shard, row in places)
+        self.files.prefetch([(name, *position.tolist()) for name, position in names])
 
     def read_class(self, shard: int, row: int) -> bytes | None:
         """The bytes of the row's `.cls` member, or None where it has none."""
@@ -150,18 +159,23 @@ class _Listings:
     def __init__(self, files: Files) -> None:
         self.files = files
         self.found: dict[str, Mapping[str, PackedTar]] = {}
+        self.lock = threading.Lock()
 
     def of(self, tar: str) -> PackedTar | None:
         """What is listed of a tar, if it still has the size that is listed."""
         folder, slash, base = tar.rpartition("/")
         name = f"{folder}{slash}{LISTING}"
-        if name not in self.found:
-            try:
-                self.found[name] = parse_listing(self.files.read(name), self.files.path(name))
-            except MissingDataError:
-                self.found[name] = {}
+        with self.lock:
+            if name not in self.found:
+                self.found[name] = self._read(name)
         listed = self.found[name].get(base)
         return listed if listed is not None and listed.num_bytes == self.files.size(tar) else None
+
+    def _read(self, name: str) -> Mapping[str, PackedTar]:
+        try:
+            return parse_listing(self.files.read(name), self.files.path(name))
+        except MissingDataError:
+            return {}
 
 
 def _table(files: Files, tar: str, listings: _Listings) -> _TarTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from reinforce.data.keys import hash64
 from reinforce.data.listing import Listing
-from reinforce.data.sources import ImageSource
+from reinforce.data.sources import ImageSource, remote_source
 from reinforce.errors import TransferMismatchError
 
 
@@ -28,6 +29,12 @@ class UnitImages:
         """Samples [start, stop) of a listing, all in `shard`."""
         first_row = start - listing.shard_starts[shard]
         return cls(source, shard, first_row, listing.keys[start:stop], listing.sha64[start:stop])
+
+    def prefetch(self, rows: Iterable[int]) -> None:
+        """Say which rows will be read next; those beyond the unit are left out."""
+        if remote := remote_source(self.source):
+            own = (row for row in rows if row < len(self.keys))
+            remote.prefetch([(self.shard, self.first_row + row) for row in own])
 
     def read(self, row: int) -> bytes:
         """Encoded bytes. Raises TransferMismatchError where they are not those that were frozen."""

@@ -57,15 +57,17 @@ class UnitRenderer:
     words: Words | None = None
     """Of a store of text features: what is shown instead of images."""
 
+    def images(self, unit: int) -> UnitImages:
+        return UnitImages.of(self.source, self.listing, *self.units[unit])
+
     def replayer(self, unit: int) -> UnitReplayer | UnitCaptions:
-        shard, start, stop = self.units[unit]
-        images = UnitImages.of(self.source, self.listing, shard, start, stop)
+        images = self.images(unit)
         if self.words is not None:
             return UnitCaptions(self.words, images)
         return UnitReplayer(self.policy, images.keys, images.read, self.budget_bytes)
 
     def batches(self, unit: int) -> Iterator[ViewBatch]:
-        replayer = self.replayer(unit)
+        images_of_unit, replayer = self.images(unit), self.replayer(unit)
         block = -1
         views, rows = unit_pairs(len(replayer.keys), self.views, self.block_rows)
         for start in range(0, len(rows), self.batch_size):
@@ -75,6 +77,7 @@ class UnitRenderer:
                 if row // self.block_rows != block:
                     block = row // self.block_rows
                     replayer.hold(range(block * self.block_rows, (block + 1) * self.block_rows))
+                    images_of_unit.prefetch(range(block * self.block_rows, (block + 2) * self.block_rows))
                 try:
                     images[i] = replayer.view(row, view)
                 except UndecodableImageError as error:

@@ -288,7 +288,7 @@ class TestLocations:
             pytest.param("gone.tar", MissingDataError, "1 of 1 tars are not there", id="no such tar"),
             pytest.param("{a,b}.tar", MissingDataError, "2 of 2 tars are not there, the first is", id="no such tars"),
             pytest.param("{a,b.tar", UsageError, "braces in .* do not match", id="unbalanced braces"),
-            pytest.param("s3://bucket/x", UsageError, "cannot read s3://bucket/x: copy it here first", id="url"),
+            pytest.param("ftp://host/x", UsageError, "cannot read ftp://host/x: type s3://", id="url"),
         ],
     )
     def test_what_cannot_be_opened(
