@@ -90,7 +90,7 @@ def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     with nullcontext() if is_finished or config.dry_run else _connected(config):
         inputs = Inputs(config)
         if config.dry_run:
-            return estimate(inputs, draft_plan(inputs, inputs.freeze()))
+            return estimate(inputs, draft_plan(inputs, inputs.freeze()), config.path)
         if config.overwrite or not (objects.exists(PLAN) and objects.exists(PROBES)):
             _create(config, inputs, objects)
         plan = UnfinishedStore(objects).plan
@@ -144,10 +144,10 @@ def _is_empty(path: Path) -> bool:
 
 def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
     draft = draft_plan(inputs, inputs.freeze())
-    needed, free = estimate(inputs, draft).bytes, shutil.disk_usage(_existing_parent(config.path)).free
-    if needed > free:
+    found = estimate(inputs, draft, config.path)
+    if found.bytes > found.disk_free_bytes:
         raise BuildError(
-            f"the store needs {human_bytes(needed)} and {human_bytes(free)} are free: "
+            f"the store needs {human_bytes(found.bytes)} and {human_bytes(found.disk_free_bytes)} are free: "
             "free some, or type fewer --views or promise less"
         )
     if config.overwrite and config.path.exists():
@@ -168,10 +168,6 @@ def _remove(objects: LocalObjects) -> None:
         _run_log(objects.root).unlink(missing_ok=True)
     except OSError as error:
         raise BuildError(f"cannot remove {objects.name}: {error.strerror}; type another --out") from error
-
-
-def _existing_parent(path: Path) -> Path:
-    return next(parent for parent in [path, *path.absolute().parents] if parent.exists())
 
 
 def _run(config: BuildConfig, devices: Sequence[str], inputs: Inputs, objects: LocalObjects, started: float) -> None:

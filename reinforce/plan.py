@@ -6,10 +6,12 @@ Two builds of one plan in one environment give the same bytes, however often the
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import click
@@ -52,11 +54,22 @@ PROBES = 256
 KEPT_PROBES = 16
 BYTES_PER_UNIT = 600
 """A unit's lines in the manifest and in the records."""
+SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig(TargetOptions):
-    pass
+    num_devices: int = 1
+    """Devices like this one that would share the build."""
+    price_per_hour: float | None = None
+    """What an hour of one such device costs, in your currency: the plan then says what the build does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_devices < 1:
+            raise UsageError(f"--num-devices must be at least 1, not {self.num_devices}")
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour < math.inf:
+            raise UsageError(f"--price-per-hour must be 0 or more, not {self.price_per_hour}")
 
 
 @dataclass(frozen=True)
@@ -260,34 +273,61 @@ class PlanEstimate:
     views: int
     units: int
     bytes: int
+    disk_free_bytes: int
+    """Where the store would lie."""
     teacher_seconds: float
-    """Teacher forward alone."""
+    """Teacher forward alone, of all devices together."""
     build_seconds: float
-    """Teacher and replay, one after the other in one process."""
+    """Teacher and replay, one after the other in one process; of all devices together."""
     break_even_epochs: float
     """Student epochs after which the store has cost less than running the teacher in each."""
     codec: str
+    num_devices: int = 1
+    price_per_hour: float | None = None
+
+    @property
+    def wall_seconds(self) -> float:
+        """Of `num_devices` that share the work evenly."""
+        return self.build_seconds / self.num_devices
+
+    @property
+    def cost(self) -> float | None:
+        """Device hours by their price."""
+        return None if self.price_per_hour is None else self.build_seconds / SECONDS_PER_HOUR * self.price_per_hour
 
     def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        return {**self.__dict__, "wall_seconds": self.wall_seconds, "cost": self.cost}
 
     def __str__(self) -> str:
+        size, free = human_bytes(self.bytes), human_bytes(self.disk_free_bytes)
         lines = [
-            f"{self.samples} samples x {self.views} views, {self.units} units, {self.codec}: {human_bytes(self.bytes)}",
-            f"teacher {self.teacher_seconds:.0f} s here; with replay in the same process {self.build_seconds:.0f} s",
+            f"{self.samples} samples x {self.views} views, {self.units} units, {self.codec}: {size}",
+            f"{free} are free here" + ("" if self.bytes <= self.disk_free_bytes else ": TOO LITTLE"),
+            f"teacher {_human_seconds(self.teacher_seconds)} here; with replay in the same process "
+            f"{_human_seconds(self.build_seconds)}",
             f"paid for after {self.break_even_epochs:.1f} student epochs",
         ]
+        if self.num_devices > 1:
+            lines.insert(3, f"on {self.num_devices} such devices {_human_seconds(self.wall_seconds)}")
+        if self.cost is not None:
+            lines.append(f"{self.build_seconds / SECONDS_PER_HOUR:.2f} device hours at {self.price_per_hour:g} each: "
+                         f"{self.cost:.2f}")  # fmt: skip
         return "\n".join(lines)
 
 
+def _human_seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < SECONDS_PER_HOUR else f"{seconds / SECONDS_PER_HOUR:.1f} h"
+
+
 def plan(config: PlanConfig) -> PlanEstimate:
-    """Say what a build will cost before it runs: bytes, teacher time, break-even."""
+    """Say what a build will cost before it runs: bytes, teacher time, break-even, disk, money."""
     inputs = Inputs(config)
-    return estimate(inputs, draft_plan(inputs, inputs.freeze()))
+    found = estimate(inputs, draft_plan(inputs, inputs.freeze()), Path())
+    return replace(found, num_devices=config.num_devices, price_per_hour=config.price_per_hour)
 
 
-def estimate(inputs: Inputs, draft: DraftPlan) -> PlanEstimate:
-    """Predict size and time from the calibration views."""
+def estimate(inputs: Inputs, draft: DraftPlan, path: Path) -> PlanEstimate:
+    """Predict size and time from the calibration views, for a store at `path`."""
     views, calibration = inputs.options.num_views, draft.calibration
     request = _codec_request(inputs, len(draft.listing), draft.plan["unit_rows"])
     total = len(draft.listing) * views
@@ -298,11 +338,16 @@ def estimate(inputs: Inputs, draft: DraftPlan) -> PlanEstimate:
         views=views,
         units=len(draft.plan["units"]),
         bytes=_store_bytes(draft, request),
+        disk_free_bytes=shutil.disk_usage(_existing_parent(path)).free,
         teacher_seconds=teacher_seconds,
         build_seconds=build_seconds,
         break_even_epochs=build_seconds / (teacher_seconds / views),
         codec=draft.codec.name,
     )
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in [path, *path.absolute().parents] if parent.exists())
 
 
 def _store_bytes(draft: DraftPlan, request: CodecRequest) -> int:

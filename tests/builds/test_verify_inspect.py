@@ -104,6 +104,22 @@ def test_plan(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -
     )
     assert status == 0
     assert {"bytes", "teacher_seconds", "break_even_epochs"} <= found.keys()
+    assert found["disk_free_bytes"] > found["bytes"]
+    assert (found["wall_seconds"], found["cost"]) == (found["build_seconds"], None)
+
+
+def test_plan_of_several_devices_at_a_price(
+    teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["plan", "--teacher", str(teacher), "--transfer", str(images), "--views", str(VIEWS), "--quiet",
+            "--num-devices", "8", "--price-per-hour", "3.5"]  # fmt: skip
+    _, found = call(capsys, *argv)
+    assert found["wall_seconds"] == pytest.approx(found["build_seconds"] / 8)
+    assert found["cost"] == pytest.approx(found["build_seconds"] / 3600 * 3.5)
+    assert run_group(command, argv) == 0
+    text = capsys.readouterr().out
+    assert "on 8 such devices" in text
+    assert "device hours at 3.5 each" in text
 
 
 @pytest.mark.parametrize(
@@ -114,9 +130,12 @@ def test_plan(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -
         (["build", "--teacher", "dinov2-ft", "--transfer", "cc3m"], 2, "cc3m"),
         (["build", "--teacher", "resnet19", "--transfer", "."], 2, "resnet18"),
         (["build", "--teacher", "x"], 2, "--transfer"),
+        (["plan", "--teacher", "x", "--transfer", ".", "--num-devices", "0"], 2, "--num-devices"),
+        (["plan", "--teacher", "x", "--transfer", ".", "--price-per-hour", "nan"], 2, "--price-per-hour"),
         (["biuld"], 2, "'build'"),
     ],
-    ids=["no store", "no store to verify", "no data", "near name", "missing option", "no verb"],
+    ids=["no store", "no store to verify", "no data", "near name", "missing option", "no devices", "no price",
+         "no verb"],
 )
 def test_wrong_input_is_one_line(
     argv: list[str], status: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
