@@ -137,8 +137,13 @@ def remember_location(digest: str, location: str | Path) -> None:
 
 def locate(digest: str) -> str | None:
     """Where the transfer set with this digest was last seen, or None. It may have gone since."""
-    location = _read(home() / _LOCATIONS_FILE).get("locations", {}).get(digest)
-    return location if isinstance(location, str) else None
+    return locations().get(digest)
+
+
+def locations() -> dict[str, str]:
+    """Digest of a transfer set -> where it was last seen. Raises UsageError for a malformed file."""
+    found = _read(home() / _LOCATIONS_FILE).get("locations", {})
+    return {digest: location for digest, location in found.items() if isinstance(location, str)}
 
 
 def _resolve(kind: Kind, name: str) -> Entry | None:

@@ -20,6 +20,7 @@ VERBS = {
     "curate": ("reinforce.curate.curate:curate", "Retrieve a transfer set from an embedded gallery."),
     "review": ("reinforce.review:review", "Look at a curated set, and judge its possible leaks."),
     "list": ("reinforce.list_names:list_names", "List the models and data that the catalog knows."),
+    "doctor": ("reinforce.doctor.doctor:doctor", "Say what works here, and how to mend what does not."),
 }
 
 command = click.version_option(__version__)(

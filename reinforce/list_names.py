@@ -75,7 +75,7 @@ class NameList:
 def list_names(config: ListConfig) -> NameList:
     """List the models and data that the catalog knows, the paper's data and the presets."""
     entries = [
-        {"kind": kind, "name": entry.name, "path": str(entry.path), "present": _is_present(str(entry.path))}
+        {"kind": kind, "name": entry.name, "path": str(entry.path), "present": is_present(str(entry.path))}
         for kind in KINDS
         for entry in catalog.entries(kind)
     ]
@@ -91,7 +91,7 @@ def list_names(config: ListConfig) -> NameList:
     return NameList(entries, paper_data, presets)
 
 
-def _is_present(location: str) -> bool:
+def is_present(location: str) -> bool:
     """Brace patterns are judged by their first file; other locations than paths are taken as present."""
     if "{" not in location:
         return catalog.is_there(location)

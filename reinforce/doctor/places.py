@@ -1,0 +1,85 @@
+"""Disk space, names of the catalog, and what was left unfinished in the working folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from reinforce import catalog
+from reinforce.doctor.finding import Finding
+from reinforce.errors import UsageError
+from reinforce.list_names import KINDS, is_present
+from reinforce.progress import human_bytes
+
+LEAST_FREE_BYTES = 1 << 30
+MODEL_FILE = "model.json"
+
+
+def disk_findings() -> Iterator[Finding]:
+    for label, folder, elsewhere in (
+        ("$REINFORCE_HOME", catalog.home(), "set REINFORCE_HOME to a folder elsewhere"),
+        ("the working folder", Path.cwd(), "work elsewhere, or type --out"),
+    ):
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        what = f"{label} ({folder}): {human_bytes(free)} free"
+        if not (existing.is_dir() and os.access(existing, os.W_OK)):
+            yield Finding("disk", "broken", f"{label} ({folder}) cannot be written", elsewhere)
+        elif free < LEAST_FREE_BYTES:
+            yield Finding("disk", "broken", what, f"free some, or {elsewhere}")
+        else:
+            yield Finding("disk", "ok", what)
+
+
+def catalog_findings() -> Iterator[Finding]:
+    try:
+        for kind in KINDS:
+            yield from _entry_findings(kind)
+        yield from _location_findings()
+    except UsageError as error:
+        yield Finding("catalog", "broken", str(error), "correct the file")
+
+
+def _entry_findings(kind: catalog.Kind) -> Iterator[Finding]:
+    entries = catalog.entries(kind)
+    faults = [(entry, fault) for entry in entries if (fault := _fault(kind, entry))]
+    for entry, fault in faults:
+        yield Finding("catalog", "broken", f"[{kind}] {entry.name}: {fault}",
+                      f"bring it back, or correct or remove the entry in {entry.origin_file}")  # fmt: skip
+    good = [entry.name for entry in entries if entry not in [entry for entry, _ in faults]]
+    if good or not faults:
+        yield Finding("catalog", "ok", f"{kind}: {', '.join(good) or 'none yet'}")
+
+
+def _fault(kind: catalog.Kind, entry: catalog.Entry) -> str | None:
+    if entry.path is None:
+        return None if kind == "models" else "the entry has no path"
+    if not is_present(entry.path):
+        return f"{entry.path} is not there"
+    if kind == "models" and Path(entry.path).is_dir() and not (Path(entry.path) / MODEL_FILE).is_file():
+        return f"{entry.path} is no model directory ({MODEL_FILE} is missing)"
+    return None
+
+
+def _location_findings() -> Iterator[Finding]:
+    for location in sorted(set(catalog.locations().values())):
+        if not is_present(location):
+            yield Finding("catalog", "note", f"a transfer set of a store was at {location}, which is gone",
+                          "type --transfer with its new place")  # fmt: skip
+
+
+def left_findings(folder: Path) -> Iterator[Finding]:
+    """Unfinished stores and runs of the working folder and of its runs/."""
+    for plan in sorted(folder.glob("*.zarr/plan.json")):
+        if not plan.with_name("manifest.json").exists():
+            yield _unfinished("store", plan.parent.relative_to(folder))
+    for config in sorted([*folder.glob("*/config.json"), *folder.glob("runs/*/config.json")]):
+        if (config.parent / "checkpoints").is_dir() and not config.with_name("result.json").exists():
+            yield _unfinished("run", config.parent.relative_to(folder))
+
+
+def _unfinished(kind: str, path: Path) -> Finding:
+    what = f"{path} is an unfinished {kind}"
+    return Finding("left", "note", what, f"its command again with --resume, or remove {path}")
