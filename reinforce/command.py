@@ -103,6 +103,15 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in self.verbs.items()])
 
 
+class Verb(click.Command):
+    """Its usage line shows what has to be typed."""
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        options = [param for param in self.params if isinstance(param, click.Option) and param.required]
+        return [*(f"{param.opts[0]} {param.human_readable_name.upper()}" for param in options),
+                *super().collect_usage_pieces(ctx)]  # fmt: skip
+
+
 def make_command(name: str, verb: Callable[[Any], Any]) -> click.Command:
     """The click command of a verb: a function of one argument, annotated with its config class."""
     (hint,) = [h for key, h in typing.get_type_hints(verb).items() if key != "return"]
@@ -117,7 +126,7 @@ def make_command(name: str, verb: Callable[[Any], Any]) -> click.Command:
     for field, param in zip(_ordered(config_class), params, strict=True):
         if (defaults := field.metadata.get(DEFAULTS)) is not None:
             param.is_eager, param.callback = True, functools.partial(_take_defaults, config_class, defaults)
-    return click.Command(name, callback=callback, params=params, help=inspect.getdoc(verb))
+    return Verb(name, callback=callback, params=params, help=inspect.getdoc(verb))
 
 
 def _take_defaults(config_class: type, defaults: Callable[[type, Any], Mapping[str, Any]], ctx: click.Context,
@@ -198,14 +207,17 @@ def _is_string(node: ast.stmt) -> bool:
 
 
 def _ordered(config_class: type) -> list[dataclasses.Field[Any]]:
-    """Own fields first, those that every verb has last."""
-    fields = dataclasses.fields(config_class)
-    common = {f.name for f in dataclasses.fields(OutputOptions)}
-    return [f for f in fields if f.name not in common] + [f for f in fields if f.name in common]
+    """What has to be typed first, then other fields of its own; those that every verb has last."""
+    common = {field.name for field in dataclasses.fields(OutputOptions)}
+    return sorted(dataclasses.fields(config_class), key=lambda field: (field.name in common, not _is_required(field)))
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, text: str) -> click.Parameter:
-    required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    required = _is_required(field)
     option = "--" + field.name.replace("_", "-")
     if hint is bool:
         return click.Option([option, field.name], is_flag=True, default=field.default, help=text)
