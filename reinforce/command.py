@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from reinforce.allocator import keep_freed_memory
+from reinforce.completion import completer_of
 from reinforce.errors import ReinforceError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -86,8 +88,14 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.verbs)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Without importing the verbs for their line of help."""
+        verbs = [CompletionItem(name, help=line) for name, (_, line) in self.verbs.items()]
+        return [*(verb for verb in verbs if verb.value.startswith(incomplete)),
+                *click.Command.shell_complete(self, ctx, incomplete)]  # fmt: skip
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args[0] not in self.verbs and not args[0].startswith("-"):
+        if args[0] not in self.verbs and not args[0].startswith("-") and not ctx.resilient_parsing:
             raise UnknownNameError("verb", args[0], self.verbs)
         return super().resolve_command(ctx, args)
 
@@ -222,16 +230,18 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, text: str) -> click.Par
     if hint is bool:
         return click.Option([option, field.name], is_flag=True, default=field.default, help=text)
     kind, many = _click_type(hint)
+    completion: dict[str, Any] = {"shell_complete": completer_of(field.name)}
     if field.metadata.get("positional"):
-        return click.Argument([field.name], type=kind, required=required, nargs=-1 if many else 1)
+        return click.Argument([field.name], type=kind, required=required, nargs=-1 if many else 1, **completion)
     if field.metadata.get("repeated"):
-        return click.Option([option, field.name], type=kind, multiple=True, required=required, help=text)
+        return click.Option([option, field.name], type=kind, multiple=True, required=required, help=text, **completion)
     # `required` holds only where no default is given at all: None would be one
     settings: dict[str, Any] = {"required": True} if required else {"default": field.default}
     if many and not required and field.default is not None:
         settings["default"] = ",".join(str(value) for value in field.default)  # type: ignore[union-attr]
     settings["show_default"] = not required and field.default not in (None, "", (), -1)
-    return click.Option([option, field.name], type=_CommaList(kind) if many else kind, help=text, **settings)
+    kind = _CommaList(kind) if many else kind
+    return click.Option([option, field.name], type=kind, help=text, **completion, **settings)
 
 
 def _click_type(hint: Any) -> tuple[ParamType, bool]:

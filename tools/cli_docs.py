@@ -28,6 +28,22 @@ usage line shows: all else has defaults. [README](../README.md) shows them at wo
 
 Every verb is a Python function of its config, too: `reinforce build --max-kl 1e-4` is
 `reinforce.build.build(BuildConfig(max_kl=1e-4, ...))`.
+
+## The Tab key
+
+Verbs, options, choices, names of the catalog, stores and presets are completed when your shell is told so, with a line
+in its start-up file:
+
+```text
+~/.bashrc                    eval "$(_REINFORCE_COMPLETE=bash_source reinforce)"
+                             eval "$(_TRAIN_COMPLETE=bash_source train)"
+~/.zshrc                     eval "$(_REINFORCE_COMPLETE=zsh_source reinforce)"
+                             eval "$(_TRAIN_COMPLETE=zsh_source train)"
+~/.config/fish/config.fish   _REINFORCE_COMPLETE=fish_source reinforce | source
+                             _TRAIN_COMPLETE=fish_source train | source
+```
+
+## The verbs
 """
 
 
