@@ -24,10 +24,11 @@ INTRODUCTION = f"""\
 
 Two commands: `reinforce` makes data, `train` changes weights. Their verbs stand here in the order of a pipeline, with
 what `--help` says of each; this page is made from it (`{COMMAND}`). Most commands need nothing but what the
-usage line shows: all else has defaults. [README](../README.md) shows them at work.
+usage line shows: all else has defaults. [README](../README.md) shows them at work,
+[errors.md](errors.md) what they may say.
 
 Every verb is a Python function of its config, too: `reinforce build --max-kl 1e-4` is
-`reinforce.build.build(BuildConfig(max_kl=1e-4, ...))`.
+`reinforce.build.build(BuildConfig(max_kl=1e-4, ...))`: [a walk-through](walkthrough.md).
 
 ## The Tab key
 
