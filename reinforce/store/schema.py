@@ -226,12 +226,15 @@ class TargetArray:
         return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, width)])
 
     def view_part(self, chunks: NDArray[Any]) -> NDArray[Any]:
-        """The chunks of a view as `TargetCodec.decode` takes them: joined, without the view axis and the padding."""
+        """The chunks of a view as `TargetCodec.decode` takes them: joined, without the view axis and the padding.
+
+        Nothing is copied where columns lie one after the other in memory, as grouped ones do.
+        """
         values = chunks[:, 0] if self.spec.per_view else chunks
         if not self.spec.grouped:
             return np.ascontiguousarray(values[0])
         joined = np.moveaxis(values, 0, -2).reshape(*values.shape[1:-1], -1)
-        return np.ascontiguousarray(joined[..., : self.spec.shape[-1]])
+        return joined[..., : self.spec.shape[-1]]
 
 
 def check_described(plan: Mapping[str, Any]) -> None:

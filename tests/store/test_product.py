@@ -30,24 +30,43 @@ def digits(shape, high, seed=11):
     )
 
 
+def product(left, right, scale, mean):
+    return int8_product(left, right, np.float32(scale), np.asarray(mean, np.float32))
+
+
 @needs_kernel
-@pytest.mark.parametrize("high", [0, 127], ids=["narrow", "wide"])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 200, 33), (65, 7, 128), (2048, 500, 10)], ids=str)
+@pytest.mark.parametrize("high", [0, 3, 127], ids=["narrow", "wide", "widest"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 200, 33), (65, 7, 128), (2048, 500, 10), (700, 30, 7)], ids=str)
 def test_equals_64_bit_integers(shape, high):
     rows, columns, classes = shape
     left = digits((rows, columns), high)
     right = RNG.integers(-127, 128, (columns, classes)).astype(np.int8)
-    found = int8_product(left, right, np.float32(0.25))
-    assert found is not None
-    np.testing.assert_allclose(found, 0.25 * (left.whole().astype(np.int64) @ right.astype(np.int64)), rtol=3e-7)
+    mean = RNG.normal(size=classes) * 100
+    found = product(left, right, 0.25, mean)
+    wanted = 0.25 * (left.whole().astype(np.int64) @ right.astype(np.int64))
+    np.testing.assert_allclose(found - mean.astype(np.float32), wanted, rtol=3e-7, atol=1e-4)
 
 
 @needs_kernel
-def test_transposed_digits_are_taken():
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_digits_in_any_order_are_taken(order):
     left = digits((33, 20), 1)
     right = RNG.integers(-127, 128, (20, 8)).astype(np.int8)
-    found = int8_product(Digits(np.asfortranarray(left.low), left.high), right, np.float32(1))
-    np.testing.assert_array_equal(found, int8_product(left, right, np.float32(1)))
+    ordered = Digits(np.array(left.low, order=order), np.array(left.high, order=order))
+    np.testing.assert_array_equal(product(ordered, right, 1, np.zeros(8)), left.whole() @ right.astype(np.float32))
+
+
+@needs_kernel
+def test_no_setting_of_torchs_float_products_is_felt():
+    left, right = digits((300, 600), 5), RNG.integers(-127, 128, (600, 400)).astype(np.int8)
+    mean = RNG.normal(size=400)
+    exact = product(left, right, 0.001, mean)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        np.testing.assert_array_equal(product(left, right, 0.001, mean), exact)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 NARROW = Digits(np.ones((2, 3), np.int8), np.zeros((2, 0), np.int16))
@@ -56,15 +75,26 @@ NARROW = Digits(np.ones((2, 3), np.int8), np.zeros((2, 0), np.int16))
 @pytest.mark.parametrize(
     "left",
     [Digits(NARROW.low, np.full((2, 1), value, np.int16)) for value in (128, -129)]
+    + [Digits(np.ones((2, 600), np.int8), np.full((2, 516), 127, np.int16))]
     + [Digits(np.empty(shape, np.int8), np.empty((shape[0], 0), np.int16)) for shape in ((0, 3), (2, 0))],
+    ids=["over 8 bits", "under 8 bits", "sums over 32 bits", "no rows", "no digits"],
 )
 def test_there_is_none_for_digits_beyond_or_without_any(left):
-    assert int8_product(left, np.ones((left.low.shape[1], 4), np.int8), np.float32(1)) is None
+    assert product(left, np.ones((left.low.shape[1], 4), np.int8), 1, np.zeros(4)) is None
+
+
+@needs_kernel
+def test_sums_just_within_32_bits_are_exact():
+    left = Digits(np.full((2, 600), -128, np.int8), np.full((2, 500), 127, np.int16))
+    right = np.full((600, 4), -128, np.int8)
+    wanted = left.whole().astype(np.int64) @ right.astype(np.int64)
+    assert abs(wanted).max() > 1 << 30
+    np.testing.assert_array_equal(product(left, right, 1, np.zeros(4)), wanted.astype(np.float32))
 
 
 def test_there_is_none_where_nobody_loaded_torch(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch")
-    assert int8_product(NARROW, np.ones((3, 4), np.int8), np.float32(1)) is None
+    assert product(NARROW, np.ones((3, 4), np.int8), 1, np.zeros(4)) is None
 
 
 @pytest.mark.parametrize(("wide", "other_wide"), [(0, 0), (2, 0), (0, 3), (3, 1)])

@@ -163,19 +163,19 @@ class KltCodec:
         digits = self.digits.unpack(arrays["codes"])
         if self.image_digits is not None:
             digits += self.image_digits.unpack(arrays["image_codes"])
-        logits_RC = self._product(digits, step)
-        logits_RC += self.mean
-        return put_spilled(logits_RC, arrays)
+        return put_spilled(self._expanded(digits, step), arrays)
 
-    def _product(self, digits: Digits, step: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(R, C) step * digits @ decoder; as integers where the basis is an 8-bit one of one scale."""
+    def _expanded(self, digits: Digits, step: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(R, C) mean + step * digits @ decoder; as integers where the basis is an 8-bit one of one scale."""
         if self._is_even:
-            logits_RC = int8_product(digits, self._narrow_basis, step[0] * self.scales[0])
+            logits_RC = int8_product(digits, self._narrow_basis, step[0] * self.scales[0], self.mean)
             if logits_RC is not None:
                 return logits_RC
         scaled_RK = digits.whole()
         scaled_RK *= step
-        return scaled_RK @ self.decoder
+        logits_RC = scaled_RK @ self.decoder
+        logits_RC += self.mean
+        return logits_RC
 
     @functools.cached_property
     def _is_even(self) -> bool:

@@ -1,7 +1,8 @@
 """A transform of whole patches of a map: over channels that of klt, over the patch's cells a cosine transform.
 
 V = views, R = rows of a unit, N = h * w cells of a map, C = channels, B = side of a patch in cells, Q = patches of a
-map, K = components over channels, D = digits of a patch: of its K * B * B coefficients those that are not always 0.
+map, K = components over channels, D = digits of a patch: of its K * B * B coefficients those that are not always 0,
+S = patches of several maps, W = waves: frequencies of a patch.
 
 Neighbouring cells of a map are alike, and channels go together: after both transforms most coefficients are small, and
 what is left needs no table of probabilities: logits far below the maximum count here, too, because upsampling mixes
@@ -23,7 +24,7 @@ from reinforce.store.codecs.base import Arrays, ArraySpec, absolute_json, count,
 from reinforce.store.codecs.channel_axes import ChannelAxes, centred, least_squares
 from reinforce.store.codecs.klt import checked, dead_zone_round, fitting, root_mean_square
 from reinforce.store.codecs.maps import FlatCells, of_cells
-from reinforce.store.codecs.packing import Packing
+from reinforce.store.codecs.packing import Digits, Packing
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
 
 PATCH_SIDES = (4, 2, 1)
@@ -34,6 +35,8 @@ KEPT_STD = 0.2
 """In steps: coefficients that vary less are always 0."""
 FITTED_VALUES = 1 << 23
 """Logits of calibration maps that are looked at: a large map holds thousands of cells."""
+BLOCK_VALUES = 1 << 19
+"""Targets that are decoded together: their waves stay in the processor's cache."""
 _LARGEST = 32767
 
 
@@ -156,17 +159,51 @@ class KltMapsCodec:
         step = arrays["steps"].astype(np.float32)
         if not (np.isfinite(step).all() and (step >= 0).all()):
             raise ValueError("steps hold NaN, infinity or negative values")
-        codes = arrays["codes"]
-        digits = self.digits.unpack(codes.reshape(-1, codes.shape[-1])).whole()
-        num_components, area = len(self.scales), self.patch**2
-        coefficients = np.zeros((len(digits), num_components * area), np.float32)
-        coefficients[:, self.order] = digits * step
-        patches = coefficients.reshape(-1, num_components, area) @ self.cosines.astype(np.float32)
-        components_RNK = from_patches(patches, self.height, self.width, self.patch)
-        logits = components_RNK.reshape(-1, num_components) @ self.decoder
-        logits += self.mean
+        codes_RQP = arrays["codes"]
+        targets_RNC = np.empty((len(codes_RQP), self.num_cells, len(self.mean)), np.float32)
+        at_once = max(1, min(len(codes_RQP), BLOCK_VALUES // targets_RNC[0].size))
+        scratch = np.empty((2, at_once * targets_RNC[0].size), np.float32)
+        for stop in [*range(at_once, len(codes_RQP), at_once), len(codes_RQP)]:
+            block = slice(stop - at_once, stop)  # the last one may repeat maps of the one before
+            digits_SD = self.digits.unpack(codes_RQP[block].reshape(-1, codes_RQP.shape[-1]))
+            self._expand(digits_SD, step, scratch, targets_RNC[block])
         flat = FlatCells(arrays, frozenset(spill_specs(len(self.mean))))
-        return put_spilled(logits, flat).reshape(-1, self.num_cells, len(self.mean))
+        return put_spilled(targets_RNC.reshape(-1, len(self.mean)), flat).reshape(targets_RNC.shape)
+
+    def _expand(self, digits_SD: Digits, step: NDArray[np.float32], scratch: NDArray[np.float32],
+                maps_RNC: NDArray[np.float32]) -> None:  # fmt: skip
+        """Put the logits of all S patches of some maps into `maps_RNC`; `scratch` is twice as large.
+
+        Components become channels first, one wave (frequency) of all patches at a time, and then waves become cells:
+        what no patch ever has takes no time.
+        """
+        side, num_channels, used = self.patch, len(self.mean), self._components_of_waves
+        coefficients_WKS = scratch[0].reshape(side**2, num_channels, -1)[:, : len(self.scales)]
+        self._put_coefficients(digits_SD, coefficients_WKS)
+        spectra_WSC = scratch[1].reshape(side**2, -1, num_channels)[: len(used)]
+        for spectrum_SC, (wave, num_used) in zip(spectra_WSC, used.items(), strict=True):
+            np.matmul(coefficients_WKS[wave, :num_used].T, self.decoder[:num_used], out=spectrum_SC)
+        waves_NW = self.cosines[list(used)].T.astype(np.float32) * step
+        cells = scratch[0].reshape(side**2, -1)
+        np.matmul(waves_NW, spectra_WSC.reshape(len(used), -1), out=cells)
+        grid = cells.reshape(side, side, -1, self.height // side, self.width // side, num_channels)
+        row_by_row = grid.transpose(2, 3, 0, 4, 1, 5)
+        np.add(row_by_row, self.mean, out=maps_RNC.reshape(row_by_row.shape))
+
+    def _put_coefficients(self, digits_SD: Digits, coefficients_WKS: NDArray[np.float32]) -> None:
+        """In steps: digits in their places, zeros elsewhere."""
+        component_D, wave_D = np.divmod(self.order, self.patch**2)
+        low_WKS = np.zeros(coefficients_WKS.shape, np.int8)
+        low_WKS[wave_D, component_D] = digits_SD.low.T
+        coefficients_WKS[:] = low_WKS
+        wide = slice(digits_SD.high.shape[-1])
+        coefficients_WKS[wave_D[wide], component_D[wide]] += np.float32(256) * digits_SD.high.T
+
+    @functools.cached_property
+    def _components_of_waves(self) -> dict[int, int]:
+        """Of every wave (frequency) that a patch may have, how many of the leading components it reaches."""
+        component_D, wave_D = np.divmod(self.order, self.patch**2)
+        return {int(wave): 1 + int(component_D[wave_D == wave].max()) for wave in np.unique(wave_D)}
 
     @functools.cached_property
     def decoder(self) -> NDArray[np.float32]:
@@ -201,13 +238,6 @@ def to_patches(maps_RNK: NDArray[np.float64], height: int, width: int, patch: in
     num_rows, _, components = maps_RNK.shape
     split = maps_RNK.reshape(num_rows, height // patch, patch, width // patch, patch, components)
     return split.transpose(0, 1, 3, 5, 2, 4).reshape(-1, components, patch**2)
-
-
-def from_patches(patches: NDArray[np.float32], height: int, width: int, patch: int) -> NDArray[np.float32]:
-    """(R, N, K): inverse of `to_patches`."""
-    components = patches.shape[1]
-    split = patches.reshape(-1, height // patch, width // patch, components, patch, patch)
-    return split.transpose(0, 1, 4, 2, 5, 3).reshape(-1, height * width, components)
 
 
 def fitted_maps(maps_VRNC: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ ten are zero, so five of them share a byte: its 243 levels have an entropy that 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -107,14 +106,15 @@ class Packing:
         return packed
 
     def unpack(self, packed: NDArray[np.uint8]) -> Digits:
-        """Inverse of `pack`: (..., P) -> (..., K)."""
+        """Inverse of `pack`: (..., P) -> (..., K), in memory column by column, as codes lie in their chunks."""
         if packed.shape[-1] != self.num_bytes:
             raise ValueError(f"{packed.shape[-1]} packed bytes a row, not {self.num_bytes}")
-        low = np.empty((*packed.shape[:-1], self.num_digits), np.int8)
+        bytes_first = np.moveaxis(packed, -1, 0)
+        low = np.empty((self.num_digits, *packed.shape[:-1]), np.int8)
         for radix, columns, start, stop in self._groups():
-            low[..., columns] = _low_digits(packed[..., start:stop], radix, columns.stop - columns.start)
+            _unpack_group(bytes_first[start:stop], radix, low[columns])
         high = _signed(packed[..., self.counts[0] : 2 * self.counts[0]])
-        return Digits(low, high.astype(np.int16))
+        return Digits(np.moveaxis(low, 0, -1), high.astype(np.int16))
 
     def _groups(self) -> Iterator[tuple[int, slice, int, int]]:
         """(radix, its columns, first and last + 1 of its bytes) of every radix in use."""
@@ -145,10 +145,16 @@ def _pack_group(digits: NDArray[np.int32], radix: int, num_bytes: int) -> NDArra
     return np.asarray((shifted * _powers(radix)).sum(axis=-1), np.uint8)
 
 
-def _low_digits(packed: NDArray[np.uint8], radix: int, count: int) -> NDArray[np.int8]:
+def _unpack_group(packed: NDArray[np.uint8], radix: int, low: NDArray[np.int8]) -> None:
+    """Digits of one radix, (K, ...), of their bytes, (P, ...); of wide ones the low parts."""
     if radix in (WIDE, BYTE):
-        return _signed(packed[..., :count])
-    return _digits_of_bytes(radix).take(packed, axis=0).reshape(*packed.shape[:-1], -1)[..., :count]
+        low[:] = _signed(packed[: len(low)])
+        return
+    for place in range(DIGITS_PER_BYTE[radix]):
+        digits, rest = low[place :: DIGITS_PER_BYTE[radix]], packed // np.uint8(radix)
+        shifted = packed - rest * np.uint8(radix) - np.uint8(radix // 2)
+        digits[:] = shifted[: len(digits)].view(np.int8)
+        packed = rest
 
 
 def _signed(packed: NDArray[np.uint8]) -> NDArray[np.int8]:
@@ -158,10 +164,3 @@ def _signed(packed: NDArray[np.uint8]) -> NDArray[np.int8]:
 
 def _powers(radix: int) -> NDArray[np.int32]:
     return np.array([radix**i for i in range(DIGITS_PER_BYTE[radix])], np.int32)
-
-
-@functools.cache
-def _digits_of_bytes(radix: int) -> NDArray[np.int8]:
-    """(256, digits a byte): the digits of every byte, the least significant first."""
-    values = np.arange(256)[:, None] // _powers(radix) % radix
-    return (values - radix // 2).astype(np.int8)

@@ -1,6 +1,6 @@
 """Matrix products of 8-bit integers, exact, several times as fast as in float32 where a processor has them.
 
-R = rows, K = digits, C = classes.
+R = rows, K = digits, C = classes, H = leading digits that have high parts.
 
 torch has such kernels, but takes seconds to import, and readers do without it: they are used where a program (training,
 a build) has loaded it anyway. The products are the same whole numbers either way.
@@ -18,40 +18,46 @@ from numpy.typing import NDArray
 from reinforce.store.codecs.packing import Digits
 
 BLOCK_ROWS = 256
-"""A block's products stay in the cache while they are scaled."""
+"""Of the high parts, so that their products stay in the cache until they are added. The low parts' are one: the kernel
+rearranges the basis at every call, which takes as long as a hundred rows."""
 
 
-def int8_product(digits: Digits, basis_KC: NDArray[np.int8], scale: np.float32) -> NDArray[np.float32] | None:
-    """(R, C) scale * digits @ basis; None where the high parts are beyond 8 bits or there is no kernel."""
+def int8_product(
+    digits: Digits, basis_KC: NDArray[np.int8], scale: np.float32, mean_C: NDArray[np.float32]
+) -> NDArray[np.float32] | None:
+    """(R, C) mean + scale * (digits @ basis); None where 8-bit parts, or sums of 32 bits, do not hold them, or there is
+    no kernel."""
     torch = sys.modules.get("torch")
-    if torch is None or not digits.low.size or not _is_exact():
+    if torch is None or not digits.low.size or not _fit(digits) or not _is_exact():
         return None
-    num_high = 1 + max(np.flatnonzero(digits.high.any(axis=0)), default=-1)
-    high_RH = digits.high[:, :num_high].astype(np.int8)
-    if (high_RH != digits.high[:, :num_high]).any():
-        return None
-    scaled_RC = np.empty((len(digits.low), basis_KC.shape[1]), np.float32)
-    for start in range(0, len(scaled_RC), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        np.multiply(_product(torch, digits.low[rows], basis_KC), scale, out=scaled_RC[rows], casting="same_kind")
-        if num_high:
-            scaled_RC[rows] += _product(torch, high_RH[rows], basis_KC[:num_high]) * (np.float32(256) * scale)
-    return scaled_RC
+    basis, num_high = torch.from_numpy(basis_KC), 1 + max(np.flatnonzero(digits.high.any(axis=0)), default=-1)
+    sums_RC = torch.from_numpy(np.empty((len(digits.low), len(mean_C)), np.int32))  # of numpy: in large pages
+    torch._int_mm(torch.from_numpy(digits.low), basis, out=sums_RC)
+    if num_high:
+        high_RH = torch.from_numpy(digits.high[:, :num_high].astype(np.int8))
+        for sums, high in zip(sums_RC.split(BLOCK_ROWS), high_RH.split(BLOCK_ROWS), strict=True):
+            sums.add_(torch._int_mm(high, basis[:num_high]), alpha=256)
+    targets_RC = sums_RC.view(torch.float32).copy_(sums_RC)  # element by element, in its own memory
+    torch.addcmul(torch.tensor(mean_C), targets_RC, torch.tensor(scale), out=targets_RC)
+    found: NDArray[np.float32] = targets_RC.numpy()
+    return found
+
+
+def _fit(digits: Digits) -> bool:
+    """Whether high parts are 8-bit numbers, and no sum of products with such numbers is beyond 32 bits."""
+    peaks_H = np.abs(digits.high).max(axis=0).astype(np.int64)
+    largest = 128 * digits.low.shape[1] + 256 * int(peaks_H.sum())
+    return int(peaks_H.max(initial=0)) <= 127 and 128 * largest < 1 << 31
 
 
 @functools.cache
 def _is_exact() -> bool:
     """Whether torch's kernel is here, and right on values that overflow in 16 bits, as some processors' do."""
+    torch: Any = sys.modules["torch"]
     signs = np.resize(np.array([127, 127, -128], np.int8), (7, 200))
     basis = np.resize(np.array([127, 127, 127, -127], np.int8), (200, 33))
     try:
-        found = _product(sys.modules["torch"], signs, basis)
+        found = torch._int_mm(torch.from_numpy(signs), torch.from_numpy(basis)).numpy()
     except (AttributeError, RuntimeError):
         return False
     return bool((found == signs.astype(np.int32) @ basis.astype(np.int32)).all())
-
-
-def _product(torch: Any, digits_RK: NDArray[np.int8], basis_KC: NDArray[np.int8]) -> NDArray[np.int32]:
-    basis = basis_KC if basis_KC.flags.writeable else basis_KC.copy()
-    product: NDArray[np.int32] = torch._int_mm(torch.from_numpy(digits_RK), torch.from_numpy(basis)).numpy()
-    return product
