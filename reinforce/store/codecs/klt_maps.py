@@ -2,7 +2,7 @@
 
 V = views, R = rows of a unit, N = h * w cells of a map, C = channels, B = side of a patch in cells, Q = patches of a
 map, K = components over channels, D = digits of a patch: of its K * B * B coefficients those that are not always 0,
-S = patches of several maps, W = waves: frequencies of a patch.
+T = rows of patches, X = patches in such a row, S = patches of some rows, W = waves: frequencies of a patch.
 
 Neighbouring cells of a map are alike, and channels go together: after both transforms most coefficients are small, and
 what is left needs no table of probabilities: logits far below the maximum count here, too, because upsampling mixes
@@ -159,36 +159,38 @@ class KltMapsCodec:
         step = arrays["steps"].astype(np.float32)
         if not (np.isfinite(step).all() and (step >= 0).all()):
             raise ValueError("steps hold NaN, infinity or negative values")
-        codes_RQP = arrays["codes"]
-        targets_RNC = np.empty((len(codes_RQP), self.num_cells, len(self.mean)), np.float32)
-        at_once = max(1, min(len(codes_RQP), BLOCK_VALUES // targets_RNC[0].size))
-        scratch = np.empty((2, at_once * targets_RNC[0].size), np.float32)
-        for stop in [*range(at_once, len(codes_RQP), at_once), len(codes_RQP)]:
-            block = slice(stop - at_once, stop)  # the last one may repeat maps of the one before
-            digits_SD = self.digits.unpack(codes_RQP[block].reshape(-1, codes_RQP.shape[-1]))
-            self._expand(digits_SD, step, scratch, targets_RNC[block])
-        flat = FlatCells(arrays, frozenset(spill_specs(len(self.mean))))
-        return put_spilled(targets_RNC.reshape(-1, len(self.mean)), flat).reshape(targets_RNC.shape)
+        side, num_channels, wide = self.patch, len(self.mean), self.width // self.patch
+        codes = arrays["codes"]
+        codes_TXP = codes.reshape(-1, wide, codes.shape[-1])
+        targets = np.empty((len(codes_TXP), side, wide, side, num_channels), np.float32)
+        at_once = max(1, min(len(targets), BLOCK_VALUES // targets[0].size))
+        scratch = np.empty((2, at_once * targets[0].size), np.float32)
+        for stop in [*range(at_once, len(targets), at_once), len(targets)]:
+            block = slice(stop - at_once, stop)  # the last one may repeat rows of the one before
+            digits_SD = self.digits.unpack(codes_TXP[block].reshape(-1, codes.shape[-1]))
+            self._expand(digits_SD, step, scratch, targets[block])
+        flat = FlatCells(arrays, frozenset(spill_specs(num_channels)))
+        return put_spilled(targets.reshape(-1, num_channels), flat).reshape(-1, self.num_cells, num_channels)
 
     def _expand(self, digits_SD: Digits, step: NDArray[np.float32], scratch: NDArray[np.float32],
-                maps_RNC: NDArray[np.float32]) -> None:  # fmt: skip
-        """Put the logits of all S patches of some maps into `maps_RNC`; `scratch` is twice as large.
+                targets: NDArray[np.float32]) -> None:  # fmt: skip
+        """Put the logits of some rows of patches into `targets`, (T, B, X, B, C); `scratch` is twice as large.
 
         Components become channels first, one wave (frequency) of all patches at a time, and then waves become cells:
         what no patch ever has takes no time.
         """
-        side, num_channels, used = self.patch, len(self.mean), self._components_of_waves
-        coefficients_WKS = scratch[0].reshape(side**2, num_channels, -1)[:, : len(self.scales)]
+        num_channels, used = len(self.mean), self._components_of_waves
+        coefficients_WKS = scratch[0].reshape(self.patch**2, num_channels, -1)[:, : len(self.scales)]
         self._put_coefficients(digits_SD, coefficients_WKS)
-        spectra_WSC = scratch[1].reshape(side**2, -1, num_channels)[: len(used)]
+        spectra_WSC = scratch[1].reshape(self.patch**2, -1, num_channels)[: len(used)]
         for spectrum_SC, (wave, num_used) in zip(spectra_WSC, used.items(), strict=True):
             np.matmul(coefficients_WKS[wave, :num_used].T, self.decoder[:num_used], out=spectrum_SC)
         waves_NW = self.cosines[list(used)].T.astype(np.float32) * step
-        cells = scratch[0].reshape(side**2, -1)
+        cells = scratch[0].reshape(self.patch**2, -1)
         np.matmul(waves_NW, spectra_WSC.reshape(len(used), -1), out=cells)
-        grid = cells.reshape(side, side, -1, self.height // side, self.width // side, num_channels)
-        row_by_row = grid.transpose(2, 3, 0, 4, 1, 5)
-        np.add(row_by_row, self.mean, out=maps_RNC.reshape(row_by_row.shape))
+        num_rows, _, wide, _, _ = targets.shape
+        cells_BBTXC = cells.reshape(self.patch, self.patch, num_rows, wide, num_channels)
+        np.add(cells_BBTXC.transpose(2, 0, 3, 1, 4), self.mean, out=targets)
 
     def _put_coefficients(self, digits_SD: Digits, coefficients_WKS: NDArray[np.float32]) -> None:
         """In steps: digits in their places, zeros elsewhere."""

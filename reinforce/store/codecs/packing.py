@@ -34,9 +34,12 @@ class Digits:
     """(..., H), of the leading columns: zero in all others"""
 
     def __add__(self, other: Digits) -> Digits:
-        total = self.low.astype(np.int16) + other.low
-        low = total.astype(np.int8)
-        high = (total - low) >> 8
+        low = self.low + other.low  # modulo 256
+        carried = (self.low ^ low) & (other.low ^ low) < 0
+        columns = np.flatnonzero(carried.any(axis=tuple(range(carried.ndim - 1))))
+        num_high = max(self.high.shape[-1], other.high.shape[-1], 1 + max(columns, default=-1))
+        leading = (..., slice(num_high))
+        high = np.where(low[leading] < 0, np.int16(1), np.int16(-1)) * carried[leading]
         for part in (self.high, other.high):
             high[..., : part.shape[-1]] += part
         return Digits(low, high)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from reinforce.store.codecs.packing import Digits
 
+COLUMNS = 8
+"""Of high parts, in multiples: products of three columns take five times as long as of eight."""
 BLOCK_ROWS = 256
 """Of the high parts, so that their products stay in the cache until they are added. The low parts' are one: the kernel
 rearranges the basis at every call, which takes as long as a hundred rows."""
@@ -30,17 +32,25 @@ def int8_product(
     torch = sys.modules.get("torch")
     if torch is None or not digits.low.size or not _fit(digits) or not _is_exact():
         return None
-    basis, num_high = torch.from_numpy(basis_KC), 1 + max(np.flatnonzero(digits.high.any(axis=0)), default=-1)
+    basis, high_RH = torch.from_numpy(basis_KC), torch.from_numpy(_high_parts(digits))
     sums_RC = torch.from_numpy(np.empty((len(digits.low), len(mean_C)), np.int32))  # of numpy: in large pages
     torch._int_mm(torch.from_numpy(digits.low), basis, out=sums_RC)
-    if num_high:
-        high_RH = torch.from_numpy(digits.high[:, :num_high].astype(np.int8))
+    if high_RH.shape[1]:
         for sums, high in zip(sums_RC.split(BLOCK_ROWS), high_RH.split(BLOCK_ROWS), strict=True):
-            sums.add_(torch._int_mm(high, basis[:num_high]), alpha=256)
+            sums.add_(torch._int_mm(high, basis[: high_RH.shape[1]]), alpha=256)
     targets_RC = sums_RC.view(torch.float32).copy_(sums_RC)  # element by element, in its own memory
     torch.addcmul(torch.tensor(mean_C), targets_RC, torch.tensor(scale), out=targets_RC)
     found: NDArray[np.float32] = targets_RC.numpy()
     return found
+
+
+def _high_parts(digits: Digits) -> NDArray[np.int8]:
+    """(R, H) those of the columns up to the last that has any, and of a few more: kernels want no odd numbers."""
+    num_high = 1 + max(np.flatnonzero(digits.high.any(axis=0)), default=-1)
+    padded = min(-(-num_high // COLUMNS) * COLUMNS, digits.low.shape[1])
+    high_RH = np.zeros((len(digits.low), padded), np.int8)
+    high_RH[:, :num_high] = digits.high[:, :num_high]
+    return high_RH
 
 
 def _fit(digits: Digits) -> bool:
