@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from reinforce import catalog
+from reinforce import catalog, run_log
 from reinforce.engine.options import EngineOptions
 from reinforce.errors import (
     BuildError,
@@ -27,7 +24,7 @@ from reinforce.errors import (
     UsageError,
 )
 from reinforce.inspect_store import StoreSummary, summarize
-from reinforce.job import Ledger, Owner, Share, living_builders
+from reinforce.job import Ledger, Owner, Share, check_place, living_builders
 from reinforce.plan import Inputs, PlanEstimate, check_request, draft_plan, estimate
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
@@ -36,7 +33,6 @@ from reinforce.store import (
     PROBES,
     LocalObjects,
     UnfinishedStore,
-    canonical_json,
     create_store,
     finalize,
     write_probes,
@@ -124,22 +120,13 @@ def _remember(digest: str, location: str) -> None:
 def _check_way(config: BuildConfig, objects: LocalObjects) -> None:
     """Nothing is overwritten silently, and nothing but a store is ever removed."""
     path = config.path
-    if not path.exists():
-        return
-    is_store = objects.exists(PLAN) or objects.exists(MANIFEST)
-    if not path.is_dir() or not (is_store or _is_empty(path)):
-        raise OutputExistsError(path, "it is not a store; type --out to write elsewhere")
+    check_place(path, objects)
     if config.overwrite:
         return  # removed when everything that can be wrong with the new one has been looked at
     if objects.exists(MANIFEST) and not config.resume:
         raise OutputExistsError(path)
     if objects.exists(PLAN) and not (config.resume or config.shard):
         raise OutputExistsError(path, "it is unfinished; type --resume to continue it or --overwrite to start again")
-
-
-def _is_empty(path: Path) -> bool:
-    """But for hidden files: a kill during the very first put leaves one."""
-    return all(entry.name.startswith(".") for entry in path.iterdir())
 
 
 def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
@@ -165,7 +152,7 @@ def _remove(objects: LocalObjects) -> None:
         raise BuildError(f"{objects.name} is being built by {who}: stop that first, or type another --out")
     try:
         shutil.rmtree(objects.root)
-        _run_log(objects.root).unlink(missing_ok=True)
+        run_log.log_path(objects.root).unlink(missing_ok=True)
     except OSError as error:
         raise BuildError(f"cannot remove {objects.name}: {error.strerror}; type another --out") from error
 
@@ -186,7 +173,7 @@ def _run(config: BuildConfig, devices: Sequence[str], inputs: Inputs, objects: L
         try:
             _compute(task, devices, inputs, todo, book)
         finally:
-            _book(objects.root, store.plan, book)
+            run_log.book(objects.root, store.plan, "build", book.records())
             ledger.release()
 
 
@@ -213,28 +200,3 @@ def _connected(config: BuildConfig) -> AbstractContextManager[None]:
     from reinforce.engine.ray_engine import connected
 
     return connected(config.ray_address or "auto")
-
-
-def _run_log(store: Path) -> Path:
-    """Beside the store: what a store holds is free of times and devices."""
-    return Path(f"{store}.runs.jsonl")
-
-
-def _book(store: Path, plan: dict[str, Any], book: WorkBook) -> None:
-    """A line a process in the store's run log; the plan's digest says of which store that lay here they are."""
-    path, digest = _run_log(store), hashlib.sha256(canonical_json(plan)).hexdigest()
-    lines = [json.dumps({"verb": "build", "plan_digest": digest} | record) for record in book.records()]
-    try:
-        _append_lines(path, lines)
-    except OSError as error:
-        click.echo(f"reinforce: {path} misses this run ({error.strerror}): the store is good without it", err=True)
-
-
-def _append_lines(path: Path, lines: Sequence[str]) -> None:
-    """Whole, or not at all. Raises OSError."""
-    data = "".join(f"{line}\n" for line in lines).encode()
-    with path.open("ab", buffering=0) as log:
-        before = log.tell()
-        if log.write(data) < len(data):
-            log.truncate(before)
-            raise OSError(errno.ENOSPC, "no space left on device")

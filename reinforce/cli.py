@@ -14,6 +14,7 @@ VERBS = {
     "pack": ("reinforce.pack:pack", "Write loose images into tars with a frozen listing."),
     "plan": ("reinforce.plan:plan", "Say what a build will cost before it runs."),
     "build": ("reinforce.build:build", "Run a teacher once over a transfer set and keep what it says."),
+    "merge": ("reinforce.merge:merge", "Join stores of one plan that were built apart."),
     "verify": ("reinforce.audit:verify", "Check a store against its manifest, pixels and teacher."),
     "inspect": ("reinforce.inspect_store:inspect", "Print what a store holds."),
     "embed": ("reinforce.embed:embed", "Embed a gallery or a query set, to curate from."),

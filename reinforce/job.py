@@ -12,13 +12,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reinforce.errors import CorruptStoreError, UsageError
-from reinforce.store import MANIFEST, ObjectExistsError, Objects, claim_path, marker_path
+from reinforce.errors import CorruptStoreError, OutputExistsError, UsageError
+from reinforce.store import MANIFEST, PLAN, ObjectExistsError, Objects, claim_path, marker_path
 from reinforce.store.canonical import Fields, parse_object
 from reinforce.store.marker import CLAIMS
 from reinforce.store.objects import is_hidden
@@ -79,8 +79,20 @@ class Share:
             raise UsageError(f"--shard takes i/n such as 1/4, not '{text}'") from None
         return cls(index % count, count)
 
+    @classmethod
+    def of(cls, units: Sequence[int], num_units: int) -> Share | None:
+        """The one that has just these (two or more) units, where there is one."""
+        if len(units) < 2:
+            return None
+        count = units[1] - units[0]
+        share = cls(units[0], count)
+        return share if units[0] < count and list(share.units(num_units)) == list(units) else None
+
     def units(self, num_units: int) -> range:
         return range(self.index, num_units, self.count)
+
+    def __str__(self) -> str:
+        return f"{self.index or self.count}/{self.count}"
 
 
 class Ledger:
@@ -134,6 +146,18 @@ class Ledger:
 
     def _is_over(self, unit: int) -> bool:
         return self.objects.exists(marker_path(unit)) or self.objects.exists(MANIFEST)
+
+
+def check_place(path: Path, objects: Objects) -> None:
+    """Nothing but a store is ever written into or removed. Raises OutputExistsError."""
+    is_store = objects.exists(PLAN) or objects.exists(MANIFEST)
+    if path.exists() and not (path.is_dir() and (is_store or _is_empty(path))):
+        raise OutputExistsError(path, "it is not a store; type --out to write elsewhere")
+
+
+def _is_empty(path: Path) -> bool:
+    """But for hidden files: a kill during the very first put leaves one."""
+    return all(entry.name.startswith(".") for entry in path.iterdir())
 
 
 def living_builders(objects: Objects) -> list[Owner]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +42,7 @@ from reinforce.store import (
     canonical_json,
     check_codec,
     codec_record,
+    differing_members,
     plan_objects,
 )
 from reinforce.target_options import TargetOptions
@@ -241,28 +241,12 @@ def _codec_request(inputs: Inputs, num_samples: int, unit_rows: int) -> CodecReq
 def check_request(plan: dict[str, Any], inputs: Inputs) -> None:
     """Raises BuildError naming the options that differ from those a store was begun with."""
     asked = inputs.request()
-    differing = [_difference(name, plan.get(name), asked[name]) for name in asked if plan.get(name) != asked[name]]
+    differing = differing_members({name: plan.get(name) for name in asked}, asked)
     if differing:
         raise BuildError(
             f"the store was begun with another {', '.join(differing)}: type the options that it was begun "
             "with, or --overwrite"
         )
-
-
-def _difference(name: str, planned: Any, asked: Any) -> str:
-    """The member's name, and which of its own members differ."""
-    inner = list(_differing_members(planned, asked))
-    return f"{name} ({', '.join(inner)})" if inner else name
-
-
-def _differing_members(planned: Any, asked: Any, prefix: str = "") -> Iterator[str]:
-    """Names such as preprocess.mean; none where either is no object."""
-    if not (isinstance(planned, dict) and isinstance(asked, dict)):
-        return
-    for key, value in asked.items():
-        if planned.get(key) != value:
-            below = list(_differing_members(planned.get(key), value, f"{prefix}{key}."))
-            yield from below or [prefix + key]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reinforce.data import Listing, check_keys_match
+from reinforce.data import check_keys_match
 from reinforce.engine.feed import UnitQueue, UnitRenderer, ViewFeed, open_feed
 from reinforce.engine.runner import UnitRunner
 from reinforce.engine.work import Work
-from reinforce.errors import CorruptStoreError, EnvironmentMismatchError
+from reinforce.errors import EnvironmentMismatchError
 from reinforce.job import Ledger, Owner
 from reinforce.plan import Inputs, check_request
 from reinforce.store import Objects, Promise, Schema, UnfinishedStore
+from reinforce.stored_listing import stored_listing
 from reinforce.teacher import fix_arithmetic
 from reinforce.worker_process import naming_dead_workers
 
@@ -53,7 +54,7 @@ class UnitBuilder:
         """`inputs` must be the plan's (`check_request`). Raises EnvironmentMismatchError where the bits would differ,
         TransferMismatchError for another transfer set."""
         store = UnfinishedStore(objects)
-        plan, schema, listing = store.plan, store.schema, _stored_listing(store)
+        plan, schema, listing = store.plan, store.schema, stored_listing(store)
         check_environment(plan, inputs.environment(), config.mixed_environment)
         check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)
         fix_arithmetic(plan["threads"])
@@ -98,20 +99,3 @@ def check_environment(plan: dict[str, Any], here: dict[str, Any], allow_mixed: b
             f"this is another environment than the plan's ({', '.join(differing)}): "
             "continue there, or type --mixed-environment to give up equal bytes"
         )
-
-
-def _stored_listing(store: UnfinishedStore) -> Listing:
-    """The frozen listing, from the store: reading every image again would cost as much as the first time."""
-    samples, transfer = store.samples(), store.plan["transfer"]
-    listing = Listing.from_columns(
-        shard_names=[shard["name"] for shard in transfer["shards"]],
-        shard_sizes=[shard["samples"] for shard in transfer["shards"]],
-        keys=samples.keys,
-        sha64=samples.sha64,
-        num_bytes=[0] * len(samples.keys),
-        width=samples.width,
-        height=samples.height,
-    )
-    if listing.digest != transfer["digest"]:
-        raise CorruptStoreError("the store's samples are not the plan's: type --overwrite to build it again")
-    return listing

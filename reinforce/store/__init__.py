@@ -9,6 +9,7 @@ from reinforce.store.codecs import (
     load_codec,
     named_codec,
 )
+from reinforce.store.differing import differing_members
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
 from reinforce.store.manifest import Manifest, read_manifest
@@ -90,6 +91,7 @@ __all__ = [
     "commit_unit",
     "create_store",
     "decode_unit",
+    "differing_members",
     "encode_unit",
     "encode_within",
     "finalize",

@@ -8,11 +8,11 @@ from typing import Any
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
 from reinforce.store.canonical import canonical_json
 from reinforce.store.fidelity import FidelityStats
-from reinforce.store.layout import ArrayLayout
+from reinforce.store.fixed import array_objects, fixed_paths
 from reinforce.store.manifest import Manifest, read_manifest
-from reinforce.store.marker import CLAIMS, MARKERS, ObjectDigest, UnitMarker, read_marker
+from reinforce.store.marker import CLAIMS, MARKERS, ObjectDigest, UnitMarker, read_marker, unit_paths
 from reinforce.store.objects import Objects, is_hidden, publish
-from reinforce.store.schema import MANIFEST, PLAN, PROBES, UNITS, Schema
+from reinforce.store.schema import MANIFEST, PLAN, UNITS, Schema
 from reinforce.store.verified import hash_object, read_calibration
 from reinforce.store.writer import encode_array
 
@@ -119,29 +119,17 @@ def _listed_objects(objects: Objects, schema: Schema, markers: Sequence[UnitMark
     sizes = dict(objects.list())
     calibration = read_calibration(objects, schema)
     codec = schema.codec(calibration)
-    key_bytes = ArrayLayout.parse("samples/key_bytes", objects.get("samples/key_bytes/zarr.json"))
-    fixed = [PLAN, UNITS, *schema.group_objects(codec)]
-    if PROBES in sizes:
-        pixels = ArrayLayout.parse("probes/pixels", objects.get("probes/pixels/zarr.json"))
-        fixed += [PROBES, "probes/zarr.json", *_array_objects(pixels)]
-    for layout in (*schema.sample_layouts(key_bytes.shape[0]).values(), *schema.calibration_layouts().values()):
-        fixed += _array_objects(layout)
-    arrays = schema.target_arrays(codec).values()
-    fixed += [array.layout.metadata_path for array in arrays]
+    states = array_objects(schema.sample_layouts(1)["state"])
     listed = {}
-    for path in fixed:
+    for path in {PLAN, UNITS, *fixed_paths(objects, schema, codec), *states}:
         if path not in sizes:
             raise StoreError(f"{objects.name}: {path} is gone: type reinforce build with --resume")
         listed[path] = ObjectDigest(sizes[path], hash_object(objects, path))
     for marker in markers:
-        if set(marker.objects) != {array.object_path(marker.unit) for array in arrays}:
+        if set(marker.objects) != set(unit_paths(schema, codec, marker.unit)):
             raise CorruptStoreError(f"the marker of unit {marker.unit} lists objects of another plan")
         for path, digest in marker.objects.items():
             if sizes.get(path) != digest.num_bytes:
                 raise CorruptStoreError(f"{path} is gone or cut short since unit {marker.unit} was committed")
             listed[path] = digest
     return listed
-
-
-def _array_objects(layout: ArrayLayout) -> list[str]:
-    return [layout.metadata_path, *(layout.object_path(*shard) for shard in layout.shards())]

@@ -8,6 +8,7 @@ from typing import Any
 
 from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import Fields, canonical_json, parse_object, sha256_hex
+from reinforce.store.codecs import TargetCodec
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.objects import Objects, check_path, publish
 from reinforce.store.schema import Schema
@@ -132,6 +133,18 @@ def read_marker(objects: Objects, unit: int) -> UnitMarker | None:
     if marker.unit != unit:
         raise CorruptStoreError(f"{path} is the marker of unit {marker.unit}")
     return marker
+
+
+def unit_paths(schema: Schema, codec: TargetCodec, unit: int) -> list[str]:
+    """The objects of a unit: one of every target array."""
+    return [array.object_path(unit) for array in schema.target_arrays(codec).values()]
+
+
+def check_rows(schema: Schema, marker: UnitMarker, name: str) -> None:
+    """Raises CorruptStoreError where kept and skipped rows are not the unit's; `name` is for the message."""
+    rows, size = {row.row_in_unit for row in marker.skipped}, schema.unit_size(marker.unit)
+    if len(rows) != len(marker.skipped) or any(row >= size for row in rows) or marker.num_ok != size - len(rows):
+        raise CorruptStoreError(f"{name}: the rows of unit {marker.unit} do not add up")
 
 
 def _skipped(item: object, name: str) -> SkippedRow:

@@ -5,7 +5,6 @@ U = rows of a unit, C = channels, N = samples, K = kept probe views, S = size_px
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.errors import CorruptStoreError
-from reinforce.store.canonical import parse_object
 from reinforce.store.codecs import TargetCodec, decode_finite
+from reinforce.store.fixed import planned_layouts, wrong_metadata
 from reinforce.store.inventory import differences
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
@@ -190,8 +189,7 @@ class Store:
 
     def layouts(self) -> list[ArrayLayout]:
         """Every array of the store."""
-        layouts = [*self._samples.values(), *self.schema.calibration_layouts().values()]
-        layouts += [array.layout for array in self._targets.values()]
+        layouts = planned_layouts(self.schema, self.codec, self._samples["key_bytes"].shape[0])
         return layouts + ([self._array("probes/pixels")] if PROBES in self.manifest.objects else [])
 
     @property
@@ -212,12 +210,8 @@ class Store:
         probes = [PROBES, "probes/zarr.json"] if PROBES in self.manifest.objects else []
         for path in (UNITS, *probes):
             self.objects.check(path)
-        for path, expected in self.schema.group_objects(self.codec).items():
-            if not _says(parse_object(self.objects.read(path), path, canonical=False), json.loads(expected)):
-                raise self.objects.error(path, "its attributes are not those of the plan")
-        for layout in self.layouts():
-            if self._array(layout.path) != layout:
-                raise self.objects.error(layout.metadata_path, "describes another array than the plan")
+        for path, reason in wrong_metadata(self.objects.read, self.schema, self.codec, self.layouts()):
+            raise self.objects.error(path, reason)
 
     def _column(self, name: str, start: int, stop: int) -> NDArray[Any]:
         return self.objects.column(self._samples[name], start, stop)
@@ -245,14 +239,6 @@ class _ViewParts(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self.arrays)
-
-
-def _says(found: Any, expected: Any) -> bool:
-    """Whether `found` has all that `expected` has, but for the formula, which is for people; it may have more."""
-    if isinstance(expected, dict):
-        compared = expected.keys() - {"formula"}
-        return isinstance(found, dict) and all(key in found and _says(found[key], expected[key]) for key in compared)
-    return bool(found == expected)
 
 
 def _reopen(objects: Objects, digest: str) -> Store:

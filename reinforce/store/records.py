@@ -5,7 +5,7 @@ from __future__ import annotations
 from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import Fields
 from reinforce.store.codecs import TargetCodec
-from reinforce.store.marker import UnitMarker
+from reinforce.store.marker import UnitMarker, check_rows, unit_paths
 from reinforce.store.schema import UNITS, Schema
 from reinforce.store.verified import VerifiedObjects
 
@@ -18,17 +18,14 @@ def read_records(objects: VerifiedObjects, schema: Schema) -> list[UnitMarker]:
     records = []
     for unit, item in enumerate(items):
         record = UnitMarker.from_json({**Fields(item, UNITS).members, "unit": unit, "objects": {}}, f"{UNITS}: {unit}")
-        rows = {row.row_in_unit for row in record.skipped}
-        size = schema.unit_size(unit)
-        if len(rows) != len(record.skipped) or any(row >= size for row in rows) or record.num_ok != size - len(rows):
-            raise CorruptStoreError(f"{UNITS}: the rows of unit {unit} do not add up")
+        check_rows(schema, record, UNITS)
         records.append(record)
     return records
 
 
 def restored_marker(objects: VerifiedObjects, schema: Schema, codec: TargetCodec, record: UnitMarker) -> UnitMarker:
     """The marker that the unit's commit wrote: its record, with the hashes that the manifest has for its objects."""
-    paths = [array.object_path(record.unit) for array in schema.target_arrays(codec).values()]
+    paths = unit_paths(schema, codec, record.unit)
     return UnitMarker(
         unit=record.unit,
         objects={path: objects.manifest.objects[path] for path in paths},

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from hostile_stores import read_everything
 from make_golden import KLT
+from stopped_objects import KilledError, StoppedObjects
 from tiny_stores import (
     FEATURE_MAPS,
     MAPS,
     ROWS,
-    KilledError,
-    StoppedObjects,
     build,
     build_at,
     contents_of,

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stopped_objects import KilledError, StoppedObjects
 from tiny_stores import (
     FEATURE_ROWS,
     MAPS,
     ROWS,
     EveryAxisCodec,
-    KilledError,
-    StoppedObjects,
     build,
     build_at,
     columns,
