@@ -17,6 +17,7 @@ VERBS = {
     "merge": ("reinforce.merge:merge", "Join stores of one plan that were built apart."),
     "verify": ("reinforce.audit:verify", "Check a store against its manifest, pixels and teacher."),
     "inspect": ("reinforce.inspect_store:inspect", "Print what a store holds."),
+    "diff": ("reinforce.diff:diff", "Say what differs between two stores."),
     "embed": ("reinforce.embed:embed", "Embed a gallery or a query set, to curate from."),
     "curate": ("reinforce.curate.curate:curate", "Retrieve a transfer set from an embedded gallery."),
     "review": ("reinforce.review:review", "Look at a curated set, and judge its possible leaks."),

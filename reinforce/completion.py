@@ -71,7 +71,7 @@ def _presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 _COMPLETERS: dict[str, Completer] = {
     **dict.fromkeys(("teacher", "model", "student", "encoder", "init_from", "online_teacher"), _names("models")),
     **dict.fromkeys(("data", "transfer", "query", "decontaminate"), _names("data")),
-    **dict.fromkeys(("cache", "text_cache", "gallery", "store", "stores"), _stores),
+    **dict.fromkeys(("cache", "text_cache", "gallery", "store", "stores", "a", "b"), _stores),
     **dict.fromkeys(("runs", "curated"), _files("dir")),
     **dict.fromkeys(("out", "weights", "html"), _files("file")),
     "preset": _presets,

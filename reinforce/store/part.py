@@ -16,8 +16,9 @@ from reinforce.store.marker import UnitMarker, check_rows, read_marker, unit_pat
 from reinforce.store.objects import Objects
 from reinforce.store.reader import Store
 from reinforce.store.records import read_records, restored_marker
-from reinforce.store.schema import MANIFEST, PROBES
+from reinforce.store.schema import MANIFEST, PLAN, PROBES
 from reinforce.store.unfinished import UnfinishedStore
+from reinforce.store.verified import hash_object
 from reinforce.store.writer import decode_view
 
 
@@ -64,6 +65,15 @@ class StorePart:
     def markers(self) -> Iterator[UnitMarker | None]:
         """Of every unit in order. Raises as `marker`."""
         return (self.marker(unit) for unit in range(self.schema.num_units))
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every object by path: as the manifest says, or where there is none what the plan fixes (hashed
+        now) and what markers say. Raises as `marker`."""
+        if self.manifest is not None:
+            return {path: digest.sha256 for path, digest in self.manifest.objects.items()}
+        units = (marker.objects for marker in self.markers() if marker is not None)
+        digests = {path: digest.sha256 for objects in units for path, digest in objects.items()}
+        return digests | {path: hash_object(self.objects, path) for path in (PLAN, *self.fixed)}
 
     def contents(self, marker: UnitMarker) -> dict[str, bytes]:
         """A unit's objects, by path. Raises CorruptStoreError naming one that is not what its marker says."""

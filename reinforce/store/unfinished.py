@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,25 @@ from reinforce.store.schema import PLAN, Schema
 from reinforce.store.shard import decode_chunk, index_bytes, parse_index
 from reinforce.store.verified import read_calibration
 from reinforce.store.writer import SampleColumns
+
+
+@dataclass(frozen=True)
+class KeyColumns:
+    """Keys as they are stored: millions of them take little more than their own bytes."""
+
+    text: bytes
+    ends: NDArray[np.uint64]
+    """(N + 1,) Key i is text[ends[i] : ends[i + 1]]."""
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, position: int) -> str:
+        return self.encoded(position).decode("utf-8", "surrogateescape")
+
+    def encoded(self, position: int) -> bytes:
+        start, stop = self.ends[position : position + 2].tolist()
+        return self.text[start:stop]
 
 
 class UnfinishedStore:
@@ -42,18 +61,26 @@ class UnfinishedStore:
 
     def samples(self) -> SampleColumns:
         """The frozen listing, in listing order."""
-        (num_key_bytes,) = self._layout("samples/key_bytes").shape
-        layouts = self.schema.sample_layouts(num_key_bytes)
-        text = self._column(layouts["key_bytes"]).tobytes()
-        ends = self._column(layouts["key_offsets"]).tolist()
-        if any(first > second for first, second in pairwise(ends)):
-            raise CorruptStoreError("samples/key_offsets: offsets go back: type --overwrite to build the store again")
+        keys, layouts = self.keys(), self.schema.sample_layouts(1)
         return SampleColumns(
-            keys=[text[a:b].decode("utf-8", "surrogateescape") for a, b in pairwise(ends)],
-            sha64=self._column(layouts["sha64"]),
+            keys=[keys[i] for i in range(len(keys))],
+            sha64=self.sha64(),
             width=self._column(layouts["width"]),
             height=self._column(layouts["height"]),
         )
+
+    def keys(self) -> KeyColumns:
+        """Of all samples, in listing order."""
+        (num_key_bytes,) = self._layout("samples/key_bytes").shape
+        layouts = self.schema.sample_layouts(num_key_bytes)
+        keys = KeyColumns(self._column(layouts["key_bytes"]).tobytes(), self._column(layouts["key_offsets"]))
+        if (keys.ends[1:] < keys.ends[:-1]).any():
+            raise CorruptStoreError("samples/key_offsets: offsets go back: type --overwrite to build the store again")
+        return keys
+
+    def sha64(self) -> NDArray[np.uint64]:
+        """(N,) the first 64 bits of every image file's SHA-256, in listing order."""
+        return self._column(self.schema.sample_layouts(1)["sha64"])
 
     def markers(self) -> list[UnitMarker]:
         """Those of the units that are done."""
