@@ -12,7 +12,7 @@ Every encoded image is hashed when it is read and must be the one that the teach
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from reinforce import catalog
 from reinforce.data import ImageSource, UnitImages, check_keys_match, open_source
 from reinforce.data.sources import remote_source
+from reinforce.ensemble import EnsembleReader, check_ensemble
 from reinforce.errors import MissingDataError, StoreError, UsageError
 from reinforce.store import DENSE_LOGITS, STATE_OK, Store, TargetReader
 from reinforce.store.schema import check_described
@@ -64,15 +65,25 @@ class ReinforcedDataset:
     Epoch e sees view (e + unit) mod V of a sample, so that one chunk per unit is read per epoch.
     """
 
-    def __init__(self, store: Store, source: ImageSource) -> None:
-        """Raises TransferMismatchError where the source lists other samples than the store."""
+    def __init__(self, store: Store, source: ImageSource, others: Sequence[Store] = ()) -> None:
+        """`others`: further teachers' stores of the same views, whose predictions are averaged with the first's.
+
+        Raises TransferMismatchError where the source lists other samples than the store, UsageError where the stores
+        are not of the same views.
+        """
         self.store = store
+        self.stores = (store, *others)
+        """One, or those of an ensemble."""
         self.source = source
         self.policy = policy_from_json(store.policy_json)
         self.shard_starts = _check_source(store, source)
         self.sha64 = store.sha64()
         self.states = store.states()
-        self.targets = TargetReader(store)
+        self.targets: TargetReader | EnsembleReader = TargetReader(store)
+        if others:
+            check_ensemble(self.stores)
+            self.states = np.max([one.states() for one in self.stores], axis=0)
+            self.targets = EnsembleReader(self.stores)
         self._replayers: OrderedDict[int, UnitReplayer] = OrderedDict()
 
     @property
@@ -163,14 +174,18 @@ class ReinforcedDataset:
         return UnitImages(self.source, shard, start - int(self.shard_starts[shard]), keys, self.sha64[start:stop])
 
     def check_replay(self, num: int = 16, *, exact: bool = False, accept_drift: bool = False) -> DriftReport:
-        """Replay some of the store's probe views here.
+        """Replay some of the probe views of each store here; returns the report of the one that differs most.
 
         Raises ReplayDriftError naming the stage that differs by more than two levels (`exact`: at all), unless drift is
         accepted and only reported.
         """
-        probes = self.store.probes()
+        reports = [self._check_replay(store, num, exact=exact, accept_drift=accept_drift) for store in self.stores]
+        return max(reports, key=lambda report: len(report.differences))
+
+    def _check_replay(self, store: Store, num: int, *, exact: bool, accept_drift: bool) -> DriftReport:
+        probes = store.probes()
         if probes is None:
-            raise StoreError(f"{self.store.name} has no probe views: build it again")
+            raise StoreError(f"{store.name} has no probe views: build it again")
         fingerprint = Fingerprint.from_json(*probes)
         if accept_drift:
             return compare_fingerprint(fingerprint, self.replayer, num)
@@ -203,21 +218,23 @@ class ReinforcedDataset:
         return self.__dict__ | {"_replayers": OrderedDict()}
 
 
-def open_dataset(cache: str | Path, transfer: str | None = None) -> ReinforcedDataset:
+def open_dataset(cache: str | Path | Sequence[str | Path], transfer: str | None = None) -> ReinforcedDataset:
     """Open a finished store with the transfer set that it was built from.
 
     Args:
-        cache: the store.
+        cache: the store, or several stores of logits of the same views: an ensemble, whose predictions are averaged.
         transfer: where the transfer set lies; by default what the catalog knows for the store's digest or name.
 
     Raises:
         StoreError: the store is missing, unfinished or damaged.
         MissingDataError: nobody knows where the transfer set lies.
         TransferMismatchError: it lists other samples than the store.
+        UsageError: several stores are not of the same views and classes.
     """
-    store = Store.open(cache)
-    check_described(store.plan)
-    return ReinforcedDataset(store, locate_source(store, transfer))
+    first, *others = [Store.open(one) for one in ([cache] if isinstance(cache, (str, Path)) else cache)]
+    for store in (first, *others):
+        check_described(store.plan)
+    return ReinforcedDataset(first, locate_source(first, transfer), others)
 
 
 def locate_source(store: Store, transfer: str | None = None) -> ImageSource:

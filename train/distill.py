@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from reinforce.command import REPEATED
 from reinforce.errors import UsageError
 
 from train.options import TrainOptions, require
@@ -26,8 +27,9 @@ LOSSES: dict[str, LossName] = {"logits": "kl", "dense-logits": "kl", "global-fea
 @accepts_presets("distill")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistillConfig(TrainOptions):
-    cache: str
-    """The store that `reinforce build` wrote."""
+    cache: str | tuple[str, ...] = dataclasses.field(metadata=REPEATED)
+    """The store that `reinforce build` wrote. Several of the same views (--cache A --cache B) are an ensemble: their
+    teachers' predictions are averaged."""
     transfer: str | None = None
     """Where the store's transfer set lies (default: what the catalog knows)."""
     out: str = ""
@@ -64,6 +66,8 @@ class DistillConfig(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.cache, str) and len(self.cache) == 1:
+            object.__setattr__(self, "cache", self.cache[0])
         require(self.lr > 0, "lr", self.lr, "above 0")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
         require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "1 px or more")
@@ -73,7 +77,12 @@ class DistillConfig(TrainOptions):
 
     @property
     def run_directory(self) -> str:
-        return self.out or f"runs/{Path(self.cache).stem}-{Path(self.student).name}"
+        stores = "+".join(Path(store).stem for store in self.caches)
+        return self.out or f"runs/{stores}-{Path(self.student).name}"
+
+    @property
+    def caches(self) -> tuple[str, ...]:
+        return (self.cache,) if isinstance(self.cache, str) else self.cache
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,10 +95,13 @@ class DistillResult:
     out: str
     student: str
     store_digest: str
+    """Of the manifest of the store, or of an ensemble's first."""
     steps: int
     best_step: int
     loss: LossName = "kl"
     task: Task = "classification"
+    other_store_digests: tuple[str, ...] = ()
+    """Of an ensemble's other stores."""
     kl: float | None = None
     """Of kl: nats, at the store's temperature."""
     agreement: float | None = None
@@ -140,7 +152,7 @@ def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
     from train.rundir import RunDirectory, refuse_own_input
     from train.world import entered_world
 
-    dataset = open_dataset(config.cache, config.transfer)
+    dataset = open_dataset(config.caches, config.transfer)
     aim = find_aim(config, dataset.store)
     if config.dry_run:
         channels = "dimensions" if aim.projections else "classes"
@@ -163,20 +175,22 @@ def find_aim(config: DistillConfig, store: Store) -> Aim:
     """Raises UsageError for options that do not fit the store's targets."""
     target = store.target
     if target not in LOSSES:
-        raise UsageError(f"{config.cache} holds {target}, which are of captions: type train pretrain --method "
-                         f"clip-affinity --cache IMAGES --text-cache {config.cache}")  # fmt: skip
+        raise UsageError(f"{store.name} holds {target}, which are of captions: type train pretrain --method "
+                         f"clip-affinity --cache IMAGES --text-cache {store.name}")  # fmt: skip
+    if len(config.caches) > 1:
+        _refuse(config, "online_teacher", "an ensemble has no teacher of its own")
     loss = LOSSES[target]
     if config.loss not in (None, loss):
         wanted = " or ".join(name for name, one in LOSSES.items() if one == config.loss)
-        raise UsageError(f"{config.cache} holds {target}, which --loss {config.loss} cannot match: type --loss {loss}, "
+        raise UsageError(f"{store.name} holds {target}, which --loss {config.loss} cannot match: type --loss {loss}, "
                          f"or reinforce build --target {wanted}")  # fmt: skip
     check_preset(config, loss=loss)
     if loss == "kl":
         for name in ("projection", "projection_dim"):
-            _refuse(config, name, f"{config.cache} holds {target}, which are matched as they are")
+            _refuse(config, name, f"{store.name} holds {target}, which are matched as they are")
         return Aim(loss, stored_task(config, store), certified_temperature(config, store), None)
     for name in ("task", "head"):
-        _refuse(config, name, f"{config.cache} holds {target}, which are of no task")
+        _refuse(config, name, f"{store.name} holds {target}, which are of no task")
     return Aim(loss, "classification", _feature_temperature(config, loss), _projections(config, store))
 
 
@@ -207,7 +221,7 @@ def certified_temperature(config: DistillConfig, store: Store) -> float:
     certified = store.temperature
     assert certified is not None  # of logits
     if config.temperature is not None and config.temperature != certified:
-        raise UsageError(f"{config.cache} is certified at temperature {certified:g}, not {config.temperature:g}: "
+        raise UsageError(f"{store.name} is certified at temperature {certified:g}, not {config.temperature:g}: "
                          f"leave --temperature out, or build with --temperature {config.temperature:g}")  # fmt: skip
     return certified
 
@@ -217,9 +231,9 @@ def stored_task(config: DistillConfig, store: Store) -> Task:
     task: Task = "segmentation" if store.target == "dense-logits" else "classification"
     if config.task not in (None, task):
         raise UsageError(
-            f"{config.cache} holds {store.target} of a {task} teacher: leave --task out, or type another --cache"
+            f"{store.name} holds {store.target} of a {task} teacher: leave --task out, or type another --cache"
         )
     if config.head is not None and task == "classification":
-        raise UsageError(f"--head {config.head} is of segmentation, and {config.cache} is of a classification teacher: "
+        raise UsageError(f"--head {config.head} is of segmentation, and {store.name} is of a classification teacher: "
                          "leave --head out")  # fmt: skip
     return task

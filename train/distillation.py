@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reinforce.dataset import ReinforcedDataset
 from reinforce.errors import ReplayDriftError
 from reinforce.models import Preprocess, save_model, short_name
+from reinforce.store import Store
 from torch import Tensor, nn
 
 from train.batches import Batch, make_loader, steps_in_epoch
@@ -50,7 +51,7 @@ class Distillation:
         config, store = self.config, self.dataset.store
         replay = self._checked_replay()
         data = CachedViews(self.dataset, seed=config.seed)
-        plan = _loop_plan(config, len(data.epoch_order(0)), store.manifest.digest)
+        plan = _loop_plan(config, len(data.epoch_order(0)), self._digests())
         run.resolve(student=self.info.architecture, image_size=self.info.image_size, loss=self.aim.loss,
                     temperature=self.aim.temperature, device=str(self.world.device),
                     loop=dataclasses.asdict(plan))  # fmt: skip
@@ -63,7 +64,12 @@ class Distillation:
             self._write(replay, outcome.scores, loop.model, run.path)
         return DistillResult(out=config.run_directory, student=self.info.architecture,
                              store_digest=store.manifest.digest, steps=plan.total_steps, best_step=outcome.step,
-                             loss=self.aim.loss, task=self.info.task, **outcome.scores)  # fmt: skip
+                             loss=self.aim.loss, task=self.info.task, other_store_digests=self._digests()[1:],
+                             **outcome.scores)  # fmt: skip
+
+    def _digests(self) -> tuple[str, ...]:
+        """Of the store's manifest, or of those of an ensemble."""
+        return tuple(store.manifest.digest for store in self.dataset.stores)
 
     def _matched(self) -> tuple[nn.Module, Matching]:
         """What is trained, and the loss that it is trained by."""
@@ -128,14 +134,19 @@ class Distillation:
         if self.teacher is not None:
             targets = {"targets": "online", "online": self.teacher.provenance}
         projections = {} if aim.projections is None else {"projections": aim.projections.to_json()}
+        others = [_record(other) for other in self.dataset.stores[1:]]
+        stores = {"store": _record(store)} | ({"other_stores": others} if others else {})
         return {"verb": "distill", "student": short_name(config.student), "init_from": init_from, "lr": config.lr,
                 "loss": aim.loss, "temperature": aim.temperature, "seed": config.seed, **targets, **projections,
-                "store": {"manifest_digest": store.manifest.digest, "target": store.target,
-                          "transfer": store.plan["transfer"]["name"], "teacher": store.plan["teacher"]},
-                "replay": dict(replay)}  # fmt: skip
+                **stores, "replay": dict(replay)}  # fmt: skip
 
 
-def _loop_plan(config: DistillConfig, num_rows: int, store_digest: str) -> LoopPlan:
+def _record(store: Store) -> dict[str, Any]:
+    return {"manifest_digest": store.manifest.digest, "target": store.target,
+            "transfer": store.plan["transfer"]["name"], "teacher": store.plan["teacher"]}  # fmt: skip
+
+
+def _loop_plan(config: DistillConfig, num_rows: int, digests: Sequence[str]) -> LoopPlan:
     total = num_steps(config, steps_in_epoch(num_rows, config.batch_size), DEFAULT_EPOCHS)
     return LoopPlan.of(config, lr=config.lr, total_steps=total, batch_size=config.batch_size,
-                       binding={"store_digest": store_digest})  # fmt: skip
+                       binding={"store_digest": "+".join(digests)})  # fmt: skip

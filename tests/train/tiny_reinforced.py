@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +23,19 @@ from reinforce.views import UnitReplayer, make_fingerprint, named_policy
 
 NUM_VIEWS, UNIT_ROWS, SIZE_PX = 3, 16, 24
 CLASS_NAMES = ("blue", "green", "red")
+Teacher = Callable[[np.ndarray], np.ndarray]
 
 
 def teach(view_SS3: np.ndarray) -> np.ndarray:
     """(3,) logits: how far each channel's mean is over the others'."""
     blue_green_red = view_SS3.reshape(-1, 3).mean(axis=0)[::-1]
     return ((blue_green_red - blue_green_red.mean()) / 16).astype(np.float32)
+
+
+def teach_contrast(view_SS3: np.ndarray) -> np.ndarray:
+    """(3,) logits of another teacher: how much each channel varies."""
+    blue_green_red = view_SS3.reshape(-1, 3).std(axis=0)[::-1]
+    return ((blue_green_red - blue_green_red.mean()) / 4).astype(np.float32)
 
 
 def write_images(folder: Path, count: int = 60) -> Path:
@@ -40,26 +48,28 @@ def write_images(folder: Path, count: int = 60) -> Path:
     return folder
 
 
-def build_store(path: Path, images: Path, temperature: float = 1.0) -> Path:
+def build_store(path: Path, images: Path, temperature: float = 1.0, *, teacher: Teacher = teach, seed: int = 11,
+                views: int = NUM_VIEWS, class_names: tuple[str, ...] = CLASS_NAMES, unit_rows: int = UNIT_ROWS,
+                ) -> Path:  # fmt: skip
     source = open_source(str(images))
     listing = freeze(source)
-    policy = named_policy("classification", size_px=SIZE_PX, seed=11)
+    policy = named_policy("classification", size_px=SIZE_PX, seed=seed)
     num_samples = len(listing.keys)
-    units = [(0, start, min(start + UNIT_ROWS, num_samples)) for start in range(0, num_samples, UNIT_ROWS)]
+    units = [(0, start, min(start + unit_rows, num_samples)) for start in range(0, num_samples, unit_rows)]
     codec = Fp16Codec()
     per_shard = zip(listing.shard_names, listing.shard_sizes, listing.shard_digests, strict=True)
     shards = [{"name": name, "samples": size, "digest": digest} for name, size, digest in per_shard]
     plan = {
         "format": 1,
         "target": "logits",
-        "views": NUM_VIEWS,
-        "unit_rows": UNIT_ROWS,
+        "views": views,
+        "unit_rows": unit_rows,
         "units": [list(unit) for unit in units],
         "num_samples": num_samples,
         "classes": len(CLASS_NAMES),
-        "class_names": list(CLASS_NAMES),
+        "class_names": list(class_names),
         "policy": policy.to_json(),
-        "teacher": {"name": "tiny", "architecture": "none", "weights_sha256": "0" * 64},
+        "teacher": {"name": teacher.__name__, "architecture": "none", "weights_sha256": "0" * 64},
         "transfer": {"name": "coloured", "digest": listing.digest, "shards": shards},
         "codec": codec_record(codec),
         "promise": {"max_kl": 1e-3, "temperature": temperature},
@@ -72,22 +82,22 @@ def build_store(path: Path, images: Path, temperature: float = 1.0) -> Path:
     schema = create_store(objects, plan, codec, columns)
     loads = [partial(lambda first, row: source.read(0, first + row), start) for _, start, _ in units]
     rows = [(unit, listing.keys[start:stop], loads[unit]) for unit, (_, start, stop) in enumerate(units)]
-    fingerprint = make_fingerprint(policy, rows, num_views=NUM_VIEWS, num_probes=8, num_kept=2)
+    fingerprint = make_fingerprint(policy, rows, num_views=views, num_probes=8, num_kept=2)
     write_probes(objects, fingerprint.kept, fingerprint.to_json())
     for unit, keys, load in rows:
-        commit(objects, schema, codec, unit, UnitReplayer(policy, keys, load), temperature)
+        commit(objects, schema, codec, unit, UnitReplayer(policy, keys, load), temperature, teacher)
     finalize(objects, plan)
     assert hash64(source.read(0, 0)) == int(listing.sha64[0])
     return path
 
 
 def commit(objects: LocalObjects, schema: Schema, codec: Fp16Codec, unit: int, replayer: UnitReplayer,
-           temperature: float) -> None:  # fmt: skip
-    targets_VUC = np.zeros((NUM_VIEWS, UNIT_ROWS, len(CLASS_NAMES)), np.float32)
-    ok_U, skipped = np.zeros(UNIT_ROWS, bool), []
+           temperature: float, teacher: Teacher) -> None:  # fmt: skip
+    targets_VUC = np.zeros(schema.unit_shape, np.float32)
+    ok_U, skipped = np.zeros(schema.unit_rows, bool), []
     for row, key in enumerate(replayer.keys):
         try:
-            targets_VUC[:, row] = [teach(replayer.view(row, view)) for view in range(NUM_VIEWS)]
+            targets_VUC[:, row] = [teacher(replayer.view(row, view)) for view in range(schema.num_views)]
             ok_U[row] = True
         except UndecodableImageError as error:
             skipped.append(SkippedRow(row, key, str(error)))

@@ -186,6 +186,8 @@ def _distilled(run: Run, training: Mapping[str, Any], trained: Run | None, linea
               "vfm": f"from {named}", **_on(described.get("transfer"))}  # fmt: skip
     if training.get("targets") == "online":
         facets["targets"] = "online teacher"
+    if others := training.get("other_stores"):
+        facets["targets"] = f"mean of {1 + len(others)} teachers"
     if run.verb == "distill":
         facets["finetuning"] = "not finetuned"
     teacher = lineage.teacher(trained) if trained is not None else None

@@ -120,17 +120,18 @@ class Lineage:
         return next((self._store(run, *one) for one in _stored(run)), None)
 
     def teacher(self, run: Run) -> Run | None:
-        """The run that made the store's teacher; None for one that is published, or is not here."""
-        described = teacher_record(run)
+        """The run that made the (first) store's teacher; None for one that is published, or is not here."""
+        return self._teacher(run, teacher_record(run))
+
+    def _teacher(self, run: Run, described: Mapping[str, Any]) -> Run | None:
         sha, name = described.get("weights_sha256"), described.get("name")
         if sha in self.by_sha:
             return self.by_sha[sha]
         return self._run_at(run, name, sha) if isinstance(name, str) else None
 
-    def is_published(self, run: Run) -> bool:
-        """Whether the store's teacher has weights that somebody published: a name of timm or open_clip, or a model of
+    def _is_published(self, run: Run, described: Mapping[str, Any]) -> bool:
+        """Whether a store's teacher has weights that somebody published: a name of timm or open_clip, or a model of
         this machine with just these weights, which no run made."""
-        described = teacher_record(run)
         name, sha = described.get("name"), described.get("weights_sha256")
         if not isinstance(name, str):
             return False
@@ -143,15 +144,15 @@ class Lineage:
         for option, digest in stored if run.training.get("targets") != "online" else ():
             what = "the store" if option == "cache" else "the store of captions"
             yield f"{what} of {transfer}", self._store(run, option, digest)
-        teacher = self.teacher(run)
-        if teacher is not None or not self.is_published(run):
-            yield str(teacher_record(run).get("name", "its teacher")), teacher
+        for described in (teacher_record(run), *(mapping(one.get("teacher")) for one in _other_stores(run))):
+            teacher = self._teacher(run, described)
+            if teacher is not None or not self._is_published(run, described):
+                yield str(described.get("name", "its teacher")), teacher
 
     def _store(self, run: Run, option: str, digest: Any) -> StoreNode | None:
-        name = run.config.get(option)
-        if not isinstance(name, str):
-            return None
-        found = (self._store_at(place) for place in _places(run, name))
+        typed = run.config.get(option)
+        names = [name for name in (typed if isinstance(typed, list) else [typed]) if isinstance(name, str)]
+        found = (self._store_at(place) for name in names for place in _places(run, name))
         return next((store for store in found if store is not None and store.digest == digest), None)
 
     def _run_at(self, child: Run, name: str, sha: str | None) -> Run | None:
@@ -176,11 +177,17 @@ def teacher_record(run: Run) -> Mapping[str, Any]:
     return mapping(described or (run.training.get("teacher") if "stores" in run.training else None))
 
 
+def _other_stores(run: Run) -> list[Mapping[str, Any]]:
+    """What a run says of the further stores of its ensemble."""
+    others = run.training.get("other_stores")
+    return [mapping(one) for one in others] if isinstance(others, list) else []
+
+
 def _stored(run: Run) -> list[tuple[str, Any]]:
     """(option, digest) of each store that a run was trained from."""
     one, two = mapping(run.training.get("store")), mapping(run.training.get("stores"))
     if one:
-        return [("cache", one.get("manifest_digest"))]
+        return [("cache", store.get("manifest_digest")) for store in (one, *_other_stores(run))]
     return [("cache", two.get("store_digest")), ("text_cache", two.get("text_store_digest"))] if two else []
 
 
