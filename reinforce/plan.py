@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +29,7 @@ from reinforce.data import (
 )
 from reinforce.errors import BuildError, UsageError
 from reinforce.progress import Progress, human_bytes
+from reinforce.shared_views import SharedViews
 from reinforce.store import (
     FEATURES,
     TEXT_FEATURES,
@@ -49,6 +50,9 @@ from reinforce.target_options import TargetOptions
 from reinforce.unit_captions import UnitCaptions, UnitViews, Words
 from reinforce.units import MOST_UNITS, choose_block_rows, choose_unit_rows, cut_units
 from reinforce.views import Fingerprint, Policy, UnitReplayer, make_fingerprint, named_policy
+
+if TYPE_CHECKING:
+    from reinforce.models import ModelInfo
 
 PROBES = 256
 KEPT_PROBES = 16
@@ -95,7 +99,8 @@ class Inputs:
         from reinforce.teacher import default_threads
         from reinforce.text_teacher import TextTeacher
 
-        self.options = options
+        self.shared = None if options.like is None else SharedViews.of(options.like)
+        self.options = options = options if self.shared is None else self.shared.applied(options)
         entry = catalog.resolve_data(options.transfer)
         self.location, self.transfer_name = str(entry.path), entry.name
         is_text = options.target == TEXT_FEATURES
@@ -108,12 +113,11 @@ class Inputs:
         if captioned is not None and isinstance(self.teacher, TextTeacher):
             self.words = Words(captioned, self.teacher.tokenizer)
         info = self.teacher.info
+        self.policy = _named_policy(options, info) if self.shared is None else self.shared.policy
+        if self.shared is not None and self.teacher.target not in FEATURES and options.temperature is None:
+            self.options = options = replace(options, temperature=self.shared.temperature)
         self.measure = options.measure(self.teacher.target)
-        scale = None if options.crop_scale is None else (options.crop_scale[0], options.crop_scale[1])
-        size_px = options.image_size or info.image_size
-        policy = "center" if is_text else options.policy or info.task
-        self.policy = named_policy(policy, size_px=size_px, seed=options.seed, crop_scale=scale)
-        self.shape = self.teacher.target_shape(size_px)
+        self.shape = self.teacher.target_shape(self.policy.size_px)
         _check_policy(options, self.policy, self.shape)
         check_codec(options.codec, self.shape)
 
@@ -159,6 +163,14 @@ class Inputs:
         return environment(self.teacher.device, self.teacher.dtype)
 
 
+def _named_policy(options: TargetOptions, teacher: ModelInfo) -> Policy:
+    """The one that the options name, or that is called like the teacher's task."""
+    scale = None if options.crop_scale is None else (options.crop_scale[0], options.crop_scale[1])
+    name = "center" if options.target == TEXT_FEATURES else options.policy or teacher.task
+    size_px = options.image_size or teacher.image_size
+    return named_policy(name, size_px=size_px, seed=options.seed, crop_scale=scale)
+
+
 def _check_policy(options: TargetOptions, policy: Policy, shape: TargetShape) -> None:
     """Raises UsageError for features of views that show padding: nothing masks it out."""
     if shape.target in FEATURES and policy.is_dense:
@@ -182,7 +194,10 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     budget = options.unit_budget_mb << 20
     num_values = math.prod(inputs.shape.item_shape)
     _check_budget(options, num_values)
-    unit_rows = choose_unit_rows(listing.shard_sizes, options.num_views, num_values, budget)
+    if inputs.shared is None:
+        unit_rows = choose_unit_rows(listing.shard_sizes, options.num_views, num_values, budget)
+    else:
+        unit_rows = inputs.shared.unit_rows(listing, num_values, options.unit_budget_mb)
     units = cut_units(listing.shard_sizes, unit_rows)
     _warn_of_many(len(units), options.unit_budget_mb)
     images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]

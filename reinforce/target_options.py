@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -33,6 +34,9 @@ class TargetOptions(CommonOptions):
     """Model directory or catalog name of an adapted teacher; for features also of one that has learned no task."""
     transfer: str
     """Transfer set: a folder, tars ("x/{000..012}.tar"), a CSV of paths, hf:NAME, or a catalog name."""
+    like: str | None = None
+    """A store over the same transfer set whose views this teacher is to answer, too: its policy, number of views, seed,
+    view size, temperature and cut into units, so that both can be averaged (train distill --cache A --cache B)."""
     views: int = 10
     """Stored augmentations per image (of captions always one)."""
     policy: str | None = None
@@ -88,13 +92,15 @@ class TargetOptions(CommonOptions):
         if self.codec is not None:
             named_codec(self.codec)
         if self.target == TEXT_FEATURES:
-            self._check_captions()
+            self._refuse(("like", "policy", "crop_scale"), "is of views, and captions have none")
+        if self.like is not None:
+            self._refuse(("policy", "crop_scale", "image_size"), f"is what --like {self.like} says")
 
-    def _check_captions(self) -> None:
-        """Raises UsageError for an option of views: a caption has none."""
-        for name, value in (("policy", self.policy), ("crop_scale", self.crop_scale)):
-            if value is not None:
-                raise UsageError(f"--{name.replace('_', '-')} is of views, and captions have none: leave it out")
+    def _refuse(self, names: Sequence[str], why: str) -> None:
+        """Raises UsageError where one of these options was typed."""
+        for name in names:
+            if getattr(self, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} {why}: leave it out")
 
     @property
     def num_views(self) -> int:

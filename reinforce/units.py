@@ -44,11 +44,16 @@ def choose_unit_rows(shard_sizes: Sequence[int], views: int, num_values: int, bu
     """Rows a unit: as a kill costs, as there are samples, as folders hold units, and never more than `budget_bytes`
     hold of their targets (`num_values` float32 each). Never fewer than one."""
     num_samples = sum(shard_sizes)
-    by_targets = budget_bytes // (BYTES_PER_TARGET * max(views, LEAST_PLANES) * num_values)
+    by_targets = budget_bytes // bytes_of_units(1, views, num_values)
     by_kill = max(UNIT_VIEWS // views, MIN_ROWS_OF_MANY_VIEWS)
     by_count = max(MIN_UNIT_ROWS, math.ceil(num_samples / MIN_UNITS))
     wanted = max(min(by_kill, by_count), math.ceil(num_samples / MOST_UNITS))
     return max(1, min(wanted, by_targets, max(shard_sizes)))
+
+
+def bytes_of_units(unit_rows: int, views: int, num_values: int) -> int:
+    """Memory for the targets that are held at once of units of so many rows."""
+    return BYTES_PER_TARGET * max(views, LEAST_PLANES) * num_values * unit_rows
 
 
 def choose_block_rows(listing: Listing, size_px: int, unit_rows: int, budget_bytes: int) -> int:
