@@ -174,6 +174,8 @@ def _short(value: Any) -> Any:
 def _shown(value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return value[:12] if is_sha256(value) else one_line(value, VALUE_CHARS)
 
 

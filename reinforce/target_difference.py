@@ -53,9 +53,9 @@ def compare_targets(a: StorePart, b: StorePart, sample: int | None = None) -> Ta
     num_views = min(a.schema.num_views, b.schema.num_views)
     stats, compared = FidelityStats(measure=a.schema.measure), 0
     for number, unit in enumerate(chosen):
-        pair = _pair(a, b, unit, number % num_views, -(-wanted // len(chosen)))
-        stats = stats.merge(a.schema.shape.fidelity(*pair, a.schema.measure))
-        compared += len(pair[0])
+        of_a, of_b = _pair(a, b, unit, number % num_views, -(-wanted // len(chosen)))
+        stats = stats.merge(a.schema.shape.fidelity(of_a, of_b, a.schema.measure))
+        compared += len(of_a)
     return TargetDifference(compared, len(chosen), stats.certified())
 
 

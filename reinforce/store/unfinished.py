@@ -25,7 +25,7 @@ from reinforce.store.writer import SampleColumns
 class KeyColumns:
     """Keys as they are stored: millions of them take little more than their own bytes."""
 
-    text: bytes
+    text: memoryview
     ends: NDArray[np.uint64]
     """(N + 1,) Key i is text[ends[i] : ends[i + 1]]."""
 
@@ -37,7 +37,7 @@ class KeyColumns:
 
     def encoded(self, position: int) -> bytes:
         start, stop = self.ends[position : position + 2].tolist()
-        return self.text[start:stop]
+        return bytes(self.text[start:stop])
 
 
 class UnfinishedStore:
@@ -73,7 +73,7 @@ class UnfinishedStore:
         """Of all samples, in listing order."""
         (num_key_bytes,) = self._layout("samples/key_bytes").shape
         layouts = self.schema.sample_layouts(num_key_bytes)
-        keys = KeyColumns(self._column(layouts["key_bytes"]).tobytes(), self._column(layouts["key_offsets"]))
+        keys = KeyColumns(memoryview(self._column(layouts["key_bytes"])), self._column(layouts["key_offsets"]))
         if (keys.ends[1:] < keys.ends[:-1]).any():
             raise CorruptStoreError("samples/key_offsets: offsets go back: type --overwrite to build the store again")
         return keys
