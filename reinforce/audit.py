@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reinforce.command import POSITIONAL, CommonOptions
 from reinforce.data import CaptionedSource
 from reinforce.dataset import ReinforcedDataset, open_dataset
-from reinforce.errors import ReinforceError, UsageError
+from reinforce.errors import ReinforceError, UnknownNameError, UsageError
 from reinforce.store import EMBEDDINGS, FEATURES, STATE_OK, FidelityStats, Store
 from reinforce.store import verify as verify_store
 from reinforce.unit_captions import UnitCaptions, Words
@@ -142,9 +142,15 @@ def _reopen_teacher(store: Store, config: VerifyConfig) -> TargetSource:
         return reopen_encoders(plan["teacher"]["encoders"], (config.teacher,) if config.teacher else (), **settings)
     from reinforce.text_teacher import open_teacher
 
+    name = config.teacher or plan["teacher"]["name"]
     target = store.target if store.target in FEATURES else None
-    return open_teacher(config.teacher or plan["teacher"]["name"], target=target, dtype=plan["environment"]["dtype"],
-                        image_size=plan["teacher"]["preprocess"]["image_size"], **settings)  # fmt: skip
+    try:
+        return open_teacher(name, target=target, dtype=plan["environment"]["dtype"],
+                            image_size=plan["teacher"]["preprocess"]["image_size"], **settings)  # fmt: skip
+    except UnknownNameError:
+        if config.teacher is not None:
+            raise
+        raise UsageError(f"the store's teacher '{name}' is not known here: type --teacher DIRECTORY") from None
 
 
 def _recomputed(dataset: ReinforcedDataset, teacher: TargetSource, unit: int) -> FidelityStats:

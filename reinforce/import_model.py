@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from reinforce.command import TalkOptions
@@ -51,32 +52,47 @@ class ImportModelConfig(TalkOptions):
 @dataclass(frozen=True)
 class ImportedModel:
     out: str
+    name: str
+    """By which the catalog knows it."""
     architecture: str
     image_size: int
     num_classes: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     weights_sha256: str
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
 
     def __str__(self) -> str:
-        head = f"{self.num_classes} classes" if self.num_classes else "no head"
+        names = shorten(", ".join(self.class_names), 60)
+        head = f"{self.num_classes} classes ({names})" if self.num_classes else "no head"
         verb = "reinforce build --teacher" if self.num_classes else "train adapt --model"
-        data = "--transfer NAME" if self.num_classes else "--data NAME"
-        return f"{self.out}: {self.architecture}, {self.image_size} px, {head}\nnext: {verb} {self.out} {data}"
+        data = "--transfer IMAGES" if self.num_classes else "--data DATA"
+        check = f", or train evaluate --model {self.name} --data DATA" if self.num_classes else ""
+        mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return (
+            f"{self.out}: {self.architecture}, {self.image_size} px, {head}, registered as '{self.name}'\n"
+            f"it takes pixels with --mean {mean} --std {std}: type those of your training if they were others\n"
+            f"next: {verb} {self.name} {data}{check}"
+        )
 
 
 def import_model(config: ImportModelConfig) -> ImportedModel:
-    """Make a model directory of your own finetuned checkpoint."""
+    """Make a model directory of your own finetuned checkpoint, and register it under the directory's name."""
+    from reinforce import catalog
     from reinforce.models import change_image_size, save_model
     from reinforce.models.checkpoint import load_strictly, mismatch, read_checkpoint
     from reinforce.models.foreign import fit_state, trained_model
+    from reinforce.models.naming import new_name
     from reinforce.models.open_clip_encoder import PREFIX
     from reinforce.models.open_clip_text import text_half
 
     out = Path(config.out)
     if (out / "model.json").exists() and not config.overwrite:
         raise OutputExistsError(out)
+    name = new_name(config.out)
     source = Path(config.weights)
     state = read_checkpoint(source)
     beside = text_half(state) if config.arch.startswith(PREFIX) else {}
@@ -88,9 +104,9 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     info = _described(info, config, source)
     model, info = change_image_size(model, info, config.image_size or info.image_size)
     written = save_model(out, model, info, beside)
-    return ImportedModel(
-        config.out, info.architecture, info.image_size, info.num_classes, written.provenance["weights_sha256"]
-    )
+    catalog.register("models", name, out, license=config.license)
+    return ImportedModel(config.out, name, info.architecture, info.image_size, info.num_classes, info.class_names,
+                         info.mean, info.std, written.provenance["weights_sha256"])  # fmt: skip
 
 
 def _described(info: ModelInfo, config: ImportModelConfig, source: Path) -> ModelInfo:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from reinforce import catalog
+
 if TYPE_CHECKING:
     from faulty_proxy import FaultyProxy
     from s3_server import Bucket
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests register goes into a catalog of their own, which begins with what the user's knows."""
+    home, own = catalog.home(), tmp_path_factory.mktemp("home")
+    if (home / "catalog.toml").is_file():
+        shutil.copy(home / "catalog.toml", own)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REINFORCE_HOME", str(own))
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any, Literal
-
-from reinforce.errors import UsageError
 
 from train.options import LabelledOptions
 from train.presets import accepts_presets
@@ -25,14 +22,14 @@ class AdaptConfig(LabelledOptions):
 def adapt(config: AdaptConfig) -> LabelledResult | dict[str, Any]:
     """Adapt a foundation model to labelled images, and register it under the run directory's name."""
     from reinforce import catalog
+    from reinforce.models.naming import new_name
 
     from train.students import default_image_size
     from train.supervised import run_labelled
     from train.trials import Recipe
     from train.world import is_main_process
 
-    name = Path(config.out).resolve().name
-    check_name(name, config.out)
+    name = new_name(config.out)
     recipe = Recipe(full_lrs=(1e-5, 5e-5, 2e-4), image_passes=10_000, shortest_epochs=10, longest_epochs=100)
     image_size = config.image_size or default_image_size(config.model)
     outcome = run_labelled(config, verb="adapt", mode=config.mode, model_name=config.model, recipe=recipe,
@@ -43,15 +40,3 @@ def adapt(config: AdaptConfig) -> LabelledResult | dict[str, Any]:
             catalog.register("models", name, config.out)
         return dataclasses.replace(outcome, name=name)
     return outcome
-
-
-def check_name(name: str, out: str) -> None:
-    """Raises UsageError where registering the teacher would hide an architecture or a fetched model of that name."""
-    from reinforce import catalog
-    from reinforce.models.timm_encoder import is_architecture
-
-    if is_architecture(name):
-        raise UsageError(f"--out {out} would give the teacher the name of the architecture {name}: type another --out")
-    known = {entry.name: entry.path for entry in catalog.entries("models")}.get(name)
-    if known is not None and Path(known).resolve().is_relative_to(catalog.home().resolve()):
-        raise UsageError(f"--out {out} would take the name of the fetched model {name}: type another --out")

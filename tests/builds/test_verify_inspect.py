@@ -85,6 +85,12 @@ def test_deep_replays_pixels_and_recomputes_targets(
     assert "recomputed" in found["checks"][1]
 
 
+def test_deep_asks_where_a_teacher_lies_that_nobody_has_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = call(capsys, "verify", str(store), "--deep")
+    assert status == 1
+    assert found["problems"] == ["the store's teacher 'tiny-teacher' is not known here: type --teacher DIRECTORY"]
+
+
 def test_deep_names_a_replaced_image_and_a_foreign_teacher(
     teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

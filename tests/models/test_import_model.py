@@ -216,3 +216,21 @@ def test_an_import_brings_in_nothing_that_it_need_not(module: str, absent: tuple
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.split() == []
+
+
+def test_it_is_known_by_its_folder_and_says_what_it_assumed(tmp_path: Path) -> None:
+    """A wrong normalisation is the one mistake that nothing else would show."""
+    torch.save(trained(), tmp_path / "my.pt")
+    config = ImportModelConfig(arch=ARCH, weights=str(tmp_path / "my.pt"), out=str(tmp_path / "mine"),
+                               mean=(0.4, 0.5, 0.6), class_names="ant,bee,cat")  # fmt: skip
+    said = str(import_model(config))
+    assert "3 classes (ant, bee, cat), registered as 'mine'" in said
+    assert "--mean 0.4,0.5,0.6 --std 1,1,1" in said
+    assert "train evaluate --model mine" in said
+    assert load_model("mine")[1].class_names == ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_small_patch16_224"])
+def test_an_architecture_is_not_hidden_by_a_model_of_its_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"the name of the architecture {name}"):
+        run(tmp_path, trained(), out=str(tmp_path / name))
