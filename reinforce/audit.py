@@ -14,8 +14,9 @@ from reinforce.command import POSITIONAL, CommonOptions
 from reinforce.data import CaptionedSource
 from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import ReinforceError, UnknownNameError, UsageError
-from reinforce.store import EMBEDDINGS, FEATURES, STATE_OK, FidelityStats, Store
+from reinforce.store import EMBEDDINGS, FEATURES, STATE_OK, FidelityStats, Store, local_folder
 from reinforce.store import verify as verify_store
+from reinforce.store.inventory import mending_advice
 from reinforce.unit_captions import UnitCaptions, Words
 from reinforce.units import unit_pairs
 
@@ -76,13 +77,16 @@ class VerifyReport:
         if self.repaired:
             lines.append("next: the damaged units are dropped; reinforce build ... --resume recomputes them")
         elif self.is_repairable:
-            lines.append(f"next: reinforce verify {self.store} --repair")
+            lines.append(f"next: {mending_advice(self.store)}")
         return "\n".join(lines)
 
 
 def verify(config: VerifyConfig) -> VerifyReport:
     """Check a store against its manifest; exit status 1 where anything differs."""
-    report = verify_store(Path(config.store), config.level, repair=config.repair)
+    location: str | Path = config.store
+    if config.repair:
+        location = local_folder(config.store, "repair the store where it was built, then push it there with --repair")
+    report = verify_store(location, config.level, repair=config.repair)
     problems = list(report.problems)
     checks: list[str] = []
     if config.deep and not problems:

@@ -35,6 +35,7 @@ from reinforce.store import (
     UnfinishedStore,
     create_store,
     finalize,
+    local_folder,
     write_probes,
 )
 from reinforce.target_options import TargetOptions
@@ -57,7 +58,9 @@ class BuildConfig(TargetOptions, EngineOptions):
 
     @property
     def path(self) -> Path:
-        return Path(self.out) if self.out is not None else Path(f"{catalog.resolve_data(self.transfer).name}.zarr")
+        if self.out is None:
+            return Path(f"{catalog.resolve_data(self.transfer).name}.zarr")
+        return local_folder(self.out, "build into a folder, then type reinforce push FOLDER URL")
 
 
 def build(config: BuildConfig) -> StoreSummary | PlanEstimate:

@@ -222,7 +222,8 @@ def open_dataset(cache: str | Path | Sequence[str | Path], transfer: str | None 
     """Open a finished store with the transfer set that it was built from.
 
     Args:
-        cache: the store, or several stores of logits of the same views: an ensemble, whose predictions are averaged.
+        cache: the store, in a folder or at a URL, or several stores of logits of the same views: an ensemble, whose
+            predictions are averaged.
         transfer: where the transfer set lies; by default what the catalog knows for the store's digest or name.
 
     Raises:
@@ -231,9 +232,14 @@ def open_dataset(cache: str | Path | Sequence[str | Path], transfer: str | None 
         TransferMismatchError: it lists other samples than the store.
         UsageError: several stores are not of the same views and classes.
     """
-    first, *others = [Store.open(one) for one in ([cache] if isinstance(cache, (str, Path)) else cache)]
-    for store in (first, *others):
+    return join([Store.open(one) for one in ([cache] if isinstance(cache, (str, Path)) else cache)], transfer)
+
+
+def join(stores: Sequence[Store], transfer: str | None = None) -> ReinforcedDataset:
+    """Open stores with their transfer set. Raises as `open_dataset`."""
+    for store in stores:
         check_described(store.plan)
+    first, *others = stores
     return ReinforcedDataset(first, locate_source(first, transfer), others)
 
 

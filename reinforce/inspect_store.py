@@ -14,9 +14,9 @@ from reinforce.store import (
     TEXT_FEATURES,
     CosineDistance,
     Divergence,
-    LocalObjects,
     Store,
     UnfinishedStore,
+    open_objects,
 )
 from reinforce.store.schema import check_described
 
@@ -104,38 +104,38 @@ class StoreSummary:
 
 def inspect(config: InspectConfig) -> StoreSummary:
     """Print what a store holds: samples, views, teacher, fidelity, size, skipped images."""
-    path = Path(config.store)
     if config.html is None:
-        return summarize(path)
+        return summarize(config.store)
     from reinforce.store_page import write_store_page
 
-    page = write_store_page(path, Path(config.html), transfer=config.transfer, overwrite=config.overwrite)
-    return replace(summarize(path), page=str(page.path), page_without_pictures=page.without_pictures)
+    page = write_store_page(config.store, Path(config.html), transfer=config.transfer, overwrite=config.overwrite)
+    return replace(summarize(config.store), page=str(page.path), page_without_pictures=page.without_pictures)
 
 
-def summarize(path: Path) -> StoreSummary:
+def summarize(location: str | Path) -> StoreSummary:
     """Of a finished or an unfinished store. Raises MissingStoreError, CorruptStoreError."""
-    objects = LocalObjects(path)
+    objects = open_objects(location)
     if objects.exists(MANIFEST):
-        return _summarize_finished(path, Store.open(objects))
+        return _summarize_finished(Store.open(objects))
     unfinished = UnfinishedStore(objects)
     markers = unfinished.markers()
     skipped = [{"key": row.key, "reason": row.reason} for marker in markers for row in marker.skipped]
     num_bytes = sum(size for _, size in objects.list() if size > 0)
-    return _summary(path, unfinished.plan, "unfinished", len(markers), skipped, num_bytes)
+    return _summary(objects.name, unfinished.plan, "unfinished", len(markers), skipped, num_bytes)
 
 
-def _summarize_finished(path: Path, store: Store) -> StoreSummary:
+def _summarize_finished(store: Store) -> StoreSummary:
     manifest = store.manifest
     skipped = [{"key": row["key"], "reason": row["reason"]} for row in manifest.skipped]
     num_bytes = manifest.num_bytes + len(manifest.to_bytes())
     return _summary(
-        path, store.plan, "complete", store.num_units, skipped, num_bytes, dict(manifest.certificate), manifest.digest
+        store.name, store.plan, "complete", store.num_units, skipped, num_bytes, dict(manifest.certificate),
+        manifest.digest,
     )
 
 
 def _summary(
-    path: Path,
+    path: str,
     plan: dict[str, Any],
     status: str,
     units_done: int,
@@ -146,7 +146,7 @@ def _summary(
 ) -> StoreSummary:
     check_described(plan)
     return StoreSummary(
-        path=str(path),
+        path=path,
         status=status,
         samples=plan["num_samples"],
         views=plan["views"],

@@ -16,6 +16,7 @@ from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.marker import SkippedRow, UnitMarker, claim_path, commit_unit, marker_path, read_marker
 from reinforce.store.measures import CosineDistance, Divergence, Measure
 from reinforce.store.objects import LocalObjects, ObjectExistsError, Objects
+from reinforce.store.places import local_folder, open_objects
 from reinforce.store.promise import EncodedUnit, Promise, encode_within
 from reinforce.store.reader import Store
 from reinforce.store.schema import MANIFEST, PLAN, PROBES, STATE_OK, STATE_PADDING, STATE_SKIPPED, Schema
@@ -96,8 +97,10 @@ __all__ = [
     "encode_within",
     "finalize",
     "load_codec",
+    "local_folder",
     "marker_path",
     "named_codec",
+    "open_objects",
     "plan_objects",
     "read_manifest",
     "read_marker",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from reinforce.remote import is_url
 from reinforce.store.canonical import one_line
 from reinforce.store.manifest import Manifest
 from reinforce.store.marker import CLAIMS, MARKERS
@@ -28,6 +29,13 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{one_line(self.path)}: {self.reason}"
+
+
+def mending_advice(name: str) -> str:
+    """What to type where the store of this name is not as its manifest says."""
+    if is_url(name):
+        return f"push a whole copy of it there again: reinforce push STORE {name} --repair"
+    return f"type reinforce verify {name} --level full --repair"
 
 
 def differences(objects: Objects, manifest: Manifest) -> Iterator[Difference]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError, suggestion
+from reinforce.remote import is_url
 from reinforce.store.canonical import MAX_JSON_BYTES, Fields, canonical_json, parse_object, sha256_hex
 from reinforce.store.marker import ObjectDigest
 from reinforce.store.objects import Objects, check_path
@@ -117,13 +118,15 @@ def read_manifest(objects: Objects) -> Manifest:
         pass
     if objects.exists(PLAN):
         raise UnfinishedStoreError(
-            f"{objects.name} is not finished: type the 'reinforce build' that began it again, with --resume"
+            f"{objects.name} is not finished: type the command that began it again, a 'reinforce build' with --resume"
         )
     raise missing_store(objects)
 
 
 def missing_store(objects: Objects) -> MissingStoreError:
     """Names the stores that lie beside the place, which may have been mistyped."""
+    if is_url(objects.name):
+        return MissingStoreError(f"{objects.name} is no store: put one there with reinforce push STORE {objects.name}")
     place = Path(objects.name)
     beside = [path.parent.name for path in place.parent.glob(f"*/{PLAN}")]
     hint = suggestion(place.name, beside) or f": make one with reinforce build --out {place}"

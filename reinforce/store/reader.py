@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from reinforce.errors import CorruptStoreError
 from reinforce.store.codecs import TargetCodec, decode_finite
 from reinforce.store.fixed import planned_layouts, wrong_metadata
-from reinforce.store.inventory import differences
+from reinforce.store.inventory import differences, mending_advice
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.measures import Divergence, Measure
-from reinforce.store.objects import LocalObjects, Objects
+from reinforce.store.objects import Objects
+from reinforce.store.places import open_objects
 from reinforce.store.schema import MAX_KEY_BYTES, PLAN, PROBES, UNITS, Schema, TargetArray
 from reinforce.store.shapes import MapShape, TargetShape
 from reinforce.store.verified import VerifiedObjects, read_calibration
@@ -47,18 +48,17 @@ class Store:
 
     @classmethod
     def open(cls, location: str | Path | Objects) -> Store:
-        """The store at a folder.
+        """The store at a folder or URL.
 
         Raises MissingStoreError where there is none, UnfinishedStoreError where its build has not ended,
         CorruptStoreError naming an object that is missing, extra, of another size, or (metadata only, here) of other
         content than the manifest says; StoreError for a newer format. One listing and a dozen small reads.
         """
-        objects: Objects = LocalObjects(location) if isinstance(location, (str, Path)) else location
+        objects = open_objects(location)
         manifest = read_manifest(objects)
         for difference in differences(objects, manifest):
             if not difference.harmless:
-                name = objects.name
-                raise CorruptStoreError(f"{name}: {difference}; type reinforce verify {name} --level full --repair")
+                raise CorruptStoreError(f"{objects.name}: {difference}; {mending_advice(objects.name)}")
         return cls(objects, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import MAX_JSON_BYTES, parse_object
 from reinforce.store.codecs import array_sha256, check_calibration
+from reinforce.store.inventory import mending_advice
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest
 from reinforce.store.objects import Objects
@@ -37,7 +38,7 @@ class DamagedObjectError(CorruptStoreError):
     """One listed object is not what the manifest says; `path` and `reason` are the message's parts."""
 
     def __init__(self, store: str, path: str, reason: object) -> None:
-        super().__init__(f"{store}: {path}: {reason}; type reinforce verify {store} --level full --repair")
+        super().__init__(f"{store}: {path}: {reason}; {mending_advice(store)}")
         self.store, self.path, self.reason = store, path, str(reason)
 
     def __reduce__(self) -> tuple[type[DamagedObjectError], tuple[str, str, str]]:

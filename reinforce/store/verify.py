@@ -13,7 +13,8 @@ import numpy as np
 from reinforce.errors import MissingStoreError, StoreError, UnfinishedStoreError
 from reinforce.store.inventory import differences
 from reinforce.store.manifest import Manifest, read_manifest
-from reinforce.store.objects import LocalObjects, Objects
+from reinforce.store.objects import Objects
+from reinforce.store.places import open_objects
 from reinforce.store.reader import Store
 from reinforce.store.records import read_records
 from reinforce.store.repair import repair_store
@@ -50,7 +51,7 @@ def verify(location: str | Path | Objects, level: Level = "quick", *, repair: bo
 
     Raises MissingStoreError and UnfinishedStoreError; all else is a problem in the report, at most 1,000 of them.
     """
-    objects: Objects = LocalObjects(location) if isinstance(location, (str, Path)) else location
+    objects = open_objects(location)
     try:
         manifest = read_manifest(objects)
     except (MissingStoreError, UnfinishedStoreError):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from reinforce.dataset import ReinforcedDataset, open_dataset
+from reinforce.dataset import ReinforcedDataset, join
 from reinforce.errors import DataError, MissingDataError, MissingExtraError, UsageError
 from reinforce.pages import Mark, Plotter, check_writable, class_colours, css, render, write_page
 from reinforce.progress import human_bytes
-from reinforce.store import FEATURES, PLAN, MapShape, Store
+from reinforce.store import FEATURES, PLAN, LocalObjects, MapShape, Objects, Store, open_objects
 from reinforce.store.canonical import Fields
 from reinforce.store_page.certificate import (
     error_plot,
@@ -42,9 +42,9 @@ class WrittenPage:
 
 
 def write_store_page(
-    store_path: Path, html: Path, *, transfer: str | None = None, overwrite: bool = False
+    location: str | Path, html: Path, *, transfer: str | None = None, overwrite: bool = False
 ) -> WrittenPage:
-    """Write the page of the store at `store_path` to the file `html`.
+    """Write the page of the store at `location` to the file `html`.
 
     Where the transfer set is not here, or is another one, the page has no pictures and says so.
 
@@ -57,14 +57,15 @@ def write_store_page(
         UsageError: `html` is a folder or lies inside the store, whose every file is listed.
         MissingExtraError: matplotlib is not installed.
     """
-    if store_path.resolve() in html.resolve().parents:
+    objects = open_objects(location)
+    if isinstance(objects, LocalObjects) and objects.root.resolve() in html.resolve().parents:
         raise UsageError(f"{html} lies inside the store: type --html with a file beside it")
     check_writable(html, overwrite=overwrite)
     plotter = Plotter("inspect --html")
-    store = Store.open(store_path)
+    store = Store.open(objects)
     Fields(store.plan, PLAN).inner("teacher")
-    dataset, reason = _try_open(store_path, transfer)
-    content = page_content(store, dataset, plotter, store_path.resolve().name, _told(store, reason))
+    dataset, reason = _try_open(store, transfer)
+    content = page_content(store, dataset, plotter, _name(objects), _told(store, reason))
     write_page(html, render("store.html", **content), overwrite=overwrite)
     return WrittenPage(path=html, without_pictures=None if reason is None else str(reason))
 
@@ -99,9 +100,15 @@ def page_content(
     }
 
 
-def _try_open(path: Path, transfer: str | None) -> tuple[ReinforcedDataset | None, Exception | None]:
+def _name(objects: Objects) -> str:
+    """The last part of where the store lies: no path of this machine goes into the page."""
+    where = objects.root.resolve() if isinstance(objects, LocalObjects) else PurePosixPath(objects.name)
+    return where.name
+
+
+def _try_open(store: Store, transfer: str | None) -> tuple[ReinforcedDataset | None, Exception | None]:
     try:
-        return open_dataset(path, transfer), None
+        return join([store], transfer), None
     except (DataError, MissingExtraError) as error:
         return None, error
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import itertools
 import os
 import pickle
 
 import pytest
+from faulty_proxy import DROP, FAIL, FORBID
 
-from reinforce.errors import CorruptStoreError, StoreError
+from reinforce.errors import CorruptStoreError, RemoteAccessError, StoreError, UsageError
+from reinforce.remote import PartCache, RemotePlace
 from reinforce.store.objects import LocalObjects, ObjectExistsError, check_path, is_hidden, publish
+from reinforce.store.places import open_objects
+from reinforce.store.remote_objects import CachedObjects, RemoteObjects
 
 
 class ObjectsContract:
@@ -127,6 +133,95 @@ class TestLocalObjects(ObjectsContract):
         with pytest.raises(CorruptStoreError, match="plain"):
             objects.get("pipe")
         assert ("pipe", -1) in list(objects.list())
+
+
+class RemoteContract(ObjectsContract):
+    """On a real S3 server, whose requests also fail now and then."""
+
+    @pytest.fixture(params=["", FAIL, DROP])
+    def place(self, bucket, request):
+        faults = itertools.cycle(["", request.param])
+        bucket.proxy.choose = lambda: next(faults)
+        return RemotePlace(f"{bucket.url}/team/x.zarr")
+
+    def test_neighbours_are_not_of_the_store(self, objects, bucket):
+        objects.put_new("a", b"x")
+        bucket.upload({"beside": b"1", "x.zarr2/a": b"2"}, "team/")
+        assert list(objects.list()) == [("a", 1)]
+
+    def test_nothing_is_asked_twice_of_what_was_listed(self, objects, bucket):
+        objects.put_new("a", b"xyz")
+        list(objects.list())
+        bucket.proxy.choose = lambda: ""
+        bucket.proxy.requests.clear()
+        assert (objects.size("a"), objects.exists("a")) == (3, True)
+        assert bucket.proxy.requests == []
+
+    def test_the_service_says_the_md5(self, objects):
+        objects.put_new("a", b"xyz")
+        assert objects.md5("a") == hashlib.md5(b"xyz").hexdigest()
+
+    def test_a_refusal_is_one_line(self, objects, bucket):
+        bucket.proxy.choose = lambda: FORBID
+        with pytest.raises(RemoteAccessError, match=r"cannot write s3://.*/team/x.zarr/a: access is denied"):
+            objects.put_new("a", b"x")
+
+
+class TestRemoteObjects(RemoteContract):
+    @pytest.fixture
+    def objects(self, place):
+        return RemoteObjects(place)
+
+
+class TestCachedObjects(RemoteContract):
+    @pytest.fixture
+    def objects(self, place, tmp_path, monkeypatch):
+        monkeypatch.setattr("reinforce.store.remote_objects.BLOCK_BYTES", 4)
+        return CachedObjects(place, PartCache(tmp_path / "parts", 1 << 20))
+
+    def test_bytes_come_once(self, objects, bucket):
+        objects.put_new("a", b"0123456789")
+        bucket.proxy.choose = lambda: ""
+        bucket.proxy.requests.clear()
+        assert objects.get_range("a", 5, 2) == b"56"
+        assert objects.get("a") == b"0123456789"
+        again = pickle.loads(pickle.dumps(objects))
+        assert [again.get_range("a", start, 3) for start in range(0, 12, 3)] == [b"012", b"345", b"678", b"9"]
+        assert [part for _, part in bucket.requests()] == ["bytes=4-7", ""]
+
+    def test_a_replaced_object_is_another(self, objects, bucket):
+        objects.put_new("a", b"first")
+        assert objects.get("a") == b"first"
+        objects.delete("a")
+        objects.put_new("a", b"other")
+        assert objects.get("a") == b"other"
+
+    def test_damage_in_the_cache_is_asked_for_again(self, objects, tmp_path):
+        objects.put_new("a", b"0123456789")
+        objects.get("a")
+        for entry in (tmp_path / "parts").rglob("*"):
+            if entry.is_file():
+                entry.write_bytes(entry.read_bytes()[:-1] + b"?")
+        assert objects.get("a") == b"0123456789"
+
+
+class TestLocations:
+    @pytest.mark.parametrize("url", ["file://{}", "file://localhost{}"])
+    def test_file_urls_are_folders(self, tmp_path, url):
+        objects = open_objects(url.format(str(tmp_path / "with%20space.zarr")))
+        assert isinstance(objects, LocalObjects)
+        assert objects.root == tmp_path / "with space.zarr"
+
+    @pytest.mark.parametrize("url", ["file://host/x", "file://", "ftp://host/x"])
+    def test_what_is_no_place(self, url):
+        with pytest.raises(UsageError, match=url):
+            open_objects(url)
+
+    def test_urls_are_cached_unless_told_otherwise(self, monkeypatch):
+        assert type(open_objects("s3://b/x")) is CachedObjects
+        assert type(open_objects("s3://b/x", cached=False)) is RemoteObjects
+        monkeypatch.setenv("REINFORCE_CACHE_MB", "0")
+        assert type(open_objects("s3://b/x")) is RemoteObjects
 
 
 @pytest.mark.parametrize(
