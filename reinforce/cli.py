@@ -21,6 +21,8 @@ VERBS = {
     "embed": ("reinforce.embed:embed", "Embed a gallery or a query set, to curate from."),
     "curate": ("reinforce.curate.curate:curate", "Retrieve a transfer set from an embedded gallery."),
     "review": ("reinforce.review:review", "Look at a curated set, and judge its possible leaks."),
+    "push": ("reinforce.push:push", "Copy a finished store to a folder or an object store."),
+    "pull": ("reinforce.pull:pull", "Copy a finished store, or a part of one, to this machine."),
     "list": ("reinforce.list_names:list_names", "List the models and data that the catalog knows."),
     "doctor": ("reinforce.doctor.doctor:doctor", "Say what works here, and how to mend what does not."),
 }

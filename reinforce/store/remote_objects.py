@@ -44,7 +44,7 @@ class RemoteObjects:
 
     def put_new(self, path: str, data: bytes) -> None:
         check_path(path)
-        self._refuse_web()
+        self.check_writable()
         self._known.pop(path, None)
         if not self.place.put_new(path, data):
             raise ObjectExistsError(errno.EEXIST, "object exists", self.place.name_of(path))
@@ -78,7 +78,7 @@ class RemoteObjects:
     def delete(self, path: str) -> None:
         if any(part in ("", ".", "..") for part in path.split("/")):
             raise CorruptStoreError(f"not a name of an object inside a store: {one_line(repr(path))}")
-        self._refuse_web()
+        self.check_writable()
         self._known.pop(path, None)
         self.place.delete(path)
 
@@ -96,7 +96,8 @@ class RemoteObjects:
         found = _MD5.fullmatch(self.describe(path).tag)
         return found[1] if found and urlsplit(self.place.url).scheme.startswith("s3") else None
 
-    def _refuse_web(self) -> None:
+    def check_writable(self) -> None:
+        """Raises StoreAccessError for a web server."""
         if self.is_web:
             raise StoreAccessError(f"{self.name} can only be read: type a folder, s3://, gs:// or az://")
 

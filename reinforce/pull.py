@@ -1,0 +1,83 @@
+"""`reinforce pull`: a finished store, or a part of one, from an object store, a web server or a folder to here."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reinforce import catalog
+from reinforce.command import POSITIONAL
+from reinforce.copying import Copied, CopyOptions, copy_store
+from reinforce.errors import StoreAccessError, UsageError
+from reinforce.progress import human_bytes
+from reinforce.store import LocalObjects, Objects, Store, local_folder, open_objects, read_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullConfig(CopyOptions):
+    source: str = field(metadata=POSITIONAL)
+    """The store: a URL (s3://, gs://, az://, https://), or a folder."""
+    out: str
+    """Folder to write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulled:
+    """What `pull` prints."""
+
+    source: str
+    out: str
+    copied: Copied
+    transfer: str
+    """Name of the transfer set that the store is of."""
+    is_known: bool
+    """Whether the catalog knows where that lies here."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"source": self.source, "out": self.out, "status": "complete", "transfer": self.transfer,
+                "transfer_is_known": self.is_known, **self.copied.to_json()}  # fmt: skip
+
+    def __str__(self) -> str:
+        train = f"train distill --cache {self.out}"
+        if not self.is_known:
+            train += f" --transfer PLACE, where the images of '{self.transfer}' lie: a store does not hold them"
+        return f"{self.out}: {self.copied}\nnext: {train}"
+
+
+def pull(config: PullConfig) -> Pulled:
+    """Copy a finished store to this machine, every object compared with its manifest.
+
+    Stopped or killed at any moment, the same command goes on. Credentials come from the environment alone.
+    """
+    source = open_objects(config.source, cached=False)
+    folder = local_folder(config.out, "type --out with a folder, or reinforce push to copy a store there")
+    destination = LocalObjects(folder)
+    _check_room(source, folder)
+    copied = copy_store(source, destination, label="pull", jobs=config.jobs, repair=config.repair, quiet=config.quiet)
+    transfer = Store.open(destination).plan["transfer"]
+    return Pulled(source=source.name, out=str(folder), copied=copied, transfer=transfer["name"],
+                  is_known=_is_known(transfer))  # fmt: skip
+
+
+def _check_room(source: Objects, folder: Path) -> None:
+    """Raises StoreAccessError where the disk has less left than what is still to come."""
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    needed = read_manifest(source).num_bytes - there
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise StoreAccessError(f"{folder} needs {human_bytes(needed)} more and {human_bytes(free)} are free: "
+                               "free some, or pull a part with --views or --shards")  # fmt: skip
+
+
+def _is_known(transfer: dict[str, Any]) -> bool:
+    location = catalog.locate(transfer["digest"])
+    if location is not None and catalog.is_there(location):
+        return True
+    try:
+        catalog.resolve_data(transfer["name"])
+    except UsageError:
+        return False
+    return True
