@@ -168,7 +168,7 @@ def _recomputed(dataset: ReinforcedDataset, teacher: TargetSource, unit: int) ->
     size = dataset.size_px
     images: NDArray[Any] = np.zeros((len(row), size, size, 3), np.uint8) if words is None else words.blank(len(row))
     for i in np.flatnonzero(is_ok):
-        images[i] = shown.view(int(row[i]), int(view[i]))
+        images[i] = shown.view(int(row[i]), store.first_view + int(view[i]))
     stored = dataset.targets.read(unit * store.unit_rows + row, view)
     return store.shape.fidelity(teacher.targets(images)[is_ok], stored[is_ok], store.measure)
 

@@ -28,10 +28,9 @@ from reinforce.progress import Progress, human_bytes
 from reinforce.store import MANIFEST, PLAN, LocalObjects, Manifest, ObjectExistsError, Objects, read_manifest
 from reinforce.store.canonical import one_line
 from reinforce.store.inventory import differences, mending_advice
-from reinforce.store.marker import ObjectDigest
 from reinforce.store.objects import TEMPORARY_PREFIX, is_hidden
 from reinforce.store.remote_objects import RemoteObjects
-from reinforce.store.verified import DamagedObjectError, hash_object
+from reinforce.store.verified import hash_object, read_object
 
 IN_FLIGHT_BYTES = 512 << 20
 """Memory of objects on their way; a larger one goes alone."""
@@ -108,7 +107,6 @@ def copy_store(source: Objects, destination: Objects, *, label: str, jobs: int, 
     Raises MissingStoreError and UnfinishedStoreError for the source, CorruptStoreError naming an object that is
     damaged at either end, OutputExistsError where the destination holds something else.
     """
-    check_apart(source, destination)
     if isinstance(destination, RemoteObjects):
         destination.check_writable()
     manifest = read_manifest(source)
@@ -211,7 +209,7 @@ class _Copy:
             if is_right:
                 return _Arrival(path, is_new=False, was_read_back=was_read_back)
             self._replace(path)
-        data = self._read(path)
+        data = read_object(self.source, self.manifest, path)
         try:
             self.destination.put_new(path, data)
         except ObjectExistsError:  # another copy of the same store was quicker, or of another one
@@ -232,7 +230,7 @@ class _Copy:
         if size != expected.num_bytes:
             return False, False
         md5 = self._md5_there(path)
-        if md5 is not None and md5 == _md5(self._read(path)):
+        if md5 is not None and md5 == _md5(read_object(self.source, self.manifest, path)):
             return True, False
         return hash_object(self.destination, path) == expected.sha256, True
 
@@ -258,16 +256,6 @@ class _Copy:
         there = read_manifest(self.destination)
         if there.digest != self.manifest.digest:
             raise self._taken(f"it holds another store, {there.digest[:12]} and not {self.manifest.digest[:12]}")
-
-    def _read(self, path: str) -> bytes:
-        """An object of the source, if it is what the manifest says."""
-        try:
-            data = self.source.get(path)
-        except FileNotFoundError:
-            raise DamagedObjectError(self.source.name, path, "missing") from None
-        if ObjectDigest.of(data) != self.manifest.objects[path]:
-            raise DamagedObjectError(self.source.name, path, "its SHA-256 differs from the manifest's")
-        return data
 
     def _md5_there(self, path: str) -> str | None:
         return self.destination.md5(path) if isinstance(self.destination, Checksummed) else None

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce import catalog
-from reinforce.data import ImageSource, UnitImages, check_keys_match, open_source
+from reinforce.data import ImageSource, UnitImages, check_keys_match, find_shards, open_source
 from reinforce.data.sources import remote_source
 from reinforce.ensemble import EnsembleReader, check_ensemble
 from reinforce.errors import MissingDataError, StoreError, UsageError
@@ -76,7 +76,7 @@ class ReinforcedDataset:
         """One, or those of an ensemble."""
         self.source = source
         self.policy = policy_from_json(store.policy_json)
-        self.shard_starts = _check_source(store, source)
+        self.shard_starts, self.first_shard = _check_source(store, source)
         self.sha64 = store.sha64()
         self.states = store.states()
         self.targets: TargetReader | EnsembleReader = TargetReader(store)
@@ -155,9 +155,9 @@ class ReinforcedDataset:
         valid = np.empty(images.shape[:3], np.bool_) if self.store.target == DENSE_LOGITS else None
         for i, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
             unit, local = divmod(row, self.store.unit_rows)
-            images[i] = self.replayer(unit).view(local, view)
+            images[i] = self.replayer(unit).view(local, self.store.first_view + view)
             if valid is not None:
-                valid[i] = self.replayer(unit).valid(local, view)
+                valid[i] = self.replayer(unit).valid(local, self.store.first_view + view)
         targets = self.targets.read(rows, views)
         if self.store.map_size:
             targets = targets.reshape(len(rows), *self.store.map_size, self.num_channels)
@@ -171,7 +171,8 @@ class ReinforcedDataset:
         """The unit's encoded images, each checked against the hash in the store when it is read."""
         shard, start, stop = self.store.units[unit]
         keys = tuple(self.store.keys(start, stop))
-        return UnitImages(self.source, shard, start - int(self.shard_starts[shard]), keys, self.sha64[start:stop])
+        first_row = start - int(self.shard_starts[shard])
+        return UnitImages(self.source, self.first_shard + shard, first_row, keys, self.sha64[start:stop])
 
     def check_replay(self, num: int = 16, *, exact: bool = False, accept_drift: bool = False) -> DriftReport:
         """Replay some of the probe views of each store here; returns the report of the one that differs most.
@@ -205,9 +206,10 @@ class ReinforcedDataset:
             unit, local = divmod(row, self.store.unit_rows)
             shard, start, _ = self.store.units[unit]
             keys, size = self.replayer(unit).keys, (self.size_px, self.size_px)
-            mix = draw_params(self.policy, keys[local], view, size, len(keys), local).mix  # whatever the image's size
-            first = start - int(self.shard_starts[shard])
-            places += [(shard, first + local), *([] if mix is None else [(shard, first + mix[1])])]
+            drawn = draw_params(self.policy, keys[local], self.store.first_view + view, size, len(keys), local)
+            first, mix = start - int(self.shard_starts[shard]), drawn.mix  # whatever the image's size
+            rows_wanted = [first + local, *([] if mix is None else [first + mix[1]])]
+            places += [(self.first_shard + shard, row) for row in rows_wanted]
         remote.prefetch(places)
 
     def _unit_ok_rows(self, unit: int) -> NDArray[np.int64]:
@@ -248,16 +250,18 @@ def locate_source(store: Store, transfer: str | None = None) -> ImageSource:
 
     Raises MissingDataError where nobody knows. Whether they are the same is for `ReinforcedDataset` to say.
     """
-    return open_source(_transfer_location(store, transfer))
+    return open_source(transfer_location(store, transfer))
 
 
-def _transfer_location(store: Store, transfer: str | None) -> str:
+def transfer_location(store: Store, transfer: str | None = None) -> str:
+    """Where the images lie that a store was built from. Raises MissingDataError where nobody knows."""
     if transfer is not None:
         return str(catalog.resolve_data(transfer).path)
     record = store.plan["transfer"]
-    location = catalog.locate(record["digest"])
-    if location is not None and catalog.is_there(location):
-        return location
+    for digest in (record["digest"], _whole_digest(store)):
+        location = catalog.locate(digest)
+        if location is not None and catalog.is_there(location):
+            return location
     try:
         return str(catalog.resolve_data(record["name"]).path)
     except UsageError:
@@ -267,13 +271,25 @@ def _transfer_location(store: Store, transfer: str | None) -> str:
         ) from None
 
 
-def _check_source(store: Store, source: ImageSource) -> NDArray[np.int64]:
-    """Position of each shard's first sample. Compares keys and their order, not yet bytes."""
-    shards = store.plan["transfer"]["shards"]
-    starts = np.cumsum([0, *(shard["samples"] for shard in shards)])
+def _whole_digest(store: Store) -> str:
+    """Of the whole transfer set, where the store is of some of its shards."""
+    plan = store.plan
+    digest: str = plan["part_of"]["transfer_digest"] if store.schema.is_part else plan["transfer"]["digest"]
+    return digest
+
+
+def _check_source(store: Store, source: ImageSource) -> tuple[NDArray[np.int64], int]:
+    """Position of each shard's first sample, and which of the source's shards is the store's first.
+
+    Compares keys and their order, not yet bytes.
+    """
+    transfer = store.plan["transfer"]
+    starts = np.cumsum([0, *(shard["samples"] for shard in transfer["shards"])])
     keys = [store.keys(start, stop) for start, stop in pairwise(starts.tolist())]
-    check_keys_match(source, keys, is_whole=store.plan.get("limit") is None)
-    return starts
+    has_all = _whole_digest(store) == transfer["digest"]
+    first_shard = 0 if has_all else find_shards(source, keys)
+    check_keys_match(source, keys, is_whole=has_all and store.plan.get("limit") is None, first_shard=first_shard)
+    return starts, first_shard
 
 
 def _remember(cache: OrderedDict[K, T], key: K, limit: int, make: Callable[[], T]) -> T:

@@ -46,6 +46,7 @@ from reinforce.store import (
     differing_members,
     plan_objects,
 )
+from reinforce.store.schema import PART_FORMAT
 from reinforce.target_options import TargetOptions
 from reinforce.unit_captions import UnitCaptions, UnitViews, Words
 from reinforce.units import MOST_UNITS, choose_block_rows, choose_unit_rows, cut_units
@@ -255,6 +256,8 @@ def _codec_request(inputs: Inputs, num_samples: int, unit_rows: int) -> CodecReq
 
 def check_request(plan: dict[str, Any], inputs: Inputs) -> None:
     """Raises BuildError naming the options that differ from those a store was begun with."""
+    if plan["format"] == PART_FORMAT:
+        raise BuildError("the store is a part of another one, which was pulled: type the 'reinforce pull' with --repair")
     asked = inputs.request()
     differing = differing_members({name: plan.get(name) for name in asked}, asked)
     if differing:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reinforce import catalog
 from reinforce.command import POSITIONAL
-from reinforce.copying import Copied, CopyOptions, copy_store
-from reinforce.errors import StoreAccessError, UsageError
+from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
+from reinforce.dataset import transfer_location
+from reinforce.errors import MissingDataError, StoreAccessError
+from reinforce.partial import Part, PartCopied, Selection, copy_part
 from reinforce.progress import human_bytes
 from reinforce.store import LocalObjects, Objects, Store, local_folder, open_objects, read_manifest
 
@@ -21,6 +22,10 @@ class PullConfig(CopyOptions):
     """The store: a URL (s3://, gs://, az://, https://), or a folder."""
     out: str
     """Folder to write."""
+    views: str | None = None
+    """Only these views of every sample, such as 0:2 (the end is not included)."""
+    shards: str | None = None
+    """Only the samples of these shards of the transfer set, such as 0:3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +34,7 @@ class Pulled:
 
     source: str
     out: str
-    copied: Copied
+    copied: Copied | PartCopied
     transfer: str
     """Name of the transfer set that the store is of."""
     is_known: bool
@@ -54,11 +59,24 @@ def pull(config: PullConfig) -> Pulled:
     source = open_objects(config.source, cached=False)
     folder = local_folder(config.out, "type --out with a folder, or reinforce push to copy a store there")
     destination = LocalObjects(folder)
-    _check_room(source, folder)
-    copied = copy_store(source, destination, label="pull", jobs=config.jobs, repair=config.repair, quiet=config.quiet)
-    transfer = Store.open(destination).plan["transfer"]
-    return Pulled(source=source.name, out=str(folder), copied=copied, transfer=transfer["name"],
-                  is_known=_is_known(transfer))  # fmt: skip
+    check_apart(source, destination)
+    part = _part(config)
+    copied: Copied | PartCopied
+    if part is None or part.is_whole:
+        _check_room(source, folder)
+        copied = copy_store(source, destination, label="pull", jobs=config.jobs, repair=config.repair,
+                            quiet=config.quiet)  # fmt: skip
+    else:
+        copied = copy_part(part, source, destination, jobs=config.jobs, repair=config.repair, quiet=config.quiet)
+    store = Store.open(destination)
+    return Pulled(source=source.name, out=str(folder), copied=copied, transfer=store.plan["transfer"]["name"],
+                  is_known=_is_known(store))  # fmt: skip
+
+
+def _part(config: PullConfig) -> Part | None:
+    """What --views and --shards ask for; None where neither is typed."""
+    selection = Selection.parse(config.views, config.shards)
+    return None if selection == Selection() else Part(Store.open(config.source), selection)
 
 
 def _check_room(source: Objects, folder: Path) -> None:
@@ -72,12 +90,9 @@ def _check_room(source: Objects, folder: Path) -> None:
                                "free some, or pull a part with --views or --shards")  # fmt: skip
 
 
-def _is_known(transfer: dict[str, Any]) -> bool:
-    location = catalog.locate(transfer["digest"])
-    if location is not None and catalog.is_there(location):
-        return True
+def _is_known(store: Store) -> bool:
     try:
-        catalog.resolve_data(transfer["name"])
-    except UsageError:
+        transfer_location(store)
+    except MissingDataError:
         return False
     return True

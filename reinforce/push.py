@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reinforce.command import POSITIONAL
-from reinforce.copying import Copied, CopyOptions, copy_store
+from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
 from reinforce.store import open_objects
 
 
@@ -41,5 +41,6 @@ def push(config: PushConfig) -> Pushed:
     Stopped or killed at any moment, the same command goes on. Credentials come from the environment alone.
     """
     source, destination = (open_objects(place, cached=False) for place in (config.store, config.destination))
+    check_apart(source, destination)
     copied = copy_store(source, destination, label="push", jobs=config.jobs, repair=config.repair, quiet=config.quiet)
     return Pushed(store=source.name, destination=destination.name, copied=copied)

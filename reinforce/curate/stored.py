@@ -30,6 +30,8 @@ class EmbeddingStore:
         if self.store.target != EMBEDDINGS:
             raise EmbeddingError(f"{location} is a store of {self.store.target}: type reinforce embed --gallery NAME "
                                  "--encoder NAME to make one that can be searched")  # fmt: skip
+        if self.store.first_view:
+            raise EmbeddingError(f"{location} is a part without view 0, the whole images: pull one with --views 0:N")
         self.encoders = Fields(self.store.plan, PLAN).inner("teacher").items("encoders")
         self.widths = tuple(Fields(record, PLAN).integer("dimensions", 1, 1 << 20) for record in self.encoders)
         if sum(self.widths) != self.store.num_channels:

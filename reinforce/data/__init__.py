@@ -7,7 +7,7 @@ from reinforce.data.labelled import LabelledDataset, open_labelled
 from reinforce.data.listing import Listing, compare, freeze, header_size
 from reinforce.data.mask_classes import IGNORE
 from reinforce.data.masked import MaskedDataset, MaskedSample, open_masked, take_masked
-from reinforce.data.matching import check_keys_match
+from reinforce.data.matching import check_keys_match, find_shards
 from reinforce.data.opening import open_source
 from reinforce.data.sources import IMAGE_SUFFIXES, ImageSource, Shard, num_images
 from reinforce.data.splits import LabelledSample, take
@@ -29,6 +29,7 @@ __all__ = [
     "check_keys",
     "check_keys_match",
     "compare",
+    "find_shards",
     "freeze",
     "hash64",
     "header_size",

@@ -95,7 +95,7 @@ class Listing:
             width=np.asarray(width, dtype=np.int32),
             height=np.asarray(height, dtype=np.int32),
             shard_digests=digests,
-            digest=_digest(digests),
+            digest=listing_digest(digests),
         )
 
     def __len__(self) -> int:
@@ -232,5 +232,6 @@ def _shard_digests(sizes: Sequence[int], keys: Sequence[str], sha64: npt.NDArray
         start += size
 
 
-def _digest(shard_digests: Sequence[str]) -> str:
+def listing_digest(shard_digests: Sequence[str]) -> str:
+    """The digest of a listing of these shards."""
     return hashlib.sha256("".join(["reinforce listing 1\n", *(f"{x}\n" for x in shard_digests)]).encode()).hexdigest()

@@ -110,6 +110,7 @@ def build_manifest(schema: Schema, listed: Mapping[str, ObjectDigest], markers: 
             **fidelity.certified(),
             "bytes_per_view": target_bytes / max(1, num_ok * schema.num_views),
             "codec": schema.codec_name,
+            **({} if schema.measured_views == schema.num_views else {"measured_views": schema.measured_views}),
         },
     )
 

@@ -90,6 +90,11 @@ class Store:
         return self.schema.num_views
 
     @property
+    def first_view(self) -> int:
+        """The policy's view that is view 0 here; the others follow it."""
+        return self.schema.first_view
+
+    @property
     def num_channels(self) -> int:
         """C: classes of logits, or dimensions of features."""
         return self.schema.num_channels

@@ -23,6 +23,8 @@ from reinforce.store.measures import Measure, parse_measure
 from reinforce.store.shapes import FEATURES, TARGETS, TargetShape, parse_shape
 
 FORMAT = 1
+PART_FORMAT = 2
+"""Of the plan of a part of another store: who does not know `first_view` would replay other views."""
 PLAN, MANIFEST, UNITS, PROBES = "plan.json", "manifest.json", "units.json", "probes.json"
 STATE_OK, STATE_PADDING, STATE_SKIPPED = 0, 1, 2
 MAX_SAMPLES, MAX_VIEWS, MAX_UNIT_ROWS, MAX_CHANNELS, MAX_UNITS = 1 << 27, 1 << 16, 1 << 20, 1 << 20, 1 << 20
@@ -38,7 +40,13 @@ class Schema:
 
     target: str
     shape: TargetShape
+    is_part: bool
+    """Whether it is of a part of another store."""
     num_views: int
+    first_view: int
+    """The policy's view that is view 0 here: not 0 in parts of stores only."""
+    measured_views: int
+    """Of each unit, on which its fidelity was measured: more than there are in parts of stores only."""
     unit_rows: int
     num_channels: int
     """Classes of logits, dimensions of features."""
@@ -56,23 +64,30 @@ class Schema:
     def from_plan(cls, plan: Mapping[str, Any]) -> Schema:
         """Raises StoreError for a plan of a newer format, CorruptStoreError where a member is wrong or absurd."""
         fields = Fields(plan, PLAN)
-        if fields.integer("format", 1, 1 << 31) > FORMAT:
-            raise StoreError(f"store format {plan['format']} is newer than {FORMAT}: upgrade reinforce-vision")
+        if fields.integer("format", 1, 1 << 31) > PART_FORMAT:
+            raise StoreError(f"store format {plan['format']} is newer than {PART_FORMAT}: upgrade reinforce-vision")
         if fields.text("target") not in TARGETS:
             raise StoreError(f"this version knows no target {one_line(repr(plan['target']))}: upgrade reinforce-vision")
         codec = fields.inner("codec")
         num_samples = fields.integer("num_samples", 1, MAX_SAMPLES)
         unit_rows = fields.integer("unit_rows", 1, MAX_UNIT_ROWS)
         is_features = plan["target"] in FEATURES
+        num_views = fields.integer("views", 1, MAX_VIEWS)
+        is_part = plan["format"] == PART_FORMAT
         num_channels = fields.integer("dimensions" if is_features else "classes", 1, MAX_CHANNELS)
         fields.inner("policy")
+        if is_part:
+            fields.inner("part_of").digest("transfer_digest")
         promise = fields.inner("promise")
         units = _units(fields.items("units"), num_samples, unit_rows)
         _check_shards(fields.inner("transfer").items("shards"), units)
         return cls(
             target=plan["target"],
             shape=parse_shape(plan, PLAN, num_channels),
-            num_views=fields.integer("views", 1, MAX_VIEWS),
+            is_part=is_part,
+            num_views=num_views,
+            first_view=fields.integer("first_view", 0, MAX_VIEWS) if is_part else 0,
+            measured_views=fields.integer("measured_views", num_views, MAX_VIEWS) if is_part else num_views,
             unit_rows=unit_rows,
             num_channels=num_channels,
             class_names=_class_names(fields.items("class_names"), 0 if is_features else num_channels),

@@ -15,6 +15,7 @@ from reinforce.store.codecs import array_sha256, check_calibration
 from reinforce.store.inventory import mending_advice
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest
+from reinforce.store.marker import ObjectDigest
 from reinforce.store.objects import Objects
 from reinforce.store.schema import Schema
 from reinforce.store.shard import chunk_range, decode_chunk, decode_chunks, index_bytes, parse_index
@@ -32,6 +33,17 @@ def hash_object(objects: Objects, path: str) -> str:
         if len(block) < _BLOCK_BYTES:
             break
     return digest.hexdigest()
+
+
+def read_object(objects: Objects, manifest: Manifest, path: str) -> bytes:
+    """A listed object whole, by one request. Raises DamagedObjectError where it is not what the manifest says."""
+    try:
+        data = objects.get(path)
+    except FileNotFoundError:
+        raise DamagedObjectError(objects.name, path, "missing") from None
+    if ObjectDigest.of(data) != manifest.objects[path]:
+        raise DamagedObjectError(objects.name, path, "its SHA-256 differs from the manifest's")
+    return data
 
 
 class DamagedObjectError(CorruptStoreError):

@@ -178,7 +178,7 @@ def _sample(store: Store, unit: int, row: int) -> ShownSample:
 
 def _replayed(dataset: ReinforcedDataset, unit: int, row: int, view: int) -> Replayed | None:
     """None where the image is not the one that the teacher saw, or cannot be read."""
-    replayer = dataset.replayer(unit)
+    replayer, view = dataset.replayer(unit), dataset.store.first_view + view
     try:
         words = in_words(replayer.params(row, view), replayer.image(row).size, dataset.size_px)
         return Replayed(pixels=replayer.view(row, view), valid=replayer.valid(row, view), words=words)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,20 @@ class Fingerprint:
             {"unit": p.unit, "row": p.row, "key": p.key, "view": p.view, "stages": [list(s) for s in p.stages]}
             for p in self.probes
         ]
-        return {"format": 1, "policy": self.policy_digest, "libraries": dict(self.libraries), "probes": probes}
+        none_kept = {} if len(self.kept) else {"kept": 0}
+        return {"format": 1, "policy": self.policy_digest, "libraries": dict(self.libraries), "probes": probes,
+                **none_kept}  # fmt: skip
+
+    def of_units(self, numbers: Mapping[int, int]) -> Fingerprint:
+        """The probes of some units, which get other numbers."""
+        places = [place for place, probe in enumerate(self.probes) if probe.unit in numbers]
+        probes = (replace(self.probes[place], unit=numbers[self.probes[place].unit]) for place in places)
+        kept = [place for place in places if place < len(self.kept)]
+        return replace(self, probes=tuple(probes), kept=self.kept[kept])
+
+    def to_array(self) -> Pixels:
+        """`kept` as it is stored: no array is empty, so that one black view stands for none."""
+        return self.kept if len(self.kept) else np.zeros((1, *self.kept.shape[1:]), np.uint8)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any], kept: Pixels) -> Fingerprint:
@@ -71,6 +84,7 @@ class Fingerprint:
             if document["format"] != 1:
                 raise StoreError(f"the fingerprint is of format {document['format']}: this reinforce reads format 1")
             probes = tuple(map(_probe_from_json, document["probes"]))
+            kept = kept[: int(document.get("kept", len(kept)))]
             return cls(
                 policy_digest=document["policy"], libraries=dict(document["libraries"]), probes=probes, kept=kept
             )

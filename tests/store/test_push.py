@@ -78,12 +78,12 @@ def attempt(failures: list[BaseException], work: Callable[..., object], *argumen
 
 
 @contextmanager
-def slowly(bucket: Bucket, method: str, number: int) -> Iterator[threading.Event]:
-    """Requests take their time, and the event says when so many of a method have come."""
+def slowly(bucket: Bucket, method: str, number: int, words: str = "") -> Iterator[threading.Event]:
+    """Requests take their time, and the event says when so many of a method, and of such paths, have come."""
     reached = threading.Event()
 
     def choose() -> str:
-        if len(bucket.requests(method)) >= number:
+        if sum(words in path for path, _ in bucket.requests(method)) >= number:
             reached.set()
         return SLOW
 
@@ -95,9 +95,9 @@ def slowly(bucket: Bucket, method: str, number: int) -> Iterator[threading.Event
         bucket.proxy.choose = lambda: ""
 
 
-def kill_after(bucket: Bucket, argv: list[str], method: str, number: int) -> None:
+def kill_after(bucket: Bucket, argv: list[str], method: str, number: int, words: str = "") -> None:
     """kill -9 in the middle of the number-th request."""
-    with slowly(bucket, method, number) as reached, subprocess.Popen([*REINFORCE, *argv, "--quiet"]) as process:
+    with slowly(bucket, method, number, words) as reached, subprocess.Popen([*REINFORCE, *argv, "--quiet"]) as process:
         assert reached.wait(60)
         process.kill()
 
