@@ -257,7 +257,7 @@ def _codec_request(inputs: Inputs, num_samples: int, unit_rows: int) -> CodecReq
 def check_request(plan: dict[str, Any], inputs: Inputs) -> None:
     """Raises BuildError naming the options that differ from those a store was begun with."""
     if plan["format"] == PART_FORMAT:
-        raise BuildError("the store is a part of another one, which was pulled: type the 'reinforce pull' with --repair")
+        raise BuildError("the store is a part of another one, which was pulled: type its 'reinforce pull' again")
     asked = inputs.request()
     differing = differing_members({name: plan.get(name) for name in asked}, asked)
     if differing:
