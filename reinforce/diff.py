@@ -9,7 +9,7 @@ from typing import Any
 from reinforce.command import POSITIONAL, TalkOptions
 from reinforce.errors import UsageError
 from reinforce.sample_difference import SampleDifference, compare_samples
-from reinforce.store import LocalObjects, differing_members
+from reinforce.store import differing_members, open_objects
 from reinforce.store.canonical import canonical_json, is_sha256, one_line, sha256_hex
 from reinforce.store.differing import member
 from reinforce.store.part import StorePart
@@ -141,7 +141,7 @@ class StoreDifference:
 
 def diff(config: DiffConfig) -> StoreDifference:
     """Say what differs between two stores, or a store and an unfinished one; exit status 1 where anything does."""
-    a, b = (StorePart(LocalObjects(store)) for store in (config.a, config.b))
+    a, b = (StorePart(open_objects(store)) for store in (config.a, config.b))
     changes = Change.between(a.plan, b.plan)
     objects = None if changes else ObjectDifference.between(a, b)
     targets, why = None, "they are equal" if objects is not None and objects.is_none else None

@@ -72,6 +72,7 @@ def _shared(store: Store) -> dict[str, Any]:
         "transfer set": store.plan["transfer"]["digest"],
         "policy": store.policy_json,
         "number of views": store.num_views,
+        "first view": store.first_view,
         "cut into units": store.units,
         "unit_rows": store.unit_rows,
         "temperature": store.temperature,

@@ -168,6 +168,8 @@ def _summary(
 
 def _certificate_line(certificate: dict[str, Any]) -> str:
     line = f"  fidelity  {certificate['codec']}, {certificate['bytes_per_view']:.1f} bytes per view"
+    if "measured_views" in certificate:
+        line += f"; figures are of all {certificate['measured_views']} views of the store that it is a part of"
     if CosineDistance.prefix + "_mean" in certificate:
         return f"{line}\n            cosine distance {_figures(certificate, CosineDistance.prefix)}"
     return (

@@ -14,7 +14,7 @@ from reinforce.inspect_store import StoreSummary, summarize
 from reinforce.job import Ledger, Owner, Share, check_place
 from reinforce.merging import Merging
 from reinforce.progress import Progress
-from reinforce.store import EMBEDDINGS, MANIFEST, PLAN, LocalObjects, finalize
+from reinforce.store import EMBEDDINGS, MANIFEST, PLAN, LocalObjects, finalize, local_folder
 from reinforce.store.part import StorePart
 
 UNITS_SHOWN = 10
@@ -84,7 +84,8 @@ def merge(config: MergeConfig) -> MergeSummary:
 
 
 def _merge(config: MergeConfig) -> MergeSummary:
-    path, out = Path(config.out), LocalObjects(config.out)
+    path = local_folder(config.out, "merge into a folder, then type reinforce push FOLDER URL")
+    out = LocalObjects(path)
     check_place(path, out)
     if (out.exists(PLAN) or out.exists(MANIFEST)) and not config.resume:
         raise OutputExistsError(path, "type --resume to add to it, or --out to write elsewhere")
@@ -96,7 +97,8 @@ def _merge(config: MergeConfig) -> MergeSummary:
 
 
 def _open_parts(config: MergeConfig) -> Sequence[StorePart]:
-    return [StorePart(LocalObjects(store)) for store in config.stores]
+    advice = "pull it into a folder, and merge that"
+    return [StorePart(LocalObjects(local_folder(store, advice))) for store in config.stores]
 
 
 def _finish(merging: Merging, out: LocalObjects) -> list[int]:

@@ -52,7 +52,7 @@ class Pulled:
 
 
 def pull(config: PullConfig) -> Pulled:
-    """Copy a finished store to this machine, every object compared with its manifest.
+    """Copy a finished store, or a part of one, to this machine, every object compared with its manifest.
 
     Stopped or killed at any moment, the same command goes on. Credentials come from the environment alone.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 from reinforce.data import Listing
 from reinforce.errors import TransferMismatchError, UsageError
-from reinforce.store import LocalObjects, UnfinishedStore
+from reinforce.store import UnfinishedStore, open_objects
 from reinforce.target_options import TargetOptions
 from reinforce.units import bytes_of_units
 from reinforce.views import Policy, policy_from_json
@@ -23,8 +23,11 @@ class SharedViews:
 
     @classmethod
     def of(cls, store: str) -> SharedViews:
-        """Raises MissingStoreError, CorruptStoreError."""
-        return cls(store, UnfinishedStore(LocalObjects(store)).plan)
+        """Raises MissingStoreError, CorruptStoreError, UsageError for a part of a store."""
+        found = UnfinishedStore(open_objects(store))
+        if found.schema.is_part:
+            raise UsageError(f"--like {store}: it is a part of another store: type that one")
+        return cls(store, found.plan)
 
     @property
     def policy(self) -> Policy:

@@ -64,6 +64,7 @@ def _check_comparable(a: StorePart, b: StorePart) -> None:
         "targets": (a.plan["target"], b.plan["target"]),
         "transfer sets": (a.plan["transfer"]["digest"], b.plan["transfer"]["digest"]),
         "view policies": (a.plan["policy"], b.plan["policy"]),
+        "first views": (a.schema.first_view, b.schema.first_view),
         "units, within which views are mixed,": (a.schema.units, b.schema.units),
         "classes": (a.schema.class_names, b.schema.class_names),
         "shapes": (a.schema.shape, b.schema.shape),

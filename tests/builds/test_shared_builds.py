@@ -164,11 +164,15 @@ class TestParts:
                                        ) -> None:  # fmt: skip
         pull(PullConfig(source=far, out="part.zarr", views="0:2", quiet=True))
         before = digest_of(Path("part.zarr"))
-        status, err = call(["build", "--teacher", str(teacher), "--transfer", str(packed), "--views", "2",
-                            "--batch-size", "16", "--out", "part.zarr", "--workers", "0", "--quiet", "--resume"], capsys)  # fmt: skip
+        argv = ["build", "--teacher", str(teacher), "--transfer", str(packed), "--views", "2", "--batch-size", "16",
+                "--out", "part.zarr", "--workers", "0", "--quiet", "--resume"]  # fmt: skip
+        status, err = call(argv, capsys)
         assert status == 1
         assert "is a part of another one" in err
         assert digest_of(Path("part.zarr")) == before
+        status, err = call([*argv[:-2], "--out", "new.zarr", "--like", "part.zarr"], capsys)
+        assert status == 2
+        assert "--like part.zarr: it is a part of another store" in err
 
 
 def probes_of(store: str) -> list[dict[str, int]]:
