@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def rows_by_step(unit_rows: int = 2000) -> Iterator[Figure]:
         codec = family.codec(step)
         digits, basis = (torch.from_numpy(np.ones(shape, np.int8)) for shape in
                          ((unit_rows, len(codec.scales)), codec.basis.shape))  # fmt: skip
-        yield bench.figure(codec, lambda digits=digits, basis=basis: torch._int_mm(digits, basis), 1e5)
+        yield bench.figure(codec, partial(torch._int_mm, digits, basis), 1e5)
 
 
 def maps_by_step(unit_rows: int = 4) -> Iterator[Figure]:
@@ -99,7 +100,7 @@ def maps_by_step(unit_rows: int = 4) -> Iterator[Figure]:
     for step in MAP_STEPS:
         codec = family.codec(step)
         left: Any = np.ones((unit_rows * MAPS.num_cells, len(codec.scales)), np.float32)
-        yield bench.figure(codec, lambda left=left, codec=codec: left @ codec.decoder, 200)
+        yield bench.figure(codec, partial(np.matmul, left, codec.decoder), 200)
 
 
 def main() -> None:
