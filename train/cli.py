@@ -17,6 +17,7 @@ VERBS = {
     "finetune": ("train.finetune:finetune", "Train a model on labels; an untrained name trains from scratch."),
     "pretrain": ("train.pretrain.pretrain:pretrain", "Pretrain a model the classical ways, to compare with."),
     "evaluate": ("train.evaluate:evaluate", "Measure a model on a labelled split."),
+    "export": ("train.export.export:export", "Hand a model to others: ONNX, Core ML, a folder for timm and the Hub."),
     "compare": ("train.compare.compare:compare", "Set runs beside each other: tables, plots, a page."),
 }
 

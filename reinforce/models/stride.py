@@ -154,4 +154,4 @@ def _no_map(architecture: str, output_stride: int) -> UsageError:
 def _tokens_to_map(encoder: nn.Module, tokens_BND: Tensor, images_B3PP: Tensor, output_stride: int) -> Tensor:
     patches_BND = tokens_BND[:, int(getattr(encoder, "num_prefix_tokens", 0)) :]
     height, width = (side // output_stride for side in images_B3PP.shape[2:])
-    return patches_BND.transpose(1, 2).reshape(len(patches_BND), -1, height, width)
+    return patches_BND.transpose(1, 2).reshape(patches_BND.shape[0], -1, height, width)

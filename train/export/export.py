@@ -1,0 +1,140 @@
+"""`train export`: a trained model as an ONNX file, a Core ML package, or a folder for timm and the Hub."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from reinforce.command import TalkOptions
+from reinforce.errors import ModelError, OutputExistsError, UsageError
+
+from train.options import require
+
+if TYPE_CHECKING:
+    from reinforce.models import ModelInfo
+    from torch import nn
+
+    from train.export.onnx_file import Parity
+
+SUFFIXES = {"onnx": ".onnx", "coreml": ".mlpackage", "timm": ""}
+"""Format -> how the name of what is written ends."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig(TalkOptions):
+    model: str
+    """A run or model directory, or a catalog name."""
+    format: Literal["onnx", "coreml", "timm"]
+    """An ONNX file, a Core ML package, or a folder that timm and the Hugging Face Hub understand."""
+    out: str
+    """What to write: a .onnx file, a .mlpackage or a folder."""
+    image_size: int | None = None
+    """Side of the input in px (default: the model's)."""
+    input: Literal["pixels", "normalized"] = "pixels"
+    """RGB values of 0..255, with mean and std applied inside, or values to which the caller applies them."""
+    batch_size: int = 1
+    """Images at once; of onnx alone."""
+    dynamic_batch: bool = False
+    """Take any number of images at once; of onnx alone."""
+    license: str | None = None
+    """Licence to state for the exported weights, such as apache-2.0 (default: what is recorded of them)."""
+    overwrite: bool = False
+    """Replace an existing output."""
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "batch_size"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "an integer of at least 1")
+        require(Path(self.out).suffix == SUFFIXES[self.format] or self.format == "timm", "out", self.out,
+                f"a name that ends in {SUFFIXES[self.format]}")  # fmt: skip
+        if self.dynamic_batch and self.batch_size != 1:
+            raise UsageError("--dynamic-batch takes any number of images: leave --batch-size out")
+        self._check_format()
+
+    def _check_format(self) -> None:
+        fixed = {"coreml": ("batch_size", "dynamic_batch"),
+                 "timm": ("batch_size", "dynamic_batch", "image_size", "input")}.get(self.format, ())  # fmt: skip
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in fixed:
+            if getattr(self, name) != defaults[name]:
+                raise UsageError(f"--{name.replace('_', '-')} has no meaning for --format {self.format}: leave it out")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportResult:
+    out: str
+    format: str
+    task: str
+    architecture: str
+    image_size: int
+    num_classes: int
+    bytes: int
+    license: str
+    parity: Parity | None
+    """Of onnx alone: Core ML runs on Apple's systems only."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        compared = [str(self.parity)] if self.parity is not None else []
+        unlicensed = ["the licence of the weights is not recorded: --license states one"]
+        return "\n".join([
+            f"wrote {self.out} ({self.architecture}, {self.task}, {self.image_size} px, {self.num_classes} classes, "
+            f"{self.bytes / 1e6:.1f} MB)",
+            *compared,
+            *(unlicensed if self.license == "unknown" else []),
+        ])  # fmt: skip
+
+
+def export(config: ExportConfig) -> ExportResult:
+    """Hand a trained model to others: for ONNX Runtime, for Core ML, or for timm and the Hugging Face Hub."""
+    out = Path(config.out)
+    if out.exists() and not config.overwrite:
+        raise OutputExistsError(out)
+    if config.format == "timm":
+        from train.export.timm_folder import write_timm_folder
+
+        return write_timm_folder(config)
+    return _export_file(config, out)
+
+
+def _export_file(config: ExportConfig, out: Path) -> ExportResult:
+    from reinforce.models.origin import weights_license
+
+    from train.export import coreml, onnx_file
+    from train.export.deployed import Signature
+    from train.export.description import describe
+
+    (onnx_file if config.format == "onnx" else coreml).check_installed()
+    model, info = _open(config)
+    license_name = config.license or weights_license(info)
+    signature = Signature(image_size=info.image_size, kind=config.input, batch_size=config.batch_size,
+                          is_dynamic=config.dynamic_batch)  # fmt: skip
+    metadata = describe(info, signature, license_name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    parity = None
+    if config.format == "onnx":
+        parity = onnx_file.write_onnx(model, info, signature, metadata, out)
+    else:
+        coreml.write_coreml(model, info, signature, metadata, out)
+    return ExportResult(config.out, config.format, info.task, info.architecture, info.image_size, info.num_classes,
+                        size_bytes(out), license_name, parity)  # fmt: skip
+
+
+def size_bytes(path: Path) -> int:
+    """Of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _open(config: ExportConfig) -> tuple[nn.Module, ModelInfo]:
+    """Raises ModelError for a model without weights, or that answers nothing."""
+    from reinforce.models import change_image_size, load_model
+
+    model, info = load_model(config.model)
+    if info.head == "none":
+        raise ModelError(f"{config.model} has no head, so it answers nothing: type train finetune --model "
+                         f"{config.model} first")  # fmt: skip
+    return change_image_size(model, info, config.image_size or info.image_size)
