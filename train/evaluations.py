@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.rundir import COST_FILE, EVALUATIONS, write_json
+from train.rundir import COST_FILE, EVALUATIONS, holds_run_config, write_json
 
 if TYPE_CHECKING:
     from train.evaluate import EvaluateConfig
@@ -110,4 +110,4 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
 
 def is_run(folder: Path) -> bool:
     """Whether a model directory is a run, or a kept checkpoint of one: those of others are not written into."""
-    return (folder / "config.json").is_file() or (folder / COST_FILE).is_file()
+    return holds_run_config(folder) or (folder / COST_FILE).is_file()

@@ -82,7 +82,7 @@ class RunDirectory:
             write_json(self.path / "result.json", dict(result))
 
     def _prepare(self, overwrite: bool, resume: bool) -> None:
-        started = (self.path / "config.json").exists()
+        started = holds_run_config(self.path)
         if resume and started:
             self._check_same_run()
         elif self.path.exists() and not self.path.is_dir():
@@ -113,6 +113,15 @@ class RunDirectory:
             old, new = before.get(name), self.config.get(name)
             raise UsageError(f"{self.path} was started with {_option(name)} {old}, not {new}: "
                              "type the former options to --resume, or --overwrite to start again")  # fmt: skip
+
+
+def holds_run_config(folder: Path) -> bool:
+    """Whether a run was started here: a folder for timm has a config.json, too, of another kind."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "verb" in config
 
 
 def refuse_own_input(out: str, *inputs: str | None) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,7 @@ from reinforce.models import ModelInfo
 from torch import nn
 
 from train.export.deployed import LOGITS, PIXELS, DeployedModel, Signature
-
-SUFFIX = ".mlpackage"
+from train.export.writing import written_whole
 
 
 def check_installed() -> None:
@@ -39,15 +36,8 @@ def write_coreml(model: nn.Module, info: ModelInfo, signature: Signature, metada
     package.short_description = f"{metadata['architecture']}, {metadata['task']}"
     package.input_description[PIXELS] = metadata["input"]
     package.output_description[LOGITS] = metadata["output"]
-    temporary, former = (out.with_name(f".{what}-{os.getpid()}-{out.name}") for what in ("tmp", "old"))
-    try:
-        package.save(str(temporary.with_suffix(SUFFIX)))
-        if out.exists():
-            out.rename(former)
-        temporary.with_suffix(SUFFIX).rename(out)
-    finally:
-        shutil.rmtree(temporary.with_suffix(SUFFIX), ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
+    with written_whole(out) as temporary:
+        package.save(str(temporary))
 
 
 def _converted(model: DeployedModel, signature: Signature) -> Any:
@@ -74,7 +64,7 @@ def _coremltools() -> Any:
 
 
 @contextlib.contextmanager
-def _silence() -> Any:
+def _silence() -> Iterator[None]:
     """coremltools warns of its own code, of what it cannot load off macOS, and draws bars, on stderr."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from reinforce.models import ModelInfo, Preprocess, SegmentationModel, upsample
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
-from timm.utils import reparameterize_model
+from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
 InputKind = Literal["pixels", "normalized"]
@@ -56,11 +56,11 @@ class DeployedModel(nn.Module):
 
 def inference_copy(model: nn.Module, image_size: int) -> nn.Module:
     """Equal but for rounding: FastViT's branches are fused, a ViT's positions are those of inputs of `image_size`."""
-    fused = reparameterize_model(copy.deepcopy(model).eval(), inplace=True)
+    fused: nn.Module = reparameterize_model(copy.deepcopy(model).eval(), inplace=True)
     encoder = fused.encoder if isinstance(fused, SegmentationModel) else fused
     if isinstance(encoder, VisionTransformer) and encoder.dynamic_img_size and encoder.pos_embed is not None:
         _fix_positions(encoder, image_size)
-    return cast(nn.Module, fused)
+    return fused
 
 
 def reference_logits(model: nn.Module, info: ModelInfo, views_BPP3: Tensor) -> Tensor:

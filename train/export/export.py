@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reinforce.command import TalkOptions
-from reinforce.errors import ModelError, OutputExistsError, UsageError
+from reinforce.errors import ModelError, UsageError
 
 from train.options import require
 
@@ -90,17 +90,24 @@ class ExportResult:
 
 def export(config: ExportConfig) -> ExportResult:
     """Hand a trained model to others: for ONNX Runtime, for Core ML, or for timm and the Hugging Face Hub."""
+    from reinforce.models.origin import weights_license
+
+    from train.export.writing import check_out, size_bytes
+
     out = Path(config.out)
-    if out.exists() and not config.overwrite:
-        raise OutputExistsError(out)
+    check_out(out, config.format, overwrite=config.overwrite)
+    parity = None
     if config.format == "timm":
         from train.export.timm_folder import write_timm_folder
 
-        return write_timm_folder(config)
-    return _export_file(config, out)
+        info = write_timm_folder(config.model, out, config.license)
+    else:
+        info, parity = _export_file(config, out)
+    return ExportResult(config.out, config.format, info.task, info.architecture, info.image_size, info.num_classes,
+                        size_bytes(out), config.license or weights_license(info), parity)  # fmt: skip
 
 
-def _export_file(config: ExportConfig, out: Path) -> ExportResult:
+def _export_file(config: ExportConfig, out: Path) -> tuple[ModelInfo, Parity | None]:
     from reinforce.models.origin import weights_license
 
     from train.export import coreml, onnx_file
@@ -109,24 +116,13 @@ def _export_file(config: ExportConfig, out: Path) -> ExportResult:
 
     (onnx_file if config.format == "onnx" else coreml).check_installed()
     model, info = _open(config)
-    license_name = config.license or weights_license(info)
     signature = Signature(image_size=info.image_size, kind=config.input, batch_size=config.batch_size,
                           is_dynamic=config.dynamic_batch)  # fmt: skip
-    metadata = describe(info, signature, license_name)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    parity = None
+    metadata = describe(info, signature, config.license or weights_license(info))
     if config.format == "onnx":
-        parity = onnx_file.write_onnx(model, info, signature, metadata, out)
-    else:
-        coreml.write_coreml(model, info, signature, metadata, out)
-    return ExportResult(config.out, config.format, info.task, info.architecture, info.image_size, info.num_classes,
-                        size_bytes(out), license_name, parity)  # fmt: skip
-
-
-def size_bytes(path: Path) -> int:
-    """Of a file, or of all files of a folder."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+        return info, onnx_file.write_onnx(model, info, signature, metadata, out)
+    coreml.write_coreml(model, info, signature, metadata, out)
+    return info, None
 
 
 def _open(config: ExportConfig) -> tuple[nn.Module, ModelInfo]:

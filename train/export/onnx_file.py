@@ -20,6 +20,7 @@ from reinforce.models import ModelInfo, Preprocess
 from torch import Tensor, nn
 
 from train.export.deployed import LOGITS, PIXELS, DeployedModel, Signature, reference_logits
+from train.export.writing import written_whole
 
 OPSET = 18
 """The first with antialiased resizing; runtimes from 2023 on have it."""
@@ -63,15 +64,11 @@ def check_installed() -> None:
 def write_onnx(model: nn.Module, info: ModelInfo, signature: Signature, metadata: Mapping[str, str],
                out: Path) -> Parity:  # fmt: skip
     """Convert, compare, and only then put the file in its place. Raises ModelError where it cannot, or differs."""
-    temporary = out.with_name(f".tmp-{os.getpid()}-{out.name}")
-    try:
+    with written_whole(out) as temporary:
         convert(DeployedModel(model, info, signature.kind), signature, metadata, temporary)
         parity = measure_parity(temporary, model, info, signature)
         if not parity.holds:
             raise ModelError(f"the converted {info.architecture} is not the trained one, nothing was written: {parity}")
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return parity
 
 
@@ -104,7 +101,7 @@ def measure_parity(path: Path, model: nn.Module, info: ModelInfo, signature: Sig
     wanted, given = [], []
     try:
         session = onnxruntime.InferenceSession(str(path), quiet, providers=["CPUExecutionProvider"])
-        for batch_BPP3 in views.split(batches):
+        for batch_BPP3 in torch.split(views, batches):
             wanted.append(reference_logits(model, info, batch_BPP3).numpy())
             given.append(session.run([LOGITS], {PIXELS: as_input(batch_BPP3, info, signature)})[0])
     except Exception as error:  # ONNX Runtime has a dozen classes, and no common one among them

@@ -69,6 +69,7 @@ def test_a_former_package_is_replaced_only_when_told(tmp_path: Path) -> None:
     out = tmp_path / "student.mlpackage"
     out.mkdir()
     (out / "mine").write_text("mine")
+    (out / "Manifest.json").write_text("{}")
     config = {"model": str(write_model(tmp_path / "model", "test_efficientnet", image_size=32)), "format": "coreml",
               "out": str(out)}  # fmt: skip
     with pytest.raises(OutputExistsError, match="type --overwrite"):
