@@ -166,8 +166,9 @@ def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
                            resume=config.resume, world=world)  # fmt: skip
         if (finished := run.finished()) is not None:
             return DistillResult(**finished)
-        result = work.train(run)
-        run.finish(result.to_json())
+        with run.reported():
+            result = work.train(run)
+            run.finish(result.to_json())
         return result
 
 

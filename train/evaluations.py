@@ -93,6 +93,11 @@ def keep_evaluation(model: str, evaluation: Evaluation) -> None:
         write_json(folder / evaluation.file_name, dataclasses.asdict(evaluation))
     except OSError as error:
         print(f"train: {folder} does not keep this evaluation ({error.strerror})", file=sys.stderr)  # noqa: T201
+        return
+    if holds_run_config(folder):
+        from train.run_report import report_run
+
+        report_run(folder)
 
 
 def read_evaluations(folder: Path) -> list[Evaluation]:

@@ -1,14 +1,16 @@
-"""The run directory: model.safetensors, model.json, config.json, metrics.jsonl, cost.json, result.json, checkpoints/.
+"""The run directory: model.safetensors, model.json, config.json, metrics.jsonl, cost.json, result.json, report.html and
+checkpoints/.
 
 `train evaluate` adds an evaluation-DATA-SPLIT.json for each split that it measures the run on."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,10 @@ from reinforce.errors import OutputExistsError, UsageError
 if TYPE_CHECKING:
     from train.world import World
 
-COST_FILE = "cost.json"
+COST_FILE, REPORT_FILE = "cost.json", "report.html"
 EVALUATIONS = "evaluation-*.json"
 OWN_FILES = ("model.safetensors", "extra.safetensors", "model.json", "config.json", "metrics.jsonl", COST_FILE,
-             "result.json", "report.html")  # fmt: skip
+             "result.json", REPORT_FILE)  # fmt: skip
 NOT_THE_RUN = (
     "preset",
     "out",
@@ -80,6 +82,17 @@ class RunDirectory:
         """Record the result; from here on the run counts as complete."""
         if self.is_main:
             write_json(self.path / "result.json", dict(result))
+
+    @contextlib.contextmanager
+    def reported(self) -> Iterator[None]:
+        """Around a training: however it ends, the run has a report.html that says where it stands."""
+        try:
+            yield
+        finally:
+            if self.is_main:
+                from train.run_report import report_run
+
+                report_run(self.path)
 
     def _prepare(self, overwrite: bool, resume: bool) -> None:
         started = holds_run_config(self.path)

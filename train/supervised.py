@@ -204,23 +204,24 @@ def run_labelled(config: LabelledOptions, *, verb: str, mode: str, model_name: s
                            world=world)  # fmt: skip
         if (finished := run.finished()) is not None:
             return LabelledResult.from_json(finished)
-        work = Supervised(config, mode=mode, recipe=recipe, task=task, model_name=model_name, model=model, info=info,
-                          run=run, world=world)  # fmt: skip
-        results = work.train()
-        work.save(results)
-        best = results[0]
-        result = LabelledResult(
-            out=config.out,
-            model=model_name,
-            mode=best.mode,
-            lr=best.lr,
-            metric=task.metric,
-            val_score=best.score if task.val else None,
-            num_val_images=len(task.val),
-            num_train_images=len(task.train),
-            num_skipped=len(work.skipped.reasons),
-            trials=tuple(one.to_json() for one in results),
-            next_command=next_command,
-        )
-        run.finish(result.to_json())
+        with run.reported():
+            work = Supervised(config, mode=mode, recipe=recipe, task=task, model_name=model_name, model=model,
+                              info=info, run=run, world=world)  # fmt: skip
+            results = work.train()
+            work.save(results)
+            best = results[0]
+            result = LabelledResult(
+                out=config.out,
+                model=model_name,
+                mode=best.mode,
+                lr=best.lr,
+                metric=task.metric,
+                val_score=best.score if task.val else None,
+                num_val_images=len(task.val),
+                num_train_images=len(task.train),
+                num_skipped=len(work.skipped.reasons),
+                trials=tuple(one.to_json() for one in results),
+                next_command=next_command,
+            )
+            run.finish(result.to_json())
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -41,7 +42,7 @@ def percent(share: float) -> str:
 
 def number(value: object) -> str:
     """Three digits of a measurement; other values as they are."""
-    if isinstance(value, bool) or not isinstance(value, float):
+    if isinstance(value, bool) or not isinstance(value, float) or not math.isfinite(value):
         return str(value)
     if value and not 1e-3 <= abs(value) < 1e5:
         digits, exponent = f"{value:.2e}".split("e")

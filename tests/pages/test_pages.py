@@ -60,7 +60,8 @@ def test_a_share_is_never_rounded_to_nothing_or_all(share: float, text: str) -> 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.001, "0.001"), (5.01e-5, "5.01 × 10⁻⁵"), (1234.5, "1234"), (0.0, "0"), (7, "7"), (True, "True"), ("x", "x")],
+    [(0.001, "0.001"), (5.01e-5, "5.01 × 10⁻⁵"), (1234.5, "1234"), (0.0, "0"), (7, "7"), (True, "True"), ("x", "x"),
+     (float("nan"), "nan"), (float("-inf"), "-inf")],
 )
 def test_numbers_in_three_digits(value: object, text: str) -> None:
     assert number(value) == text

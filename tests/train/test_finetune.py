@@ -46,7 +46,7 @@ def test_from_scratch_to_accuracy(colours: Path, tmp_path: Path) -> None:
     assert (result.num_train_images, result.num_val_images, result.num_skipped) == (24, 12, 0)
     assert str(result).endswith(f"next: train evaluate --model {out} --data {colours}")
     assert {p.name for p in out.iterdir()} == {"checkpoints", "config.json", "cost.json", "metrics.jsonl", "model.json",
-                                               "model.safetensors", "result.json"}  # fmt: skip
+                                               "model.safetensors", "report.html", "result.json"}  # fmt: skip
     measured = evaluate(EvaluateConfig(model=str(out), data=str(colours), quiet=True))
     assert measured.accuracy > 0.9
     assert measured.to_json().keys() == {"task", "split", "num_images", "accuracy", "confidence_interval"}

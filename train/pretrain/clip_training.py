@@ -155,8 +155,9 @@ def entered_training(config: PairOptions, text: TextConfig, method: str,
         model = ClipModel(encoder, text, seed=config.seed)
         run = RunDirectory(config.out, config, verb="pretrain", overwrite=config.overwrite, resume=config.resume,
                            world=world)  # fmt: skip
-        yield PairTraining(config=config, method=method, text=text, model=model, info=info, run_directory=run,
-                           world=world)  # fmt: skip
+        with run.reported():
+            yield PairTraining(config=config, method=method, text=text, model=model, info=info, run_directory=run,
+                               world=world)  # fmt: skip
 
 
 def _scores(model: ClipModel, preprocess: Preprocess, loader: Iterator[Batch], device: torch.device,

@@ -78,8 +78,9 @@ def pretrain_dino(config: DinoConfig) -> DinoResult | dict[str, Any]:
                            world=world)  # fmt: skip
         if (finished := run.finished()) is not None:
             return DinoResult(**finished)
-        result = Dino(config, source, images, held_out, run, world, entry.name).train()
-        run.finish(result.to_json())
+        with run.reported():
+            result = Dino(config, source, images, held_out, run, world, entry.name).train()
+            run.finish(result.to_json())
         return result
 
 
