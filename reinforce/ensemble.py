@@ -58,17 +58,21 @@ def check_ensemble(stores: Sequence[Store]) -> None:
     if first.target not in (LOGITS, DENSE_LOGITS):
         raise UsageError(f"{first.name} holds {first.target}, which are not averaged: type a single --cache")
     for store in stores[1:]:
-        if names := differing_members(_shared(first), _shared(store)):
-            raise UsageError(f"{first.name} and {store.name} cannot be averaged, since they have another "
-                             f"{', '.join(names)}: type reinforce build --like {first.name}")  # fmt: skip
+        for shared, advice in ((_answers, "adapt their teachers with the same data and task"),
+                               (_views, f"type reinforce build --like {first.name}")):  # fmt: skip
+            if names := differing_members(shared(first), shared(store)):
+                raise UsageError(f"{first.name} and {store.name} cannot be averaged, since they have another "
+                                 f"{', '.join(names)}: {advice}")  # fmt: skip
 
 
-def _shared(store: Store) -> dict[str, Any]:
-    """What all stores of an ensemble have in common: pixels (views are mixed within units) and what is said of them."""
+def _answers(store: Store) -> dict[str, Any]:
+    """What is said of a view."""
+    return {"target": store.target, "map": store.map_size, "class_names": store.class_names}
+
+
+def _views(store: Store) -> dict[str, Any]:
+    """Of which pixels (views are mixed within units), and at which temperature it is promised."""
     return {
-        "target": store.target,
-        "map": store.map_size,
-        "class_names": store.class_names,
         "transfer set": store.plan["transfer"]["digest"],
         "policy": store.policy_json,
         "number of views": store.num_views,

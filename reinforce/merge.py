@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,7 @@ def _merge(config: MergeConfig) -> MergeSummary:
     return MergeSummary(copied=copied, missing=_finish(merging, out), damage=merging.damage, store=summarize(path))
 
 
-def _open_parts(config: MergeConfig) -> Sequence[StorePart]:
+def _open_parts(config: MergeConfig) -> list[StorePart]:
     advice = "pull it into a folder, and merge that"
     return [StorePart(LocalObjects(local_folder(store, advice))) for store in config.stores]
 

@@ -5,7 +5,7 @@ Nothing is written before all that can be compared has been: plans, what they fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from reinforce.errors import CorruptStoreError, StoreError
 from reinforce.job import Ledger, Owner
@@ -39,8 +39,9 @@ class Merging:
         if out.exists(PLAN):
             _check_plan(self.first, UnfinishedStore(out))
         joined = [StorePart(out)] if out.exists(PROBES) else []
+        fixed = _digests_of_fixed(self.first)
         for part in (*parts[1:], *joined):
-            _check_fixed(self.first, part)
+            _check_fixed(self.first.name, fixed, part)
         self.first.check_metadata()
         stored_listing(self.first.begun)
         self.damage: list[str] = []
@@ -125,15 +126,19 @@ def _check_plan(first: StorePart, other: StorePart | UnfinishedStore) -> None:
         )
 
 
-def _check_fixed(first: StorePart, other: StorePart) -> None:
-    for path in sorted({*first.fixed, *other.fixed}):
-        try:
-            is_same = hash_object(first.objects, path) == hash_object(other.objects, path)
-        except FileNotFoundError:
-            is_same = False
-        if not is_same:
-            raise CorruptStoreError(f"{first.name} and {other.name} differ in {path}, which their plan fixes: "
-                                    "leave the damaged one out")  # fmt: skip
+def _digests_of_fixed(part: StorePart) -> dict[str, str]:
+    """SHA-256 by path of what the plan fixes. Raises CorruptStoreError where it is gone."""
+    try:
+        return {path: hash_object(part.objects, path) for path in part.fixed}
+    except FileNotFoundError as error:
+        raise CorruptStoreError(f"{part.name}: {error.filename} is missing: leave it out") from error
+
+
+def _check_fixed(name: str, expected: Mapping[str, str], other: StorePart) -> None:
+    found = _digests_of_fixed(other)
+    if differing := differing_members(expected, found):
+        raise CorruptStoreError(f"{name} and {other.name} differ in {differing[0]}, which their plan fixes: "
+                                "leave the damaged one out")  # fmt: skip
 
 
 def _check_unit(one: tuple[StorePart, UnitMarker], other: tuple[StorePart, UnitMarker]) -> None:

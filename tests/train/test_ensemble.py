@@ -129,7 +129,6 @@ def test_a_student_learns_the_mean(stores: tuple[str, str], images: Path, tmp_pa
         ({"seed": 12}, "policy.seed"),
         ({"views": 2}, "number of views"),
         ({"unit_rows": 20}, "cut into units, unit_rows"),
-        ({"class_names": ("green", "blue", "red")}, "class_names"),
         ({"temperature": 2.0}, "temperature"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -139,6 +138,12 @@ def test_stores_of_other_views_or_classes_are_refused(
 ) -> None:
     other = tiny.build_store(tmp_path / "other.zarr", images, **changes)
     with pytest.raises(UsageError, match=f"cannot be averaged, since they have another {named}: type reinforce build"):
+        open_dataset((stores[0], other), str(images))
+
+
+def test_classes_in_another_order_are_refused(stores: tuple[str, str], images: Path, tmp_path: Path) -> None:
+    other = tiny.build_store(tmp_path / "other.zarr", images, class_names=("green", "blue", "red"))
+    with pytest.raises(UsageError, match="another class_names: adapt their teachers with the same data"):
         open_dataset((stores[0], other), str(images))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,13 @@ class Runs:
         return path
 
     def distill(self, name: str, store: Path, *, loss: str = "kl", seed: int = 0, seconds: float | None = 200.0,
-                step: int | None = None, **config: Any) -> Path:  # fmt: skip
-        plan = json.loads((store / "plan.json").read_text())
-        digest = json.loads((store / "manifest.json").read_text())["digest"]
+                step: int | None = None, others: Sequence[Path] = (), **config: Any) -> Path:  # fmt: skip
         training = {"verb": "distill", "student": "fastvit_t8", "loss": loss, "seed": seed, "targets": "stored",
-                    "store": {"manifest_digest": digest, "transfer": plan["transfer"]["name"],
-                              "teacher": plan["teacher"]}}  # fmt: skip
+                    "store": _stored(store)}  # fmt: skip
+        training |= {"other_stores": list(map(_stored, others))} if others else {}
         place = name if step is None else f"{name}/checkpoints/step-{step:08d}"
-        return self.write(place, training, None if step else {"cache": str(store), **config}, seconds)
+        cache = [str(store), *map(str, others)] if others else str(store)
+        return self.write(place, training, None if step else {"cache": cache, **config}, seconds)
 
     def pretrain(self, name: str, *, method: str = "dino", seconds: float = 900.0) -> Path:
         training = {"verb": "pretrain", "method": method, "transfer": "web", "seed": 0}
@@ -106,6 +106,12 @@ class Runs:
             (path / "config.json").write_text(json.dumps({**shared, **config}))
             (path / "result.json").write_text("{}")
         return path
+
+
+def _stored(store: Path) -> dict[str, Any]:
+    """What a training says of a store."""
+    plan, manifest = (json.loads((store / name).read_text()) for name in ("plan.json", "manifest.json"))
+    return {"manifest_digest": manifest["digest"], "transfer": plan["transfer"]["name"], "teacher": plan["teacher"]}
 
 
 def _info(path: Path) -> dict[str, Any]:

@@ -191,6 +191,17 @@ def test_both_stores_of_a_pair_are_paid(runs: Runs) -> None:
     assert (cell.seconds, cell.spent[0].missing) == (None, {"the store of captions of web"})
 
 
+def test_all_teachers_and_stores_of_an_ensemble_are_paid(runs: Runs) -> None:
+    first, second = (runs.store(f"{name}.zarr", runs.adapt(name)) for name in ("one", "two"))
+    student = runs.distill("student", first, others=[second])
+    runs.finetune("ft", student, value=0.5)
+    (cell,) = gathered(runs).arms[0].cells.values()
+    assert cell.by_stage() == {"adapt": 200, "build": 100, "distill": 200, "finetune": 20}
+    shutil.rmtree(second)
+    (cell,) = gathered(runs).arms[0].cells.values()
+    assert (cell.seconds, cell.spent[0].missing) == (None, {"the store of web"})
+
+
 TIMM, CLIP = "vit_small_patch14_dinov2.lvd142m", "open_clip:ViT-B-16/datacomp_xl_s13b_b90k"
 
 
