@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +45,7 @@ class Change:
     b: Any
 
     @classmethod
-    def between(cls, first: dict[str, Any], second: dict[str, Any]) -> list[Change]:
+    def between(cls, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:
         return [cls(name, _short(member(first, name)), _short(member(second, name)))
                 for name in differing_members(first, second)]  # fmt: skip
 
@@ -144,23 +145,35 @@ def diff(config: DiffConfig) -> StoreDifference:
     a, b = (StorePart(open_objects(store)) for store in (config.a, config.b))
     changes = Change.between(a.plan, b.plan)
     objects = None if changes else ObjectDifference.between(a, b)
-    targets, why = None, "they are equal" if objects is not None and objects.is_none else None
-    if why is None:
-        try:
-            targets = compare_targets(a, b, config.sample)
-        except NotComparedError as error:
-            why = str(error)
-    certified = [None if part.manifest is None else dict(part.manifest.certificate) for part in (a, b)]
+    targets, why = _targets(a, b, objects, config.sample)
     return StoreDifference(
         a=Side.of(a),
         b=Side.of(b),
         plan=changes,
         samples=compare_samples(a, b),
         objects=objects,
-        certificate=[] if None in certified else Change.between(certified[0] or {}, certified[1] or {}),
+        certificate=_certificates(a, b),
         targets=targets,
         targets_not_compared=why,
     )
+
+
+def _certificates(a: StorePart, b: StorePart) -> list[Change]:
+    if a.manifest is None or b.manifest is None:
+        return []
+    return Change.between(a.manifest.certificate, b.manifest.certificate)
+
+
+def _targets(
+    a: StorePart, b: StorePart, objects: ObjectDifference | None, sample: int | None
+) -> tuple[TargetDifference | None, str | None]:
+    """How far they are apart, or why that is not said."""
+    if objects is not None and objects.is_none:
+        return None, "they are equal"
+    try:
+        return compare_targets(a, b, sample), None
+    except NotComparedError as error:
+        return None, str(error)
 
 
 def _short(value: Any) -> Any:

@@ -92,7 +92,8 @@ def _merge(config: MergeConfig) -> MergeSummary:
     with Progress("merge", len(merging.todo), unit="units", quiet=config.quiet) as progress:
         copied = merging.run(progress.update)
     run_log.join_logs(path, [Path(store) for store in config.stores])
-    return MergeSummary(copied=copied, missing=_finish(merging, out), damage=merging.damage, store=summarize(path))
+    missing = _finish(merging, out)
+    return MergeSummary(store=summarize(path), copied=copied, missing=missing, damage=merging.damage)
 
 
 def _open_parts(config: MergeConfig) -> list[StorePart]:

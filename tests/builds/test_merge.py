@@ -129,8 +129,7 @@ class TestEqualBytes:
 
     @pytest.mark.slow
     def test_killed_at_any_moment(self, made: Made) -> None:
-        argv = [sys.executable, "-c", "from reinforce.cli import main; main()", "merge", *map(str, made.parts), "--out",
-                "out.zarr", "--resume", "--json", "--quiet"]  # fmt: skip
+        argv = merge_argv(made)
         moments, kills, lifetime = random.Random(7), 0, 4.0
         while kills < 6:
             started, process = time.monotonic(), subprocess.Popen(argv, stdout=subprocess.DEVNULL)
@@ -146,6 +145,19 @@ class TestEqualBytes:
                 shutil.rmtree("out.zarr")
         subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
         assert digest_of(Path("out.zarr")) == digest_of(made.whole)
+
+
+    @pytest.mark.slow
+    def test_by_several_at_once(self, made: Made) -> None:
+        """Each may find a unit in another's hands; the last one closes the store."""
+        processes = [subprocess.Popen(merge_argv(made), stdout=subprocess.DEVNULL) for _ in range(3)]
+        assert 0 in {process.wait() for process in processes} <= {0, 1}
+        assert digest_of(Path("out.zarr")) == digest_of(made.whole)
+
+
+def merge_argv(made: Made) -> list[str]:
+    return [sys.executable, "-c", "from reinforce.cli import main; main()", "merge", *map(str, made.parts), "--out",
+            "out.zarr", "--resume", "--json", "--quiet"]  # fmt: skip
 
 
 class TestWhatIsMissing:
