@@ -73,7 +73,7 @@ class UnfinishedStore:
         """Of all samples, in listing order."""
         (num_key_bytes,) = self._layout("samples/key_bytes").shape
         layouts = self.schema.sample_layouts(num_key_bytes)
-        keys = KeyColumns(memoryview(self._column(layouts["key_bytes"])), self._column(layouts["key_offsets"]))
+        keys = KeyColumns(self._column(layouts["key_bytes"]).data, self._column(layouts["key_offsets"]))
         if (keys.ends[1:] < keys.ends[:-1]).any():
             raise CorruptStoreError("samples/key_offsets: offsets go back: type --overwrite to build the store again")
         return keys
