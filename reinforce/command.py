@@ -27,7 +27,7 @@ from click.shell_completion import CompletionItem
 
 from reinforce.allocator import keep_freed_memory
 from reinforce.completion import completer_of
-from reinforce.errors import ReinforceError, UnknownNameError, UsageError
+from reinforce.errors import ReinforceError, StoppedError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]  # generic only in newer releases of click
@@ -273,7 +273,13 @@ def _call(verb: Callable[[Any], Any], config_class: type, values: dict[str, Any]
     Its `exit_code`, where it has one, is the status.
     """
     config = config_class(**values)
-    outcome = verb(config)
+    try:
+        outcome = verb(config)
+    except KeyboardInterrupt:
+        if not hasattr(config, "resume") or getattr(config, "dry_run", False):
+            raise
+        how = "--resume instead of --overwrite" if config.overwrite else "--resume"
+        raise StoppedError(f"stopped: type the same command with {how} to continue") from None
     if config.json:
         data = outcome if isinstance(outcome, Mapping) else outcome.to_json()
         click.echo(json.dumps(data))

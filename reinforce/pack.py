@@ -12,7 +12,7 @@ from reinforce.data import FolderSource, ImageSource, freeze, open_source
 from reinforce.data.packed_listing import LISTING
 from reinforce.data.remote_files import ObjectSource
 from reinforce.data.tar_source import TarSource
-from reinforce.errors import StoppedError, StoreAccessError, UsageError
+from reinforce.errors import StoreAccessError, UsageError
 from reinforce.packing import Packing, TarSize, sweep
 from reinforce.progress import Progress, human_bytes
 
@@ -91,8 +91,6 @@ def pack(config: PackConfig) -> PackSummary:
         sweep(packing.folder)
     except StoreAccessError as error:
         raise StoreAccessError(f"{error}; mend that, then type the same command with --resume") from error
-    except KeyboardInterrupt:
-        raise StoppedError("stopped: type the same command with --resume to continue") from None
     packed = open_source(config.out)
     assert isinstance(packed, TarSource)
     return _summary(config, packing, packed)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from reinforce.command import DEFAULTS, POSITIONAL, LazyGroup, TalkOptions, field_docs, run_group
+from reinforce.command import DEFAULTS, POSITIONAL, LazyGroup, OutputOptions, TalkOptions, field_docs, run_group
 from reinforce.errors import StoreError, UnknownNameError, UsageError
 
 
@@ -85,7 +85,18 @@ def order(config: OrderConfig) -> dict[str, Any]:
     return vars(config)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DryConfig(OutputOptions):
+    pass
+
+
+def dry(config: DryConfig) -> dict[str, Any]:
+    """Wait, and be stopped."""
+    raise KeyboardInterrupt
+
+
 VERBS = {
+    "dry": (f"{__name__}:dry", "Wait."),
     "paint": (f"{__name__}:paint", "Paint a wall."),
     "buy": (f"{__name__}:buy", "Buy color."),
     "order": (f"{__name__}:order", "Order color."),
@@ -169,6 +180,19 @@ def test_an_option_may_give_defaults_to_others(
     """The config class gets what was typed alone, and required options count as given."""
     assert run_group(GROUP, ["order", *line.split(), "--json"]) == 0
     assert json.loads(capsys.readouterr().out).items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ([], "stopped: type the same command with --resume to continue"),
+        (["--overwrite"], "stopped: type the same command with --resume instead of --overwrite to continue"),
+        (["--dry-run"], "interrupted"),
+    ],
+)
+def test_a_stopped_verb_says_how_to_go_on(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_group(GROUP, ["dry", *argv]) == 130
+    assert capsys.readouterr().err == f"house: {line}\n"
 
 
 def test_debug_shows_the_traceback() -> None:

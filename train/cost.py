@@ -92,7 +92,7 @@ class CostBook:
         write_json(self.path, {**total, "parts": parts})
 
     def _parts(self) -> Mapping[str, Any]:
-        return json.loads(self.path.read_text())["parts"] if self.path.exists() else {}
+        return json.loads(self.path.read_text(encoding="utf-8"))["parts"] if self.path.exists() else {}
 
 
 def device_name(world: World) -> str:

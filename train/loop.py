@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from reinforce.errors import DataError, ModelError, ReinforceError
+from reinforce.errors import DataError, ModelError, ReinforceError, StoppedError
 from reinforce.progress import Progress
 from reinforce.worker_process import naming_dead_workers
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ PLANNED_OPTIONS = ("weight_decay", "clip_norm", "ema", "precision", "save_every"
 """Options of training verbs that a LoopPlan takes as they are."""
 
 
-class TrainingStoppedError(ReinforceError):
+class TrainingStoppedError(StoppedError):
     """SIGTERM or Ctrl-C came; the state is on disk."""
 
     def __init__(self, step: int, total_steps: int, signal_number: int) -> None:

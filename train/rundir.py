@@ -70,7 +70,7 @@ class RunDirectory:
     def finished(self) -> dict[str, Any] | None:
         """The result of a run that --resume finds complete."""
         path = self.path / "result.json"
-        return json.loads(path.read_text()) if self.resumed and path.exists() else None
+        return json.loads(path.read_text(encoding="utf-8")) if self.resumed and path.exists() else None
 
     def resolve(self, **values: Any) -> None:
         """Add what the options came to to config.json, under "resolved": steps, sizes, learning rates, devices."""
@@ -117,7 +117,7 @@ class RunDirectory:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _check_same_run(self) -> None:
-        before = json.loads((self.path / "config.json").read_text())
+        before = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         names = sorted({*before, *self.config} - set(NOT_THE_RUN))
         changed = [name for name in names if before.get(name) != self.config.get(name)]
         self.config["resolved"] = before.get("resolved", {})

@@ -169,7 +169,7 @@ class Supervised:
     def _finished(self, trial: Trial) -> TrialResult | None:
         path = self._folder(trial) / "result.json"
         if self.config.resume and path.exists():
-            return TrialResult.from_json(json.loads(path.read_text()), self.task.metric)
+            return TrialResult.from_json(json.loads(path.read_text(encoding="utf-8")), self.task.metric)
         return None
 
     def _forget_all_but_best(self, results: Sequence[TrialResult]) -> None:

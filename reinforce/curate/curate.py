@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from reinforce.command import REPEATED, OutputOptions
 from reinforce.curate.curated import DECISIONS, CuratedSet
-from reinforce.errors import StoppedError, UnfinishedSearchError, UsageError
+from reinforce.errors import UnfinishedSearchError, UsageError
 from reinforce.job import Share
 
 STRATEGIES = Literal["query-balanced", "best-matches", "random", "text"]
@@ -175,8 +175,6 @@ def curate(config: CurateConfig) -> CuratedSummary | CuratePlan | CuratePart:
         if config.shard is None:
             raise
         return CuratePart(path=config.out, shard=config.shard)
-    except KeyboardInterrupt:
-        raise StoppedError("stopped: type the same command with --resume to continue") from None
     return summarize(Path(config.out))
 
 

@@ -69,12 +69,12 @@ class LocalFiles:
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         with self._explained(name):
-            return os.pread(self._descriptor(name), length, start)
+            return _read_at(self._descriptor(name), length, start)
 
     def scan(self, name: str) -> ReadRange:
         def read(start: int, length: int) -> bytes:
             with self._explained(name):
-                return os.pread(descriptor, length, start)
+                return _read_at(descriptor, length, start)
 
         with self._explained(name):
             descriptor = self._descriptor(name)
@@ -101,7 +101,7 @@ class LocalFiles:
             return self._open[name]
         if len(self._open) >= _MAX_OPEN_FILES:
             os.close(self._open.popitem(last=False)[1])
-        self._open[name] = os.open(Path(self.root, name), os.O_RDONLY)
+        self._open[name] = os.open(Path(self.root, name), os.O_RDONLY | getattr(os, "O_BINARY", 0))
         return self._open[name]
 
     @contextlib.contextmanager
@@ -112,3 +112,10 @@ class LocalFiles:
             raise MissingDataError(f"{self.path(name)} is not there: put it back") from error
         except OSError as error:
             raise DataError(f"{self.path(name)} cannot be read: {error.strerror or error}") from error
+
+
+def _read_at(descriptor: int, length: int, start: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, length, start)
+    os.lseek(descriptor, start, os.SEEK_SET)  # Windows, where a descriptor has one place
+    return os.read(descriptor, length)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from reinforce.catalog import split_off
 from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
 from reinforce.data.mask_layouts import IMAGE_FOLDERS
@@ -81,6 +82,8 @@ def open_labelled(location: str, *, needs_train: bool = True) -> LabelledDataset
     path = Path(location).expanduser()
     if path.is_dir() and (published := open_published(path)) is not None:
         return _of_published(published, location, needs_train)
+    if (split := split_off(location)[1]) is not None:
+        raise DataError(f"{location}: labelled data are named whole, and each verb takes its split: leave @{split} out")
     source = open_source(location)
     match source:
         case FolderSource() | ObjectSource():

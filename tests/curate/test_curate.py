@@ -22,7 +22,7 @@ from reinforce.curate.embeddings import similarity
 from reinforce.curate.stored import EmbeddingStore
 from reinforce.data import hash64, hex64, open_source
 from reinforce.embed import EmbedConfig, embed
-from reinforce.errors import DataError, ReinforceError, StoppedError, TransferMismatchError, UsageError
+from reinforce.errors import DataError, ReinforceError, TransferMismatchError, UsageError
 
 SIZE, SHOTS = 12, 2
 NUM_QUERIES = SHOTS * len(COLOURS)
@@ -273,7 +273,7 @@ class TestAgain:
         assert bytes_of(Path("curated")) == before
         with monkeypatch.context() as patch:
             patch.setattr("reinforce.curate.curation.write_set", _stop)
-            with pytest.raises(StoppedError):
+            with pytest.raises(KeyboardInterrupt):
                 curate(request_of(size=5, overwrite=True))
         with pytest.raises(UsageError, match="or less"):
             curate(request_of(size=1000, overwrite=True))

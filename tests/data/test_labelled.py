@@ -212,6 +212,12 @@ class TestTars:
             open_labelled(tree({"train-0.tar": tar(members), "x.tar": tar(members)}))
 
 
+def test_one_split_is_no_labelled_dataset(tree: Tree) -> None:
+    whole = tree({"train/a/1.png": b"", "test/a/2.png": b""})
+    with pytest.raises(DataError, match=r"labelled data are named whole.*leave @train out"):
+        open_labelled(f"{whole}@train")
+
+
 def test_unlabelled_and_labelled_see_the_same_images(tree: Tree) -> None:
     dataset = open_labelled(tree(folders("a/1 b/2 stray")))
     assert [key for shard in dataset.source.shards for key in shard.keys] == ["a/1.png", "b/2.png", "stray.png"]

@@ -129,3 +129,12 @@ def test_missing(tmp_path: Path) -> None:
 def test_a_folder_named_like_a_tar(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_members(tmp_path)
+
+
+def test_parts_are_read_alike_where_the_system_has_no_pread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    path = write(tmp_path / "x.tar", [("a.png", b"\r\n" * 40), ("b.png", b"second")], tarfile.USTAR_FORMAT)
+    expected = read_members(path)
+    monkeypatch.delattr("os.pread", raising=False)
+    assert read_members(path) == expected
+    assert LocalFiles(tmp_path).read_range("x.tar", expected[1].offset, 6) == b"second"
