@@ -72,7 +72,7 @@ _COMPLETERS: dict[str, Completer] = {
     **dict.fromkeys(("teacher", "model", "student", "encoder", "init_from", "online_teacher"), _names("models")),
     **dict.fromkeys(("data", "transfer", "query", "decontaminate"), _names("data")),
     **dict.fromkeys(("cache", "text_cache", "gallery", "store", "stores", "a", "b"), _stores),
-    **dict.fromkeys(("runs", "curated"), _files("dir")),
+    **dict.fromkeys(("runs", "curated", "destination"), _files("dir")),
     **dict.fromkeys(("out", "weights", "html"), _files("file")),
     "preset": _presets,
 }

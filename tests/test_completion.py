@@ -41,7 +41,8 @@ def offered(line: str) -> list[str]:
     ("line", "expected"),
     [
         ("reinforce bu", ["build"]),
-        ("train ", ["adapt", "distill", "finetune", "pretrain", "evaluate", "compare"]),
+        ("train ", list(train.cli.VERBS)),
+        ("reinforce diff c", ["<dir>", "cc3m.zarr"]),
         ("reinforce build --tea", ["--teacher"]),
         ("train distill --task ", ["classification", "segmentation"]),
         ("reinforce build --teacher ", ["<dir>", "dino-ft", "mine"]),
