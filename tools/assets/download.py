@@ -1,4 +1,4 @@
-"""Packages from the registries that pip and apt are set up for, checked by SHA-256, without root."""
+"""Packages from the registries that pip, npm and apt are set up for, checked by SHA-256, without root."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ def pip_wheel(requirement: str, file_name: str, sha256: str, downloads: Path) ->
         _run(command, f"pip cannot download {requirement}", f"put {file_name} into {downloads} and start again")
     check_sha256(wheel, sha256)
     return wheel
+
+
+def npm_tarball(requirement: str, file_name: str, sha256: str, downloads: Path) -> Path:
+    """The tarball `file_name` of `requirement` ("name@1.0"), from `downloads` or through npm; nothing of it is run."""
+    downloads.mkdir(parents=True, exist_ok=True)
+    tarball = downloads / file_name
+    if not tarball.exists():
+        hint = f"put {file_name} into {downloads} and start again"
+        if shutil.which("npm") is None:
+            raise MissingDataError(f"{requirement} is an npm package and there is no npm here: install it, or {hint}")
+        command = ["npm", "pack", "--silent", "--pack-destination", str(downloads), requirement]
+        _run(command, f"npm cannot download {requirement}", hint)
+    check_sha256(tarball, sha256)
+    return tarball
 
 
 def debian_package(name: str, downloads: Path, out: Path) -> Path:
