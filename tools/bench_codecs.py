@@ -227,9 +227,10 @@ def main() -> None:
         "logits", nargs="+", metavar="NAME=FILE.npz", help="logits (V, R, C) of tools/teacher_logits.py"
     )
     parser.add_argument("--efforts", default="1,2")
-    parser.add_argument("--out", type=Path, required=True, help="folder for codecs.json and codecs.png")
+    parser.add_argument("--out", type=Path, required=True,
+                        help="folder for codecs.json and codecs.png; other teachers' points in there stay")  # fmt: skip
     args = parser.parse_args()
-    points: list[Point] = []
+    points = recorded(args.out / "codecs.json", without=[item.partition("=")[0] for item in args.logits])
     for item in args.logits:
         name, _, path = item.partition("=")
         logits_VRC = np.load(path)["logits"]
@@ -239,6 +240,12 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "codecs.json").write_text(json.dumps([asdict(p) for p in points], indent=1) + "\n")
     draw(points, args.out / "codecs.png")
+
+
+def recorded(path: Path, without: Sequence[str]) -> list[Point]:
+    """Points of an earlier run, but for those of the teachers that are measured anew."""
+    found = json.loads(path.read_text()) if path.exists() else []
+    return [Point(**item) for item in found if item["data"] not in without]
 
 
 def _integers(text: str) -> list[int]:
