@@ -23,7 +23,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from reinforce.store import Divergence, Schema, TargetCodec, codec_record, decode_unit, encode_unit
-from reinforce.store.choose import CodecRequest, families
+from reinforce.store.choose import ROUNDED, CodecRequest, codec_name, families
 
 Array = NDArray[Any]
 UNIT_ROWS = 2048
@@ -94,12 +94,13 @@ def our_points(data: str, logits_VRC: Array, efforts: Sequence[int]) -> Iterator
     for effort in efforts:
         request = CodecRequest(max_error=1, measure=Divergence(1.0), num_samples=10**6, num_views=len(logits_VRC),
                                unit_rows=UNIT_ROWS, effort=effort)  # fmt: skip
-        for name, make in families(fitted_on, request).items():
-            if effort > 1 and name != "klt":
+        for kind, make in families(fitted_on, request).items():
+            if effort > 1 and kind != ROUNDED:
                 continue
             family = make()
-            for knob in reversed(family.knobs[:: KNOBS_APART[name]]):
+            for knob in reversed(family.knobs[:: KNOBS_APART[codec_name(kind)]]):
                 setting = f"{'' if knob is None else f'{knob:.3g} '}effort {effort}"
+                setting += " rounded" if kind == ROUNDED and effort == 1 else ""
                 point = measure(data, family.codec(knob), setting, held_out, request.zstd_level)
                 if point.kl["1"] <= LARGEST_KL:
                     yield point
@@ -206,7 +207,8 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
 
 def _panel(axis: Any, points: Sequence[Point]) -> None:
-    curves = {"klt": "effort 1", "klt, rate-distortion": "effort 2", "sqrt-p": "effort 1", "top-k": "effort 1"}
+    curves = {"klt": "effort 1", "klt, quickly rounded": "effort 1 rounded", "klt, rounded": "effort 2",
+              "sqrt-p": "effort 1", "top-k": "effort 1"}  # fmt: skip
     for label, effort in curves.items():
         name = label.partition(",")[0]
         own = sorted((p.bytes_per_view, p.kl["1"]) for p in points if p.scheme == name and p.setting.endswith(effort))

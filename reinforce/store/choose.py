@@ -26,6 +26,7 @@ from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Family
 from reinforce.store.codecs.klt import MAX_CHANNELS, KltFamily
 from reinforce.store.codecs.klt_maps import KltMapsFamily
+from reinforce.store.codecs.rounding import QUICK_SWEEPS, SWEEPS
 from reinforce.store.codecs.sqrt_p import SqrtPFamily
 from reinforce.store.codecs.top_k import TopKFamily
 from reinforce.store.fidelity import FidelityStats
@@ -45,6 +46,9 @@ from reinforce.store.shapes import (
 
 ZSTD_LEVELS = (3, 12, 19)
 """By effort: the default costs a build next to nothing, the last tens of microseconds to a millisecond a view."""
+ROUNDED = "klt rounded"
+KLT_SWEEPS = ({"klt": 0}, {"klt": 0, ROUNDED: QUICK_SWEEPS}, {ROUNDED: SWEEPS})
+"""By effort: the kinds of klt that are tried, and how long rate-distortion rounding improves their digits."""
 BYTES_MARGIN = 0.97
 MARGIN, MARGIN_WITHOUT_SPILL = 0.85, 0.6
 """Share of the promise that calibration aims at: units differ, and a unit that breaks it is encoded again, finer; or,
@@ -122,7 +126,7 @@ Makers = Mapping[str, Callable[[], CodecFamily]]
 
 
 def families(targets: NDArray[np.float32], request: CodecRequest) -> Makers:
-    """Every family that suits the targets by the name of its codec, made when called.
+    """Every family that suits the targets by its kind, made when called; a kind is a codec's name, and how it encodes.
 
     klt (for rows) and klt-maps are for not too many channels.
     """
@@ -131,7 +135,11 @@ def families(targets: NDArray[np.float32], request: CodecRequest) -> Makers:
     suited = SUITED[shape.target]
     if shape.num_channels > MAX_CHANNELS:
         suited = tuple(name for name in suited if not name.startswith("klt"))
-    return {name: make for name, make in makers.items() if name in suited}
+    return {kind: make for kind, make in makers.items() if codec_name(kind) in suited}
+
+
+def codec_name(kind: str) -> str:
+    return kind.partition(" ")[0]
 
 
 def _of_logits(logits: NDArray[np.float32], request: CodecRequest, shape: TargetShape) -> Makers:
@@ -147,9 +155,9 @@ def _of_logits(logits: NDArray[np.float32], request: CodecRequest, shape: Target
     if isinstance(shape, MapShape):
         own = functools.partial(KltMapsFamily.of_logits, logits, shape.height, shape.width, temperature=temperature)
         return {"klt-maps": own, **_fitted({name: rows[name] for name in ("sqrt-p", "int8", "fp16")}, shape)}
-    klt = functools.partial(KltFamily.of_logits, logits, temperature=temperature, num_views=request.num_views,
-                            effort=request.effort)  # fmt: skip
-    return {"klt": klt, **rows}
+    klt = functools.partial(KltFamily.of_logits, logits, temperature=temperature, num_views=request.num_views)
+    kinds = {kind: functools.partial(klt, sweeps=sweeps) for kind, sweeps in KLT_SWEEPS[request.effort].items()}
+    return {**kinds, **rows}
 
 
 def _of_features(features: NDArray[np.float32], request: CodecRequest, shape: TargetShape) -> Makers:
@@ -226,7 +234,8 @@ def calibrate(targets: NDArray[np.float32], request: CodecRequest, name: str | N
     check_codec(name, _shape(targets, request))
     if fitted_on is held_out:
         makers = {kind: make for kind, make in makers.items() if not kind.startswith("klt")}
-    found = [_candidate(kind, make(), held_out, request) for kind, make in makers.items() if name in (None, kind)]
+    wanted = {kind: make for kind, make in makers.items() if name in (None, codec_name(kind))}
+    found = [_candidate(kind, make(), held_out, request) for kind, make in wanted.items()]
     good = [candidate for candidate in found if candidate.keeps(request)]
     if not good:
         raise UsageError(_what_can_be_had(found, request, name))

@@ -13,10 +13,19 @@ from hypothesis.extra.numpy import arrays
 from tiny_stores import EveryAxisCodec
 
 from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError, UsageError
-from reinforce.store.choose import SUITED, CodecRequest, bytes_per_view, calibrate, families, mean_error
+from reinforce.store.choose import (
+    SUITED,
+    CodecRequest,
+    bytes_per_view,
+    calibrate,
+    codec_name,
+    families,
+    mean_error,
+)
 from reinforce.store.codecs import Fp16Codec, Int8Codec, codec_record, load_codec, named_codec, view_arrays
 from reinforce.store.codecs.klt import KltCodec, KltFamily
 from reinforce.store.codecs.packing import RADICES, Packing
+from reinforce.store.codecs.rounding import QUICK_SWEEPS, SWEEPS
 from reinforce.store.codecs.sqrt_p import SqrtPCodec, SqrtPFamily
 from reinforce.store.codecs.top_k import TopKCodec, TopKFamily
 from reinforce.store.measures import CosineDistance, Divergence
@@ -253,7 +262,7 @@ def test_every_target_has_the_families_that_suit_it():
         measure = CosineDistance() if shape.target in FEATURES else Divergence(1.0)
         wanted = CodecRequest(measure=measure, num_samples=9, num_views=2, unit_rows=9, shape=shape)
         found = families(np.zeros((2, 9, *shape.item_shape), np.float32), wanted)
-        assert set(found) == set(SUITED[shape.target])
+        assert {codec_name(kind) for kind in found} == set(SUITED[shape.target])
     assert {shape.target for shape in shapes} == set(SUITED) == set(TARGETS)
 
 
@@ -350,14 +359,27 @@ class TestKlt(CodecContract):
 
     def test_effort_buys_bytes(self):
         wanted = request(max_error=3e-2, effort=2)
-        plain, tuned = (
-            calibrate(TEACHER_VRC, request(max_error=3e-2, effort=effort), "klt").codec for effort in (1, 2)
+        plain, quick, tuned = (
+            calibrate(TEACHER_VRC, request(max_error=3e-2, effort=effort), "klt").codec for effort in (0, 1, 2)
         )
-        assert tuned.rounding is not None
-        assert mean_error(tuned, TEACHER_VRC, Divergence(1.0)) <= 3e-2
-        assert bytes_per_view(tuned, TEACHER_VRC, wanted) < 0.95 * bytes_per_view(plain, TEACHER_VRC, wanted)
-        again = KltCodec.from_parameters(json.loads(json.dumps(tuned.parameters())), tuned.calibration())
-        assert again.encode(TEACHER_VRC)["codes"].tobytes() == tuned.encode(TEACHER_VRC)["codes"].tobytes()
+        assert plain.rounding is None
+        sizes = [bytes_per_view(codec, TEACHER_VRC, wanted) for codec in (plain, quick, tuned)]
+        assert max(sizes[1:]) < 0.95 * sizes[0]
+        for codec, sweeps in ((quick, QUICK_SWEEPS), (tuned, SWEEPS)):
+            assert codec.rounding.sweeps == sweeps
+            assert mean_error(codec, TEACHER_VRC, Divergence(1.0)) <= 3e-2
+            again = KltCodec.from_parameters(json.loads(json.dumps(codec.parameters())), codec.calibration())
+            assert again.encode(TEACHER_VRC)["codes"].tobytes() == codec.encode(TEACHER_VRC)["codes"].tobytes()
+
+    def test_rounding_is_quick_only_with_a_small_basis(self, monkeypatch):
+        monkeypatch.setattr("reinforce.store.codecs.klt.QUICK_BASIS", 5 * 40)
+        quick, every = (
+            KltFamily.of_logits(TEACHER_VRC, temperature=1.0, num_views=3, sweeps=sweeps)
+            for sweeps in (QUICK_SWEEPS, SWEEPS)
+        )
+        finer = every.knobs[every.knobs.index(quick.knobs[0]) - 1]
+        sizes = [family.codec(knob).basis.size for family, knob in ((quick, quick.knobs[0]), (every, finer))]
+        assert sizes[0] <= 5 * 40 < sizes[1]
 
     def test_alike_views_share_a_mean(self):
         views = np.repeat(TEACHER_VRC[:1], 4, axis=0) + RNG.normal(size=(4, 400, 40)).astype(np.float32) * 0.05

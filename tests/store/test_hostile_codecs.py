@@ -137,6 +137,7 @@ class TestParameters:
             ("klt", {"rounding": []}),
             ("klt", {"rounding": {}}),
             ("klt", {"rounding": {"price": 1, "temperature": 1}}),
+            ("klt", {"rounding": {"price": 1, "temperature": 1, "sweeps": 0}}),
             ("sqrt-p", {"step": 0}),
             ("sqrt-p", {"step": -1}),
             ("sqrt-p", {"step": "0.1"}),

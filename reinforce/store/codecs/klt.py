@@ -21,7 +21,7 @@ from reinforce.store.codecs.base import Arrays, ArraySpec, absolute_json, parse_
 from reinforce.store.codecs.channel_axes import ChannelAxes, centred, least_squares
 from reinforce.store.codecs.packing import Digits, Packing
 from reinforce.store.codecs.product import int8_product
-from reinforce.store.codecs.rounding import DigitRates, Rounding
+from reinforce.store.codecs.rounding import QUICK_SWEEPS, DigitRates, Rounding
 from reinforce.store.codecs.spill import FORMULA, encode_spill, put_spilled, spill_specs
 
 DEAD_ZONE = 0.4
@@ -41,6 +41,8 @@ ROWS_FOR_RATES = 768
 """Rounding takes milliseconds a row: rates are measured on so many."""
 SMALL_BASIS = 1 << 16
 """Up to so many entries a basis is kept in 16 bits, else in 8: in a larger one that would cost more than it gives."""
+QUICK_BASIS = 160_000
+"""Quick rounding is for bases of up to so many entries: 0.4 ms a row or less, of one core."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,34 +208,41 @@ def dead_zone_round(values: NDArray[np.float64]) -> NDArray[np.float64]:
 class KltFamily:
     """Codecs of one set of rows, by step: the eigenvectors are found once.
 
-    With `effort` 2 or more, digits of logits are improved by rate-distortion rounding.
+    With `sweeps`, digits of logits are improved by rate-distortion rounding.
     """
 
-    knobs: ClassVar[tuple[float, ...]] = tuple(0.005 * 2 ** (i / 8) for i in range(104))
-    """Steps, from exact to coarse: 0.005 to 38; of features in units of their root mean square."""
+    steps: ClassVar[tuple[float, ...]] = tuple(0.005 * 2 ** (i / 8) for i in range(104))
+    """From exact to coarse: 0.005 to 38; of features in units of their root mean square."""
 
     def __init__(self, rows_VRC: NDArray[np.float32], axes: ChannelAxes, *, num_views: int, unit: float = 1.0,
-                 absolute: bool = False, temperature: float = 1.0, effort: int = 1) -> None:  # fmt: skip
+                 absolute: bool = False, temperature: float = 1.0, sweeps: int = 0) -> None:  # fmt: skip
         """`rows_VRC`: calibration views; `num_views`: views an image will have in the store; `unit` of the steps."""
         self.rows_VRC, self.axes, self.num_views, self.unit = rows_VRC, axes, num_views, unit
-        self.absolute, self.temperature, self.effort = absolute, temperature, effort
+        self.absolute, self.temperature, self.sweeps = absolute, temperature, sweeps
 
     @classmethod
     def of_logits(
-        cls, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int, effort: int = 1
+        cls, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int, sweeps: int = 0
     ) -> KltFamily:
         axes = ChannelAxes.of_logits(logits_VRC.reshape(-1, logits_VRC.shape[-1]), temperature, WEIGHT_POWER)
-        return cls(logits_VRC, axes, num_views=num_views, temperature=temperature, effort=effort)
+        return cls(logits_VRC, axes, num_views=num_views, temperature=temperature, sweeps=sweeps)
 
     @classmethod
     def of_features(cls, features_VRC: NDArray[np.float32], *, num_views: int) -> KltFamily:
         axes = ChannelAxes.of_features(features_VRC.reshape(-1, features_VRC.shape[-1]))
         return cls(features_VRC, axes, num_views=num_views, unit=root_mean_square(features_VRC), absolute=True)
 
+    @functools.cached_property
+    def knobs(self) -> tuple[float, ...]:
+        """Steps; of quick rounding, only those coarse enough to be quick."""
+        if self.sweeps != QUICK_SWEEPS:
+            return self.steps
+        most = QUICK_BASIS // len(self.axes.mean)
+        quick = tuple(step for step in self.steps if self._num_digits(step) <= most)
+        return quick or self.steps[-1:]
+
     def codec(self, knob: float) -> KltCodec:
-        least = KEPT_STD_ROUNDED if self.effort > 1 else KEPT_STD
-        step = knob * self.unit
-        count = max(1, int((self.axes.stds / step > least).sum()))
+        step, count = knob * self.unit, self._num_digits(knob)
         decoder = self.axes.vectors[:count] * step
         dtype = np.int16 if decoder.size <= SMALL_BASIS else np.int8
         peaks = np.abs(decoder).max(axis=1)
@@ -245,7 +254,11 @@ class KltFamily:
         mean, weights = self.axes.mean.astype(np.float32), self.axes.weights.astype(np.float32)
         draft = KltCodec(every, None, mean, basis, scales, weights, absolute=self.absolute)
         codec = self._packed(draft, draft.coefficients(self.rows_VRC))
-        return self._rounding(codec, knob) if self.effort > 1 else codec
+        return self._rounding(codec, knob) if self.sweeps else codec
+
+    def _num_digits(self, knob: float) -> int:
+        least = KEPT_STD_ROUNDED if self.sweeps else KEPT_STD
+        return max(1, int((self.axes.stds / (knob * self.unit) > least).sum()))
 
     def _packed(self, draft: KltCodec, coefficients_VRK: NDArray[np.float64]) -> KltCodec:
         alone = dead_zone_round(coefficients_VRK)
@@ -264,7 +277,7 @@ class KltFamily:
         price = PRICE * step**2
         for _ in range(2):
             digits = codec.digits.unpack(codec.encode(some_VRC)["codes"]).whole()
-            rounding = Rounding(DigitRates.of(digits), price, self.temperature)
+            rounding = Rounding(DigitRates.of(digits), price, self.temperature, self.sweeps)
             codec = replace(codec, digits=fitting(digits), rounding=rounding)
         return codec
 
