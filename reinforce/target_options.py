@@ -61,7 +61,7 @@ class TargetOptions(CommonOptions):
     """Instead of a promised mean: bytes a view may take; the most exact codec that keeps to them is chosen."""
     effort: int = 1
     """Encoding time for bytes, 0..2: 1 costs a build next to nothing, 2 a good deal (logits are rounded for rate and
-    distortion)."""
+    distortion whatever it takes, at 1 where it is quick)."""
     temperature: float | None = None
     """Temperature at which the promise of logits holds and students may distill; by default 1."""
     batch_size: int = 64
