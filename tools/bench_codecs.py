@@ -209,11 +209,11 @@ def draw(points: Sequence[Point], path: Path) -> None:
 def _panel(axis: Any, points: Sequence[Point]) -> None:
     curves = {"klt": "effort 1", "klt, quickly rounded": "effort 1 rounded", "klt, rounded": "effort 2",
               "sqrt-p": "effort 1", "top-k": "effort 1"}  # fmt: skip
-    for label, effort in curves.items():
+    for number, (label, effort) in enumerate(curves.items()):
         name = label.partition(",")[0]
         own = sorted((p.bytes_per_view, p.kl["1"]) for p in points if p.scheme == name and p.setting.endswith(effort))
         if own:
-            axis.plot(*zip(*own, strict=True), marker="o", markersize=3, label=label)
+            axis.plot(*zip(*own, strict=True), marker="o", markersize=3, label=label, color=f"C{number}")
     for setting, marker in (("raw", "x"), ("packed", "+")):
         others = [p for p in points if p.setting == setting and p.scheme != "dense fp16"]
         axis.scatter([p.bytes_per_view for p in others], [p.kl["1"] for p in others], marker=marker, color="black",
