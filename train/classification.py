@@ -137,9 +137,12 @@ class _Tables:
 
 def tally_labelled(model: nn.Module, views: TrainingData, preprocess: Preprocess, *, world: World,
                    dtype: torch.dtype | None, batch_size: int, workers: int, skipped: SkippedImages,
-                   progress: Progress | None = None) -> Tally:  # fmt: skip
-    """Run a model in eval mode over all rows and count; rows that cannot be decoded are noted in `skipped`."""
-    tally = Tally()
+                   progress: Progress | None = None, tally: Tally | None = None) -> Tally:  # fmt: skip
+    """Run a model in eval mode over all rows and count; rows that cannot be decoded are noted in `skipped`.
+
+    `tally`: what is counted into, and given back (default: a new one).
+    """
+    tally = Tally() if tally is None else tally
     total = steps_in_epoch(len(views.epoch_order(0)), batch_size)
     loader = make_loader(views, batch_size, start=0, total=total, world=World(world.device), workers=workers)
     model.eval()

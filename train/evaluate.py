@@ -1,4 +1,4 @@
-"""`train evaluate`: a model on a labelled split: accuracy, or mean IoU with a page of masks."""
+"""`train evaluate`: a model on a labelled split: accuracy, or mean IoU, with a page of what it gets wrong."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class EvaluateConfig(CommonOptions):
     task: Literal["classification", "segmentation"] | None = None
     """What the labels are (default: what the model answers)."""
     html: str | None = None
-    """A page to write, of segmentation: pictures, masks, predictions and the IoU of every class."""
+    """A page to write: worst mistakes, classes, confusions; of segmentation pictures, masks and the IoU of classes."""
     teacher: str | None = None
     """A second model to show and measure on the page beside it."""
     overwrite: bool = False
@@ -56,6 +56,11 @@ class EvaluateConfig(CommonOptions):
         if self.teacher is not None and self.html is None:
             raise UsageError(f"--teacher {self.teacher} is shown on a page: type --html PAGE.html, too")
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What is measured: the model, then the teacher, if one is asked for."""
+        return (self.model,) if self.teacher is None else (self.model, self.teacher)
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateResult:
@@ -67,16 +72,19 @@ class EvaluateResult:
     accuracy: float
     confidence_interval: tuple[float, float]
     num_skipped: int = 0
+    html: str | None = None
+    """The page that was written."""
 
     def to_json(self) -> dict[str, Any]:
         data = dataclasses.asdict(self) | {"confidence_interval": list(self.confidence_interval)}
-        return data if self.num_skipped else {key: value for key, value in data.items() if key != "num_skipped"}
+        return {key: value for key, value in data.items() if value or key not in ("num_skipped", "html")}
 
     def __str__(self) -> str:
         low, high = self.confidence_interval
         skipped = f", {self.num_skipped} skipped" if self.num_skipped else ""
+        page = f"\nwrote {self.html}" if self.html else ""
         return (f"accuracy {self.accuracy:.2%} ({low:.2%} .. {high:.2%}, 95 %) on {self.num_images} images of "
-                f"'{self.split}'{skipped}")  # fmt: skip
+                f"'{self.split}'{skipped}{page}")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,44 +133,45 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | SegmentationResult:
     check_shots(task, config.shots)
     if task == "segmentation":
         return _evaluate_segmentation(config)
-    if config.html is not None:
-        raise UsageError(f"--html {config.html} shows masks, and {config.model} is a model of classification: "
-                         "leave it out")  # fmt: skip
     return _evaluate_classification(config)
 
 
 def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
     from reinforce import catalog
     from reinforce.data import open_labelled, take
-    from reinforce.models import Preprocess, create_model
-    from reinforce.progress import Progress
+    from reinforce.pages import check_writable
 
     from train.batches import SkippedImages
-    from train.classification import tally_labelled
-    from train.labelled import PlainViews
+    from train.classification_page import write_classification_page
+    from train.classifier import Classifier
     from train.metrics import wilson_interval
-    from train.optim import autocast_dtype
     from train.world import entered_world
 
+    if config.html is not None:
+        check_writable(Path(config.html), overwrite=config.overwrite)
     dataset = open_labelled(str(catalog.resolve_data(config.data).path), needs_train=False)
     samples = take(dataset.split(config.split), shots=config.shots, num_labelled=config.num_labelled,
                    limit=config.limit, seed=config.seed)  # fmt: skip
-    model, info = create_model(config.model, image_size=config.image_size)
-    check_class_names(config.model, info, dataset.class_names)
-    views = PlainViews(dataset.source, samples, num_classes=info.num_classes, size_px=info.image_size)
-    with entered_world(config.device) as world, Progress("evaluate", len(samples), quiet=config.quiet) as progress:
-        dtype = autocast_dtype(config.precision, model, world.device)
-        skipped = SkippedImages(quiet=config.quiet)
-        tally = tally_labelled(model.to(world.device), views, Preprocess.from_info(info), world=world, dtype=dtype,
-                               batch_size=config.batch_size, workers=config.workers, skipped=skipped,
-                               progress=progress)  # fmt: skip
-    if tally.num_images == 0:
-        raise nothing_to_evaluate(config, len(samples))
-    interval = wilson_interval(tally.num_correct, tally.num_images)
-    num_skipped = len(samples) - tally.num_images
-    result = EvaluateResult(info.task, config.split, tally.num_images, tally.accuracy, interval, num_skipped)
-    measured = [f"{sample.key}\t{sample.label}" for sample in samples if sample.key not in skipped.reasons]
-    _keep(config, dataset.name, info, result, measured)
+    skipped = SkippedImages(quiet=config.quiet)
+    with entered_world(config.device) as world:
+        classifiers = [Classifier.open(name, config, dataset.class_names, world) for name in config.models]
+        answers = [classifier.measure(dataset, samples, config, skipped) for classifier in classifiers]
+        tally, info = answers[0], classifiers[0].info
+        if tally.num_images == 0:
+            raise nothing_to_evaluate(config, len(samples))
+        result = EvaluateResult(
+            task=info.task,
+            split=config.split,
+            num_images=tally.num_images,
+            accuracy=tally.accuracy,
+            confidence_interval=wilson_interval(tally.num_correct, tally.num_images),
+            num_skipped=len(samples) - tally.num_images,
+            html=config.html,
+        )
+        measured = [sample for sample in samples if sample.key not in skipped.reasons]
+        if config.html is not None and world.is_main:
+            write_classification_page(config, result, dataset, measured, classifiers, answers)
+    _keep(config, dataset.name, info, result, [f"{sample.key}\t{sample.label}" for sample in measured])
     return result
 
 
@@ -181,9 +190,8 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
     dataset = open_masked(str(catalog.resolve_data(config.data).path), needs_train=False)
     samples = take_masked(dataset.split(config.split), num_labelled=config.num_labelled, limit=config.limit,
                           seed=config.seed)  # fmt: skip
-    names = [config.model] if config.teacher is None else [config.model, config.teacher]
     with entered_world(config.device) as world:
-        segmenters = [Segmenter.open(name, config, dataset.class_names, world) for name in names]
+        segmenters = [Segmenter.open(name, config, dataset.class_names, world) for name in config.models]
         tallies = [segmenter.measure(dataset, samples, config) for segmenter in segmenters]
         tally = tallies[0]
         if tally.num_images == 0:

@@ -1,0 +1,107 @@
+"""A classifier that is measured and shown, and what it said of every image.
+
+B batch, C classes, N images that could be decoded, S side of a view in px.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from reinforce.data import LabelledDataset, LabelledSample
+from reinforce.errors import UsageError
+from reinforce.models import ModelInfo, Preprocess, create_model, short_name
+from reinforce.progress import Progress
+from torch import Tensor, nn
+
+from train.batches import SkippedImages
+from train.classification import tally_labelled
+from train.evaluate import check_class_names
+from train.labelled import PlainViews
+from train.metrics import Tally
+from train.optim import autocast_dtype
+from train.students import own_task
+from train.world import World
+
+if TYPE_CHECKING:
+    from train.evaluate import EvaluateConfig
+
+
+@dataclasses.dataclass
+class Answers(Tally):
+    """A tally that keeps, of each image in turn: its label, the most likely class, and the probabilities of both."""
+
+    rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=list)
+
+    def add(self, logits_BC: Tensor, target_BC: Tensor) -> None:
+        super().add(logits_BC, target_BC)
+        labels_B = target_BC.argmax(dim=1)
+        probs_BC = torch.softmax(logits_BC.float(), dim=1)
+        confidence_B, predicted_B = probs_BC.max(dim=1)
+        of_label_B = probs_BC.gather(1, labels_B[:, None])[:, 0]
+        self.rows.append((labels_B.cpu(), predicted_B.cpu(), confidence_B.cpu(), of_label_B.cpu()))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,)."""
+        return self._column(0)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,)."""
+        return self._column(1)
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """(N,) probability of the most likely class."""
+        return self._column(2)
+
+    @property
+    def of_label(self) -> NDArray[np.float32]:
+        """(N,) probability of the label."""
+        return self._column(3)
+
+    def confusion(self, num_classes: int) -> NDArray[np.int64]:
+        """(C, C) images by label and by most likely class."""
+        counts = np.bincount(self.labels * num_classes + self.predicted, minlength=num_classes**2)
+        return counts.reshape(num_classes, num_classes)
+
+    def _column(self, number: int) -> Any:
+        return torch.cat([row[number] for row in self.rows]).numpy()
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    name: str
+    """What it is called; no path."""
+    model: nn.Module
+    info: ModelInfo
+    dtype: torch.dtype | None
+    world: World
+
+    @classmethod
+    def open(cls, name: str, config: EvaluateConfig, class_names: Sequence[str], world: World) -> Classifier:
+        """In eval mode, on the device. Raises UsageError for a model of another task, ModelError without a head."""
+        if own_task(name) != "classification":
+            raise UsageError(f"{name} is a model of segmentation: choose one that classifies")
+        model, info = create_model(name, image_size=config.image_size if name == config.model else None)
+        check_class_names(name, info, class_names)
+        dtype = autocast_dtype(config.precision, model, world.device)
+        return cls(short_name(name), model.to(world.device).eval(), info, dtype, world)
+
+    def views(self, dataset: LabelledDataset, samples: Sequence[LabelledSample]) -> PlainViews:
+        return PlainViews(dataset.source, samples, num_classes=self.info.num_classes, size_px=self.info.image_size)
+
+    def measure(self, dataset: LabelledDataset, samples: Sequence[LabelledSample], config: EvaluateConfig,
+                skipped: SkippedImages) -> Answers:  # fmt: skip
+        """Of all images that can be decoded, in order; the others are noted in `skipped`."""
+        answers = Answers()
+        with Progress(f"evaluate {self.name}", len(samples), quiet=config.quiet) as progress:
+            tally_labelled(self.model, self.views(dataset, samples), Preprocess.from_info(self.info), world=self.world,
+                           dtype=self.dtype, batch_size=config.batch_size, workers=config.workers, skipped=skipped,
+                           progress=progress, tally=answers)  # fmt: skip
+        return answers
