@@ -8,7 +8,7 @@ from typing import Any
 
 from reinforce import run_log
 from reinforce.command import POSITIONAL, TalkOptions
-from reinforce.errors import BuildError, OutputExistsError, StoppedError, StoreAccessError, UsageError
+from reinforce.errors import BuildError, OutputExistsError, StoreAccessError, UsageError
 from reinforce.inspect_store import StoreSummary, summarize
 from reinforce.job import Ledger, Owner, Share, check_place
 from reinforce.merging import Merging
@@ -78,8 +78,6 @@ def merge(config: MergeConfig) -> MergeSummary:
         return _merge(config)
     except StoreAccessError as error:
         raise BuildError(f"{error}; what is done stays: mend that, then type the same command with --resume") from error
-    except KeyboardInterrupt:
-        raise StoppedError("stopped: type the same command with --resume to continue") from None
 
 
 def _merge(config: MergeConfig) -> MergeSummary:

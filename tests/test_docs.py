@@ -51,6 +51,12 @@ def test_the_readme_shows_every_verb(program: str) -> None:
         assert f"{program} {verb}" in text, f"README.md does not show {program} {verb}"
 
 
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        assert page.name == "README.md" or f"({page.name}" in index, f"docs/README.md does not name {page.name}"
+
+
 def test_relative_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
