@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -71,9 +72,15 @@ class RemoteObjects:
             yield MANIFEST, len(manifest.to_bytes())
             yield from ((path, digest.num_bytes) for path, digest in manifest.objects.items())
             return
+        folders, empty = {""}, []
         for found in self.place.list():
+            folders.update(map(str, PurePosixPath(found.path).parents))
             self._known[found.path] = found
-            yield found.path, found.size
+            if found.size:
+                yield found.path, found.size
+            else:
+                empty.append(found.path)
+        yield from ((path, 0) for path in empty if path not in folders)  # consoles mark folders by empty objects
 
     def delete(self, path: str) -> None:
         if any(part in ("", ".", "..") for part in path.split("/")):

@@ -149,6 +149,12 @@ class RemoteContract(ObjectsContract):
         bucket.upload({"beside": b"1", "x.zarr2/a": b"2"}, "team/")
         assert list(objects.list()) == [("a", 1)]
 
+    def test_marks_of_folders_are_no_objects(self, objects, bucket):
+        objects.put_new("a/b", b"x")
+        objects.put_new("empty", b"")
+        bucket.upload({"x.zarr/": b"", "x.zarr/a/": b""}, "team/")
+        assert sorted(objects.list()) == [("a/b", 1), ("empty", 0)]
+
     def test_nothing_is_asked_twice_of_what_was_listed(self, objects, bucket):
         objects.put_new("a", b"xyz")
         list(objects.list())
