@@ -27,12 +27,15 @@ import PIL
 from PIL import Image
 from scenes.backgrounds import Tile, draw_background, load_tiles, split_tiles
 from scenes.compose import Mask, compose, draw_casts
-from scenes.groups import BACKGROUND, GROUPS, Group, choose_groups
+from scenes.fine_groups import FINE_GROUPS
+from scenes.group import Group
+from scenes.groups import BACKGROUND, FINE, GROUPS, choose_groups
 from scenes.objects import Cutout, files_sha256, load_cutouts, split_cutouts
 
 from reinforce import catalog
 from reinforce.data import IGNORE
 from reinforce.errors import MissingDataError, OutputExistsError, ReinforceError, UnknownNameError, UsageError
+from reinforce.pages.palette import palette as class_palette
 from reinforce.progress import Progress
 
 ASSETS = ("openclipart", "photographed-objects", "photographed-scenes")
@@ -40,7 +43,7 @@ RECORD = "scenes.json"
 MIN_SIZE_PX, MAX_SIZE_PX = 32, 512
 COLOURS = ((0, 0, 0), (230, 25, 75), (150, 75, 0), (0, 130, 200), (255, 225, 25), (245, 130, 48), (60, 180, 75),
            (145, 30, 180), (70, 240, 240), (240, 50, 230))  # fmt: skip
-"""Of the masks' palette, for people; programs read the indices."""
+"""Of the first classes in the masks' palette, for people; programs read the indices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ class Scenes:
     """Side of a scene in px."""
     seed: int = 0
     classes: Sequence[str] | None = None
-    """Some of the classes, in this order."""
+    """Some of the classes, in this order; or ("fine",)."""
     overwrite: bool = False
     quiet: bool = False
 
@@ -98,23 +101,30 @@ def _write_split(folder: Path, split: str, count: int, config: Scenes, cutouts: 
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     pixels = np.zeros(IGNORE + 1, dtype=np.int64)
+    palette = _palette(num_classes)
     casts = draw_casts(cutouts, count, Random(f"{config.seed} {split}"))
     with Progress(split, count, unit="scenes", quiet=config.quiet) as progress:
         for number, cast in enumerate(casts):
             random = Random(f"{config.seed} {split} {number}")
             scene, mask_HW = compose(draw_background(tiles, split, config.size, random), cast, random)
             scene.save(folder / "images" / f"{number:06d}.png")
-            _save_mask(mask_HW, folder / "masks" / f"{number:06d}.png")
+            _save_mask(mask_HW, palette, folder / "masks" / f"{number:06d}.png")
             pixels += np.bincount(mask_HW.ravel(), minlength=IGNORE + 1)
             progress.update(1)
     shares = pixels / pixels.sum()
     return [round(float(share), 5) for share in (*shares[:num_classes], shares[IGNORE])]
 
 
-def _save_mask(mask_HW: Mask, path: Path) -> None:
+def _palette(num_classes: int) -> list[int]:
+    """Channels of the colours of all 256 ids; those that are ignored are white."""
+    colours = [*COLOURS, *class_palette()[len(COLOURS) : num_classes].tolist()]
+    channels = [channel for colour in colours for channel in colour]
+    return channels + [0] * (3 * IGNORE - len(channels)) + [255, 255, 255]
+
+
+def _save_mask(mask_HW: Mask, palette: list[int], path: Path) -> None:
     picture = Image.fromarray(mask_HW)
-    palette = [channel for colour in COLOURS for channel in colour]
-    picture.putpalette(palette + [0] * (3 * IGNORE - len(palette)) + [255, 255, 255])
+    picture.putpalette(palette)
     picture.save(path)
 
 
@@ -167,7 +177,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--num-test", type=int, default=Scenes.num_test)
     parser.add_argument("--size", type=int, default=Scenes.size, help="side of a scene in px")
     parser.add_argument("--seed", type=int, default=Scenes.seed)
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help=", ".join(group.name for group in GROUPS))
+    parser.add_argument("--classes", nargs="+", metavar="NAME",
+                        help=f"some of {', '.join(group.name for group in GROUPS)}; or {FINE}: {len(FINE_GROUPS)} "
+                             "classes of one kind of thing each")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace earlier scenes")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print the record as one JSON object")

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from reinforce.errors import UnknownNameError, UsageError
+from scenes.fine_groups import FINE_GROUPS
+from scenes.group import Group
 
 BACKGROUND = "background"
-
+FINE = "fine"
+"""What --classes takes for all of FINE_GROUPS, instead of names."""
 
 CARD_DECKS = ("bordered", "cardbacks", "ornamental", "simple", "white")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """One class. Folders are relative to their asset; a trailing "/" takes the folders below, too."""
-
-    name: str
-    clipart: tuple[str, ...] = ()
-    photographs: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-    """Words in paths of what is no such object."""
-    may_fill_box: bool = False
-    """Whether a picture without any transparency is an object, such as a flag, not a scene in a box."""
-
 
 GROUPS = (
     Group(
@@ -152,10 +140,17 @@ GROUPS = (
 
 
 def choose_groups(names: Sequence[str] | None) -> tuple[Group, ...]:
-    """The groups of these names, in this order; all without names. Raises UnknownNameError and UsageError."""
+    """The groups of these names, in this order; all without names; the fine ones for "fine" alone.
+
+    Raises UnknownNameError and UsageError.
+    """
     by_name = {group.name: group for group in GROUPS}
     if names is None:
         return GROUPS
+    if FINE in names:
+        if len(names) > 1:
+            raise UsageError(f"--classes {FINE} is a set of classes of its own: type it without other names")
+        return FINE_GROUPS
     if unknown := [name for name in names if name not in by_name]:
         raise UnknownNameError("class", unknown[0], by_name)
     if len(set(names)) != len(names):

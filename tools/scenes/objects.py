@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reinforce.data import hash64, header_size
-from scenes.groups import Group
+from scenes.group import Group
 
 MAX_PIXELS = 4_000_000
 SOLID = 242
@@ -96,16 +96,21 @@ def files_sha256(items: Iterable[FromFile]) -> str:
 
 
 def _files(group: Group, clipart: Path, photographs: Path) -> Iterator[tuple[str, Path]]:
-    for asset, root, folders in (
+    for asset, root, places in (
         ("openclipart", clipart, group.clipart),
         ("photographs", photographs, group.photographs),
     ):
-        for folder in folders:
-            paths = (root / folder).rglob("*.png") if folder.endswith("/") else (root / folder).glob("*.png")
-            for path in sorted(paths):
+        for place in places:
+            for path in sorted(_matching(root, place)):
                 name = f"{asset}/{path.relative_to(root).as_posix()}"
                 if not any(word in name for word in group.left_out):
                     yield name, path
+
+
+def _matching(root: Path, place: str) -> Iterator[Path]:
+    if place.endswith(".png"):
+        return root.glob(place)
+    return (root / place).rglob("*.png") if place.endswith("/") else (root / place).glob("*.png")
 
 
 def _object(data: bytes, may_fill_box: bool) -> Image.Image | None:
