@@ -92,14 +92,19 @@ class StoreSummary:
         return f"{self.dimensions} dimensions" if self.classes is None else f"{self.classes} classes"
 
     def _next_line(self) -> str:
-        if self.status == "complete" and self.target == TEXT_FEATURES:
-            return f"next: train pretrain --method clip-affinity --cache IMAGES --text-cache {self.path}"
-        if self.status == "complete" and self.target == EMBEDDINGS:
-            return f"next: reinforce curate --query DATA --shots 10 --gallery {self.path} --size N"
         if self.status == "complete":
-            return f"next: train distill --cache {self.path}"
+            return f"next: {next_command(self.target, self.path)}"
         verb = "embed" if self.target == EMBEDDINGS else "build"
         return f"next: {self.units_done} of {self.units} units are done; reinforce {verb} ... --resume continues"
+
+
+def next_command(target: str, store: str) -> str:
+    """What a finished store of these targets is for."""
+    if target == TEXT_FEATURES:
+        return f"train pretrain --method clip-affinity --cache IMAGES --text-cache {store}"
+    if target == EMBEDDINGS:
+        return f"reinforce curate --query DATA --shots 10 --gallery {store} --size N"
+    return f"train distill --cache {store}"
 
 
 def inspect(config: InspectConfig) -> StoreSummary:

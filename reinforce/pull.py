@@ -11,6 +11,7 @@ from reinforce.command import POSITIONAL
 from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
 from reinforce.dataset import transfer_location
 from reinforce.errors import MissingDataError, StoreAccessError
+from reinforce.inspect_store import next_command
 from reinforce.partial import Part, PartCopied, Selection, copy_part
 from reinforce.progress import human_bytes
 from reinforce.store import LocalObjects, Objects, Store, local_folder, open_objects, read_manifest
@@ -45,10 +46,10 @@ class Pulled:
                 "transfer_is_known": self.is_known, **self.copied.to_json()}  # fmt: skip
 
     def __str__(self) -> str:
-        train = f"train distill --cache {self.out}"
+        command = next_command(str(self.copied.manifest.summary.get("target")), self.out)
         if not self.is_known:
-            train += f" --transfer PLACE, where the images of '{self.transfer}' lie: a store does not hold them"
-        return f"{self.out}: {self.copied}\nnext: {train}"
+            command += f" --transfer PLACE, where the images of '{self.transfer}' lie: a store does not hold them"
+        return f"{self.out}: {self.copied}\nnext: {command}"
 
 
 def pull(config: PullConfig) -> Pulled:

@@ -7,6 +7,7 @@ from typing import Any
 
 from reinforce.command import POSITIONAL
 from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
+from reinforce.inspect_store import next_command
 from reinforce.store import open_objects
 
 
@@ -30,9 +31,9 @@ class Pushed:
         return {"store": self.store, "destination": self.destination, "status": "complete", **self.copied.to_json()}
 
     def __str__(self) -> str:
+        command = next_command(str(self.copied.manifest.summary.get("target")), self.destination)
         return (f"{self.destination}: {self.copied}\n"
-                f"next: train distill --cache {self.destination} --transfer PLACE-OF-THE-IMAGES, "
-                f"or reinforce pull {self.destination} --out STORE")  # fmt: skip
+                f"next, elsewhere: {command} --transfer PLACE, or reinforce pull {self.destination} --out STORE")
 
 
 def push(config: PushConfig) -> Pushed:
