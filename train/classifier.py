@@ -70,8 +70,9 @@ class Answers(Tally):
         counts = np.bincount(self.labels * num_classes + self.predicted, minlength=num_classes**2)
         return counts.reshape(num_classes, num_classes)
 
-    def _column(self, number: int) -> Any:
-        return torch.cat([row[number] for row in self.rows]).numpy()
+    def _column(self, number: int) -> NDArray[Any]:
+        column: NDArray[Any] = torch.cat([row[number] for row in self.rows]).numpy()
+        return column
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,14 +9,9 @@ from typing import Any
 from reinforce import __version__
 from reinforce.models import ModelInfo
 from reinforce.models.origin import input_interpolation, used_stores
+from reinforce.views import named_policy
 
 from train.export.deployed import Signature
-
-FRAMING = {
-    "classification": "the largest central square, resized",
-    "segmentation": "the whole image, its longer side resized to size_px, padded to a square",
-}
-"""Task -> how `train evaluate` makes an image square."""
 
 
 def describe(info: ModelInfo, signature: Signature, license_name: str) -> dict[str, str]:
@@ -41,7 +36,7 @@ def preprocessing(info: ModelInfo, signature: Signature) -> dict[str, Any]:
     """From a decoded image to the input; `mean` and `std` are those of RGB in 0..1."""
     return {
         "size_px": signature.image_size,
-        "framing": FRAMING[info.task],
+        "framing": describe_framing(info.task),
         "interpolation": f"{input_interpolation(info)}, antialiased",
         "colour_order": "RGB",
         "layout": "NCHW",
@@ -49,6 +44,14 @@ def preprocessing(info: ModelInfo, signature: Signature) -> dict[str, Any]:
         "std": info.std,
         "normalized_by": "the model" if signature.kind == "pixels" else "the caller",
     }
+
+
+def describe_framing(task: str) -> str:
+    """How `train evaluate` makes an image square."""
+    if task == "classification":
+        return "the largest central square, resized"
+    fill = ", ".join(str(level) for level in named_policy("whole", size_px=1).fill)
+    return f"the whole image, its longer side resized to size_px, centred in a square of RGB {fill}"
 
 
 def describe_input(signature: Signature) -> str:

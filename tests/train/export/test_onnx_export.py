@@ -104,6 +104,7 @@ def test_the_file_says_what_it_is(exported: Exported) -> None:
     assert json.loads(facts["store_manifest_digests"]) == [TRAINING["store"]["manifest_digest"]]  # type: ignore[index]
     assert json.loads(facts["provenance"]) == written["provenance"]
     how = json.loads(facts["preprocessing"])
+    assert how["framing"].startswith("the whole image" if facts["task"] == "segmentation" else "the largest central")
     assert (how["mean"], how["std"]) == (written["mean"], written["std"])
     assert (how["size_px"], how["colour_order"]) == (exported.options.get("image_size", written["image_size"]), "RGB")
 
