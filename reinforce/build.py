@@ -31,6 +31,7 @@ from reinforce.store import (
     MANIFEST,
     PLAN,
     PROBES,
+    Licences,
     LocalObjects,
     UnfinishedStore,
     create_store,
@@ -134,6 +135,7 @@ def _check_way(config: BuildConfig, objects: LocalObjects) -> None:
 
 def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
     draft = draft_plan(inputs, inputs.freeze())
+    _warn_of_unknown(Licences.of_plan(draft.plan))
     found = estimate(inputs, draft, config.path)
     if found.bytes > found.disk_free_bytes:
         raise BuildError(
@@ -145,6 +147,14 @@ def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
         objects = LocalObjects(config.path)
     create_store(objects, draft.plan, draft.codec, draft.samples)
     write_probes(objects, draft.fingerprint.kept, draft.fingerprint.to_json())
+
+
+def _warn_of_unknown(licences: Licences) -> None:
+    """Before the hours of a build, not after them."""
+    if licences.unknown:
+        of = " and of ".join(licences.unknown)
+        click.echo(f"warning: the licence of {of} is unknown, and the store will say so: state it in the catalog "
+                   "(license = ...) or by --teacher-license and --data-license", err=True)  # fmt: skip
 
 
 def _remove(objects: LocalObjects) -> None:

@@ -46,6 +46,8 @@ class EmbedConfig(EngineOptions):
     """Only the first N images, for tries."""
     unit_budget_mb: int = 256
     """Memory for the decoded images of a unit, and for its vectors, in MB."""
+    data_license: str | None = None
+    """Licence of the images, such as CC-BY-4.0; by default what the catalog says."""
     out: str | None = None
     """Store to write; by default the gallery's name + -emb.zarr."""
 

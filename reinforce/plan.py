@@ -33,6 +33,7 @@ from reinforce.shared_views import SharedViews
 from reinforce.store import (
     FEATURES,
     TEXT_FEATURES,
+    UNKNOWN,
     CodecRequest,
     SampleColumns,
     Schema,
@@ -60,6 +61,8 @@ KEPT_PROBES = 16
 BYTES_PER_UNIT = 600
 """A unit's lines in the manifest and in the records."""
 SECONDS_PER_HOUR = 3600
+CARD_BYTES = 9000
+"""README.md and croissant.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +107,7 @@ class Inputs:
         self.options = options = options if self.shared is None else self.shared.applied(options)
         entry = catalog.resolve_data(options.transfer)
         self.location, self.transfer_name = str(entry.path), entry.name
+        self.data_license = options.data_license or str(entry.table.get("license", UNKNOWN))
         is_text = options.target == TEXT_FEATURES
         captioned = open_captioned(self.location) if is_text else None
         self.source = open_source(self.location) if captioned is None else captioned.images
@@ -137,14 +141,14 @@ class Inputs:
 
     def request(self) -> dict[str, Any]:
         """The part of a plan that was asked for: a store is continued only with the same."""
-        options, info = self.options, self.teacher.info
+        options, info, teacher = self.options, self.teacher.info, self.teacher.describe()
         return {
             **self.shape.to_json(),
             "views": options.num_views,
             "limit": options.limit,
             "class_names": [] if self.shape.target in FEATURES else list(info.class_names),
             "policy": self.policy.to_json(),
-            "teacher": self.teacher.describe(),
+            "teacher": {**teacher, "license": options.teacher_license or teacher["license"]},
             "batch_size": options.batch_size,
             "promise": options.promise.to_json(self.measure),
             "forced_codec": options.codec,
@@ -213,7 +217,12 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
         "format": 1,
         "num_samples": len(listing),
         "dimensions" if inputs.shape.target in FEATURES else "classes": inputs.shape.num_channels,
-        "transfer": {"name": inputs.transfer_name, "digest": listing.digest, "shards": _shard_records(listing)},
+        "transfer": {
+            "name": inputs.transfer_name,
+            "digest": listing.digest,
+            "license": inputs.data_license,
+            "shards": _shard_records(listing),
+        },
         "unit_rows": unit_rows,
         "block_rows": choose_block_rows(listing, policy.size_px, unit_rows, budget),
         "units": [[unit.shard, unit.start, unit.stop] for unit in units],
@@ -258,13 +267,20 @@ def check_request(plan: dict[str, Any], inputs: Inputs) -> None:
     """Raises BuildError naming the options that differ from those a store was begun with."""
     if plan["format"] == PART_FORMAT:
         raise BuildError("the store is a part of another one, which was pulled: type its 'reinforce pull' again")
-    asked = inputs.request()
+    asked, plan = _without_licences(inputs.request()), _without_licences(plan)
     differing = differing_members({name: plan.get(name) for name in asked}, asked)
     if differing:
         raise BuildError(
             f"the store was begun with another {', '.join(differing)}: type the options that it was begun "
             "with, or --overwrite"
         )
+
+
+def _without_licences(value: Any) -> Any:
+    """They are said of what a store was made from, and change none of its targets: the first plan's stay."""
+    if isinstance(value, dict):
+        return {name: _without_licences(inner) for name, inner in value.items() if name != "license"}
+    return [_without_licences(inner) for inner in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,7 +375,7 @@ def _store_bytes(draft: DraftPlan, request: CodecRequest) -> int:
     probes = draft.fingerprint.kept.nbytes + len(canonical_json(draft.fingerprint.to_json()))
     logits = draft.calibration.targets
     units = round(bytes_per_view(draft.codec, logits, request) * schema.num_samples * schema.num_views)
-    bookkeeping = len(canonical_json(draft.plan)) + BYTES_PER_UNIT * schema.num_units
+    bookkeeping = len(canonical_json(draft.plan)) + BYTES_PER_UNIT * schema.num_units + CARD_BYTES
     return sum(len(data) for data in fixed.values()) + probes + units + bookkeeping
 
 

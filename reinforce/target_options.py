@@ -72,6 +72,10 @@ class TargetOptions(CommonOptions):
     """Only the first N images, for tries."""
     unit_budget_mb: int = 256
     """Memory for the decoded images of a unit, and for its targets, in MB."""
+    teacher_license: str | None = None
+    """Licence of the teacher's weights, such as Apache-2.0; by default what the model directory or the catalog says."""
+    data_license: str | None = None
+    """Licence of the transfer set's images, such as CC-BY-4.0; by default what the catalog says."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

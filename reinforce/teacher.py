@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from timm.layers.config import use_fused_attn
 
+from reinforce import catalog
 from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, Preprocess, change_image_size, load_model, short_name, weights_sha256
 from reinforce.models.features import global_features, global_width, patch_features, patch_shape
@@ -26,6 +27,7 @@ from reinforce.store import (
     GLOBAL_FEATURES,
     LOGITS,
     PATCH_FEATURES,
+    UNKNOWN,
     MapShape,
     RowShape,
     TargetShape,
@@ -52,6 +54,8 @@ class Teacher:
             size_px = image_size or comfortable_size(self.info.image_size)
             self.module, self.info = change_image_size(self.module, self.info, size_px)
         self.name, self.batch_size = short_name(name), batch_size
+        said = self.info.provenance.get("license") or catalog.resolve_model(name).table.get("license")
+        self.license = str(said or UNKNOWN)
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device, self.info)
         self.module = self.module.to(self.device).eval()
@@ -105,7 +109,7 @@ class Teacher:
                 "std": list(info.std),
                 "interpolation": info.interpolation,
             },
-            "license": info.provenance.get("license", "unknown"),
+            "license": self.license,
         }
 
 

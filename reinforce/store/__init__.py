@@ -12,6 +12,7 @@ from reinforce.store.codecs import (
 from reinforce.store.differing import differing_members
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
+from reinforce.store.licences import UNKNOWN, Licences
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.marker import SkippedRow, UnitMarker, claim_path, commit_unit, marker_path, read_marker
 from reinforce.store.measures import CosineDistance, Divergence, Measure
@@ -59,12 +60,14 @@ __all__ = [
     "STATE_PADDING",
     "STATE_SKIPPED",
     "TEXT_FEATURES",
+    "UNKNOWN",
     "Choice",
     "CodecRequest",
     "CosineDistance",
     "Divergence",
     "EncodedUnit",
     "FidelityStats",
+    "Licences",
     "LocalObjects",
     "Manifest",
     "MapShape",

@@ -7,6 +7,8 @@ from typing import Any
 
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
 from reinforce.store.canonical import canonical_json
+from reinforce.store.card import card_objects
+from reinforce.store.codecs import TargetCodec
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.fixed import array_objects, fixed_paths
 from reinforce.store.manifest import Manifest, read_manifest
@@ -18,7 +20,8 @@ from reinforce.store.writer import encode_array
 
 
 def finalize(objects: Objects, plan: Mapping[str, Any]) -> Manifest:
-    """Write the rows' states and the per-unit records, remove everything unlisted, put the manifest, remove markers.
+    """Write the rows' states, the units' records and the card, remove everything unlisted, put the manifest, remove
+    markers.
 
     Two processes may do this at once: the one that loses a race finds the other's manifest and is content with it.
     Raises UnfinishedStoreError naming a unit that is not done; StoreError where `plan` is not the store's or a
@@ -33,7 +36,7 @@ def finalize(objects: Objects, plan: Mapping[str, Any]) -> Manifest:
         markers = _read_markers(objects, schema)
         try:
             if markers is not None:
-                _complete(objects, schema, markers)
+                _complete(objects, plan, schema, markers)
         except StoreError:
             if not objects.exists(MANIFEST):
                 raise
@@ -73,19 +76,22 @@ def _read_markers(objects: Objects, schema: Schema) -> list[UnitMarker] | None:
     )
 
 
-def _complete(objects: Objects, schema: Schema, markers: Sequence[UnitMarker]) -> None:
+def _complete(objects: Objects, plan: Mapping[str, Any], schema: Schema, markers: Sequence[UnitMarker]) -> None:
     state = schema.sample_layouts(1)["state"]
     skipped = {marker.unit: [row.row_in_unit for row in marker.skipped] for marker in markers}
     publish(objects, encode_array(state, schema.states(skipped)))
     publish(objects, {UNITS: canonical_json({"format": 1, "units": [marker.record() for marker in markers]})})
-    listed = _listed_objects(objects, schema, markers)
-    remove_unlisted(objects, listed, keep=(MARKERS, CLAIMS))
-    manifest = build_manifest(schema, listed, markers)
+    codec = schema.codec(read_calibration(objects, schema))
+    manifest = build_manifest(schema, _listed_objects(objects, schema, codec, markers), markers)
+    card = card_objects(plan, codec, manifest)
+    publish(objects, card)
+    manifest = manifest.listing_also(card)
+    remove_unlisted(objects, manifest.objects, keep=(MARKERS, CLAIMS))
     publish(objects, {MANIFEST: manifest.to_bytes()})
 
 
 def build_manifest(schema: Schema, listed: Mapping[str, ObjectDigest], markers: Sequence[UnitMarker]) -> Manifest:
-    """The manifest of a store with these objects. A function of its arguments alone."""
+    """The manifest of a store with these objects, which has no card yet. A function of its arguments alone."""
     fidelity = FidelityStats.merge_all((marker.fidelity for marker in markers), schema.measure)
     num_ok = sum(marker.num_ok for marker in markers)
     skipped = [
@@ -115,11 +121,10 @@ def build_manifest(schema: Schema, listed: Mapping[str, ObjectDigest], markers: 
     )
 
 
-def _listed_objects(objects: Objects, schema: Schema, markers: Sequence[UnitMarker]) -> dict[str, ObjectDigest]:
+def _listed_objects(objects: Objects, schema: Schema, codec: TargetCodec,
+                    markers: Sequence[UnitMarker]) -> dict[str, ObjectDigest]:  # fmt: skip
     """What the finished store holds: the plan's objects, hashed now, and the units', as their markers say."""
     sizes = dict(objects.list())
-    calibration = read_calibration(objects, schema)
-    codec = schema.codec(calibration)
     states = array_objects(schema.sample_layouts(1)["state"])
     listed = {}
     for path in {PLAN, UNITS, *fixed_paths(objects, schema, codec), *states}:

@@ -11,7 +11,7 @@ from reinforce.store.canonical import one_line
 from reinforce.store.manifest import Manifest
 from reinforce.store.marker import CLAIMS, MARKERS
 from reinforce.store.objects import Objects, is_hidden
-from reinforce.store.schema import MANIFEST
+from reinforce.store.schema import CARD, MANIFEST
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class Difference:
 
     @property
     def harmless(self) -> bool:
-        """Extra objects that no reader takes for the store's: hidden files and what a build leaves until its end."""
-        return self.kind == "extra" and (is_hidden(self.path) or self.path.startswith((MARKERS, CLAIMS)))
+        """What no reader of targets looks at: the card, hidden files, and what a build leaves until its end."""
+        if self.kind == "extra":
+            return is_hidden(self.path) or self.path.startswith((MARKERS, CLAIMS))
+        return self.path in CARD
 
     def __str__(self) -> str:
         return f"{one_line(self.path)}: {self.reason}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ class Manifest:
     def num_bytes(self) -> int:
         """Bytes of all objects together, without the manifest."""
         return sum(digest.num_bytes for digest in self.objects.values())
+
+    def listing_also(self, contents: Mapping[str, bytes]) -> Manifest:
+        """A copy that lists these objects, too."""
+        digests = {path: ObjectDigest.of(data) for path, data in contents.items()}
+        return replace(self, objects={**self.objects, **digests})
 
     def _members(self) -> dict[str, Any]:
         return {

@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 from reinforce.errors import StoreError
+from reinforce.store.card import card_objects
 from reinforce.store.manifest import Manifest
-from reinforce.store.marker import MARKERS, marker_path, write_marker
-from reinforce.store.objects import Objects
+from reinforce.store.marker import MARKERS, ObjectDigest, marker_path, write_marker
+from reinforce.store.objects import Objects, publish
 from reinforce.store.reader import Store
 from reinforce.store.records import read_records, restored_marker
-from reinforce.store.schema import MANIFEST
+from reinforce.store.schema import CARD, MANIFEST
 
 
 def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[str]:
     """Repair what `verify` found at these paths; returns what was done, or why nothing could be, one line each.
 
-    Extra objects are deleted. Bad units lose their objects, good ones get their markers back, and the manifest goes:
-    the store is then an unfinished one. May be killed at any point and repeated. Damage elsewhere (plan, metadata,
-    samples, calibration) changes nothing and is reported: only a new pull or build mends it.
+    Extra objects are deleted. The card is written anew. Bad units lose their objects, good ones get their markers back,
+    and the manifest goes: the store is then an unfinished one. May be killed at any point and repeated. Damage
+    elsewhere (plan, metadata, samples, calibration) changes nothing and is reported: only a new pull or build mends it.
     """
     extras = sorted(path for path in bad if path not in manifest.objects)
-    damaged = {path for path in bad if path in manifest.objects}
+    damaged = {path for path in bad if path in manifest.objects and path not in CARD}
+    card = bad.intersection(CARD, manifest.objects)
     done = []
-    if damaged:
-        try:
+    try:
+        if damaged:
             done = _drop_units(objects, manifest, damaged)
-        except StoreError as error:
-            return [f"cannot be repaired, pull or build the store again: {error}"]
+        elif card:  # else the end of the build writes it
+            done = _mend_card(objects, manifest, card)
+    except StoreError as error:
+        return [f"cannot be repaired, pull or build the store again: {error}"]
     for path in extras:
         # A marker may be an extra left by a killed finalize: it was just checked, and makes its good unit count.
         if not (damaged and path.startswith(MARKERS)):
             objects.delete(path)
     return done + ([f"deleted {len(extras)} extra objects"] if extras else [])
+
+
+def _mend_card(objects: Objects, manifest: Manifest, damaged: set[str]) -> list[str]:
+    """Put these objects of the card again, where this version words them as they were; one line each."""
+    store = Store(objects, manifest)
+    card = card_objects(store.plan, store.codec, manifest)
+    lines = []
+    for path in sorted(damaged):
+        if ObjectDigest.of(card[path]) == manifest.objects[path]:
+            publish(objects, {path: card[path]})
+            lines.append(f"wrote {path} anew")
+        else:
+            lines.append(f"{path} is of another version: pull it again, or leave it, as no reader of targets needs it")
+    return lines
 
 
 def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str]) -> list[str]:

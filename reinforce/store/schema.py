@@ -26,6 +26,9 @@ FORMAT = 1
 PART_FORMAT = 2
 """Of the plan of a part of another store: who does not know `first_view` would replay other views."""
 PLAN, MANIFEST, UNITS, PROBES = "plan.json", "manifest.json", "units.json", "probes.json"
+README, CROISSANT = "README.md", "croissant.json"
+CARD = (README, CROISSANT)
+"""For people and catalogs; older stores have none."""
 STATE_OK, STATE_PADDING, STATE_SKIPPED = 0, 1, 2
 MAX_SAMPLES, MAX_VIEWS, MAX_UNIT_ROWS, MAX_CHANNELS, MAX_UNITS = 1 << 27, 1 << 16, 1 << 20, 1 << 20, 1 << 20
 MAX_ROWS = 2 * MAX_SAMPLES

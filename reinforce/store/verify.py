@@ -18,7 +18,7 @@ from reinforce.store.places import open_objects
 from reinforce.store.reader import Store
 from reinforce.store.records import read_records
 from reinforce.store.repair import repair_store
-from reinforce.store.schema import MANIFEST, PLAN
+from reinforce.store.schema import CARD, MANIFEST, PLAN
 from reinforce.store.verified import DamagedObjectError, VerifiedObjects
 
 Level = Literal["quick", "sampled", "full"]
@@ -96,11 +96,13 @@ def _paths_to_hash(manifest: Manifest, level: Level) -> list[str]:
     ranks = {path: hashlib.sha256(f"{manifest.digest}:{path}".encode()).digest() for path in rest}
     num_sampled = max(_SAMPLED_LEAST, round(_SAMPLED_SHARE * len(rest)))
     sampled = sorted(rest, key=ranks.__getitem__)[:num_sampled]
-    return sorted(path for path in manifest.objects if _is_metadata(path)) + sorted(sampled)
+    always = [path for path in manifest.objects if _is_metadata(path) or path in CARD]
+    return sorted({*always, *sampled})
 
 
 def _is_metadata(path: str) -> bool:
-    return path.endswith(".json") or path.startswith("codec/")
+    """Without which nothing else can be read."""
+    return path not in CARD and (path.endswith(".json") or path.startswith("codec/"))
 
 
 def _content_problems(objects: Objects, manifest: Manifest, bad: set[str]) -> Iterator[tuple[str, str]]:

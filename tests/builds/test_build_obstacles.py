@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from processes import session_members
-from tiny_builds import ROWS_ONLY, VIEWS, digest_of, largest_object, run
+from tiny_builds import LICENCE, ROWS_ONLY, VIEWS, digest_of, largest_object, run
 
 from reinforce.cli import command
 from reinforce.command import run_group
@@ -44,7 +44,8 @@ def built_apart(folder: Path, teacher: Path, images: Path, **changes: int) -> di
 
 def build_argv(teacher: Path, images: Path, *more: str, workers: int = 0) -> list[str]:
     return ["build", "--teacher", str(teacher), "--transfer", str(images), "--views", str(VIEWS), "--batch-size", "16",
-            "--out", "out.zarr", "--workers", str(workers), "--json", "--quiet", *more]  # fmt: skip
+            "--out", "out.zarr", "--workers", str(workers), "--json", "--quiet", "--data-license", LICENCE,
+            *more]  # fmt: skip
 
 
 def command_line(arguments: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_builds import VIEWS, make_images, make_teacher, run
+from tiny_builds import LICENCE, VIEWS, make_images, make_teacher, run
 
 from reinforce.cli import command as reinforce_command
 from reinforce.command import run_group
@@ -60,7 +60,7 @@ def distill_argv(store: Path, transfer: Path, *more: str) -> list[str]:
 
 
 def resume_argv(teacher: Path, images: Path, *more: str) -> list[str]:
-    options = f"--views {VIEWS} --batch-size 16 --out out.zarr --resume --quiet"
+    options = f"--views {VIEWS} --batch-size 16 --out out.zarr --resume --quiet --data-license {LICENCE}"
     return ["build", "--teacher", str(teacher), "--transfer", str(images), *options.split(), *more]
 
 

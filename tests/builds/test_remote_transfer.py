@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from faulty_proxy import CUT, DROP, FAIL, FORBID
 from s3_server import Bucket
-from tiny_builds import BAD, NUM_IMAGES, ROWS_ONLY, digest_of, run
+from tiny_builds import BAD, LICENCE, NUM_IMAGES, ROWS_ONLY, digest_of, run
 
 from reinforce.cli import command
 from reinforce.command import run_group
@@ -65,7 +65,8 @@ class TestBuild:
         monkeypatch.setenv("REINFORCE_CACHE_MB", "0")
         location = upload(bucket, images, images.name)
         argv = ["build", "--teacher", str(teacher), "--transfer", location, "--views", "3", "--batch-size", "16",
-                "--out", "out.zarr", "--workers", "0", "--json", "--quiet", "--resume"]  # fmt: skip
+                "--out", "out.zarr", "--workers", "0", "--json", "--quiet", "--resume",
+                "--data-license", LICENCE]  # fmt: skip
         bucket.proxy.choose = lambda: FORBID if Path("out.zarr/claims").exists() else ""
         status, err = call(argv, capsys)
         assert status == 1

@@ -19,6 +19,8 @@ from reinforce.models import create_model, save_model
 VIEWS = 3
 CLASSES = ("blue", "green", "red", "grey")
 NUM_IMAGES = 70
+LICENCE = "CC0-1.0"
+"""Of teachers and images: a build without says so in a line of its own."""
 BAD = {"bad/empty.png": b"", "bad/noise.jpg": b"\xff\xd8 not a picture"}
 
 
@@ -29,7 +31,7 @@ def make_teacher(folder: Path, *, poison: float = 1.0) -> Path:
     with torch.no_grad():
         model.head.weight.normal_(0, 1.5)
         model.head.bias.mul_(0).add_(poison - 1)
-    save_model(folder, model, info)
+    save_model(folder, model, info.with_provenance(license=LICENCE))
     return folder
 
 
@@ -40,7 +42,7 @@ def make_segmenter(folder: Path) -> Path:
     with torch.no_grad():
         for weights in model.head.parameters():
             weights.normal_(0, 1.5)
-    save_model(folder, model, info)
+    save_model(folder, model, info.with_provenance(license=LICENCE))
     return folder
 
 
@@ -75,7 +77,7 @@ def largest_object(store: Path) -> Path:
 
 def config(teacher: Path, images: Path, **changes: Any) -> BuildConfig:
     base: dict[str, Any] = {"teacher": str(teacher), "transfer": str(images), "views": VIEWS, "batch_size": 16,
-                            "out": "out.zarr", "workers": 0, "quiet": True}  # fmt: skip
+                            "out": "out.zarr", "workers": 0, "quiet": True, "data_license": LICENCE}  # fmt: skip
     return BuildConfig(**(base | changes))
 
 
@@ -89,5 +91,5 @@ def build_argv(teacher: Path, images: Path, workers: int = 0) -> list[str]:
     return [
         sys.executable, "-c", "from reinforce.cli import main; main()", "build", "--teacher", str(teacher),
         "--transfer", str(images), "--views", str(VIEWS), "--batch-size", "16", "--out", "out.zarr",
-        "--workers", str(workers), "--resume", "--json", "--quiet",
+        "--workers", str(workers), "--resume", "--json", "--quiet", "--data-license", LICENCE,
     ]  # fmt: skip

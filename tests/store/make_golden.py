@@ -20,6 +20,7 @@ from reinforce.store.codecs.packing import Packing
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.codecs.top_k import TopKCodec
 from reinforce.store.reader import Store
+from reinforce.store.schema import CARD
 from reinforce.store.shapes import TargetShape
 
 HERE = Path(__file__).parent
@@ -42,7 +43,7 @@ STORES: dict[str, tuple[TargetCodec, TargetShape]] = {
     "global-features": (replace(KLT, absolute=True), FEATURE_ROWS),
     "patch-features": (Int8Codec(absolute=True), FEATURE_MAPS),
 }
-MEASURED = ("units.json", "manifest.json")
+MEASURED = ("units.json", "manifest.json", *CARD)
 """Fidelity is measured in floating point: its last digits differ by machine."""
 
 

@@ -26,6 +26,7 @@ from reinforce.store.codecs import Fp16Codec, Int8Codec
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
+from reinforce.store.schema import CARD
 from reinforce.store.verify import verify
 
 
@@ -174,6 +175,9 @@ def check_fault(store_copy, other_store, fault, seed):
     assert all("\n" not in problem for problem in report.problems)
     if fault in SIZE_OR_NAME:
         assert not verify(store_copy, "quick").ok
+    if name in CARD:  # which is read by nobody but people
+        read_everything(store_copy)
+        return
     with pytest.raises(CorruptStoreError) as caught:
         read_everything(store_copy)
     assert "\n" not in str(caught.value)
