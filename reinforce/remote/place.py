@@ -11,8 +11,6 @@ import contextlib
 import errno
 import importlib.util
 import os
-import random
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,10 +19,8 @@ from urllib.parse import urlsplit
 
 from reinforce.errors import MissingExtraError, ReinforceError, RemoteAccessError, UsageError
 from reinforce.remote.reasons import ENDPOINT_VARIABLES, is_broken_off, is_no_bucket, is_transient, reason_of, status_of
+from reinforce.remote.retries import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, num_retries, wait_before_retry
 
-RETRIES_VARIABLE = "REINFORCE_RETRIES"
-RETRIES = 8
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 5.0
 REQUEST_TIMEOUT_SECONDS = 60
 CONNECT_TIMEOUT_SECONDS = 10
 CHUNK = 1000
@@ -106,17 +102,17 @@ class RemotePlace:
         from obstore.exceptions import AlreadyExistsError
 
         may_be_ours = False
-        for attempt in range(_retries() + 1):
+        for attempt in range(num_retries() + 1):
             try:
                 self._writer().put(path, data, mode="create", use_multipart=False)
                 return True
             except AlreadyExistsError:
                 return may_be_ours and self.get(path) == data
             except Exception as error:
-                if attempt == _retries() or not is_transient(error):
+                if attempt == num_retries() or not is_transient(error):
                     raise self._error("write", path, error) from None
                 may_be_ours = True
-                _wait(attempt)
+                wait_before_retry(attempt)
         raise AssertionError
 
     def put(self, path: str, data: bytes) -> None:
@@ -136,13 +132,13 @@ class RemotePlace:
 
     def _tried(self, call: Callable[[Any], Any]) -> Any:
         """obstore makes failed requests again; an answer that breaks off in the middle is for us."""
-        for attempt in range(_retries()):
+        for attempt in range(num_retries()):
             try:
                 return call(self._open())
             except Exception as error:
                 if not is_broken_off(error):
                     raise
-                _wait(attempt)
+                wait_before_retry(attempt)
         return call(self._open())
 
     def _error(self, action: str, path: str, error: Exception) -> Exception:
@@ -154,7 +150,7 @@ class RemotePlace:
 
     def _open(self) -> Any:
         if self._client is None:
-            self._client = self._connect(_retries())
+            self._client = self._connect(num_retries())
         return self._client
 
     def _writer(self) -> Any:
@@ -179,16 +175,3 @@ class RemotePlace:
 
 def _object(meta: Any, path: str) -> RemoteObject:
     return RemoteObject(path, int(meta["size"]), meta["e_tag"] or str(meta["last_modified"]))
-
-
-def _retries() -> int:
-    """How often a request that failed for a passing reason is made again."""
-    text = os.environ.get(RETRIES_VARIABLE, str(RETRIES))
-    if not text.isdigit():
-        raise UsageError(f"{RETRIES_VARIABLE} is '{text}': set it to a number of tries, such as {RETRIES}")
-    return int(text)
-
-
-def _wait(attempt: int) -> None:
-    """Exponential, with jitter."""
-    time.sleep(random.uniform(0.5, 1) * min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt))
