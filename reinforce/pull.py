@@ -1,4 +1,4 @@
-"""`reinforce pull`: a finished store, or a part of one, from an object store, a web server or a folder to here."""
+"""`reinforce pull`: a finished store, or a part of one, from an object store, the Hub, a web server or a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reinforce.store import LocalObjects, Objects, Store, local_folder, open_obj
 @dataclass(frozen=True, kw_only=True)
 class PullConfig(CopyOptions):
     source: str = field(metadata=POSITIONAL)
-    """The store: a URL (s3://, gs://, az://, https://), or a folder."""
+    """The store: a URL (s3://, gs://, az://, https://, hf://datasets/OWNER/NAME), or a folder."""
     out: str
     """Folder to write."""
     views: str | None = None

@@ -1,4 +1,4 @@
-"""`reinforce push`: a finished store to a folder or an object store, for others to train from."""
+"""`reinforce push`: a finished store to a folder, an object store or the Hub, for others to train from."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import Any
 
 from reinforce.command import POSITIONAL
 from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
+from reinforce.errors import UsageError
+from reinforce.hub_push import push_to_hub
 from reinforce.inspect_store import next_command
-from reinforce.store import open_objects
+from reinforce.remote import HubPlace
+from reinforce.store import PLAN, Licences, Objects, open_objects, read_manifest
+from reinforce.store.canonical import parse_object
+from reinforce.store.remote_objects import RemoteObjects
+from reinforce.store.verified import read_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +22,11 @@ class PushConfig(CopyOptions):
     store: str = field(metadata=POSITIONAL)
     """The store: a folder, or a URL."""
     destination: str = field(metadata=POSITIONAL)
-    """Where to: a folder, file://, s3://, gs:// or az://. Other stores there are never touched."""
+    """Where to: a folder, file://, s3://, gs:// or az://, or hf://datasets/OWNER/NAME (or a folder in it). Other stores
+    there are never touched."""
+    public: bool = False
+    """Refuse a store of unknown licences; a repository that is new on the Hub becomes a public one instead of a private
+    one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +47,25 @@ class Pushed:
 
 
 def push(config: PushConfig) -> Pushed:
-    """Copy a finished store to a folder or an object store, compared at both ends.
+    """Copy a finished store to a folder, an object store or the Hugging Face Hub, compared at both ends.
 
     Stopped or killed at any moment, the same command goes on. Credentials come from the environment alone.
     """
     source, destination = (open_objects(place, cached=False) for place in (config.store, config.destination))
     check_apart(source, destination)
-    copied = copy_store(source, destination, label="push", jobs=config.jobs, repair=config.repair, quiet=config.quiet)
+    if config.public:
+        _check_licences(source)
+    if isinstance(destination, RemoteObjects) and isinstance(destination.place, HubPlace):
+        copied = push_to_hub(source, destination.place, config, is_public=config.public)
+    else:
+        copied = copy_store(source, destination, label="push", jobs=config.jobs, repair=config.repair,
+                            quiet=config.quiet)  # fmt: skip
     return Pushed(store=source.name, destination=destination.name, copied=copied)
+
+
+def _check_licences(source: Objects) -> None:
+    """Raises UsageError where nobody said under which licence an origin stands."""
+    plan = parse_object(read_object(source, read_manifest(source), PLAN), PLAN)
+    if unknown := Licences.of_plan(plan).unknown:
+        raise UsageError(f"the licence of {' and of '.join(unknown)} is unknown, so {source.name} cannot be public: "
+                         "leave out --public, or build it with --teacher-license and --data-license")  # fmt: skip

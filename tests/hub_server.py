@@ -205,6 +205,8 @@ class Handler(BaseHTTPRequestHandler):
         data = repository.files[path]
         if part := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
             start, stop = int(part[1]), min(int(part[2]) + 1, len(data))
+            if start >= len(data):
+                raise Refusal(416)
             return 206, {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}, data[start:stop]
         return 200, {}, data
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from reinforce.errors import MissingExtraError, ReinforceError, RemoteAccessError, UsageError
 from reinforce.remote.hub_reasons import is_missing_object, is_transient, reason_of
-from reinforce.remote.place import RemoteObject
+from reinforce.remote.place import RANGE_NOT_SATISFIABLE, RemoteObject
 from reinforce.remote.retries import num_retries, wait_before_retry
 
 SCHEME = "hf://"
@@ -26,7 +26,7 @@ _URL = re.compile(
     r"(@(?P<revision>[\w.-]+))?(/(?P<prefix>[\w./-]+?))?/?",
     re.A,
 )
-_HEADER_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 T = TypeVar("T")
 
 
@@ -55,6 +55,10 @@ class HubAddress:
         return f"{self.prefix}/{path}" if self.prefix else path
 
 
+def is_hub(location: str) -> bool:
+    return location.startswith(SCHEME)
+
+
 class HubPlace:
     """As RemotePlace reads, so that a store is read from it as from an object store. Picklable.
 
@@ -81,13 +85,10 @@ class HubPlace:
 
     def get_range(self, path: str, start: int, length: int) -> bytes:
         """Fewer bytes at the object's end."""
-        size = self.head(path).size
-        stop = min(start + length, size)
-        if start >= stop:
+        if length == 0:
             return b""
-        wanted = {"Range": f"bytes={start}-{stop - 1}"}
-        data = self._request("read", path, lambda api: self._fetch(api, path, wanted))
-        return data if len(data) == stop - start else data[start:stop]
+        wanted = {"Range": f"bytes={start}-{start + length - 1}"}
+        return self._request("read", path, lambda api: self._fetch(api, path, wanted))
 
     def head(self, path: str) -> RemoteObject:
         full = self.address.path_of(path)
@@ -114,14 +115,14 @@ class HubPlace:
         settings = {"repo_type": self.address.kind, "private": is_private, "exist_ok": True}
         self._request("create", "", lambda api: api.create_repo(self.address.repo, **settings))
 
-    def commit(self, contents: Mapping[str, bytes], message: str) -> None:
+    def commit(self, contents: Mapping[str, bytes], message: str, *, num_threads: int) -> None:
         """Put objects, all of them or none; those of equal content make no difference, so it may be tried again."""
         from huggingface_hub import CommitOperationAdd
 
         path_of, repo = self.address.path_of, self._repo()
         self._request("write", "", lambda api: api.create_commit(
             operations=[CommitOperationAdd(path_of(path), data) for path, data in contents.items()],
-            commit_message=message, **repo))  # fmt: skip
+            commit_message=message, num_threads=num_threads, **repo))  # fmt: skip
 
     def put_new(self, path: str, data: bytes) -> bool:
         raise RemoteAccessError(f"cannot write {self.name_of(path)} alone: reinforce push writes to the Hub")
@@ -139,7 +140,9 @@ class HubPlace:
         address = self.address
         url = hf_hub_url(address.repo, address.path_of(path), repo_type=address.kind, revision=address.revision,
                          endpoint=api.endpoint)  # fmt: skip
-        response = get_session().get(url, headers={**build_hf_headers(), **headers}, timeout=_HEADER_SECONDS)
+        response = get_session().get(url, headers={**build_hf_headers(), **headers}, timeout=_TIMEOUT_SECONDS)
+        if response.status_code == RANGE_NOT_SATISFIABLE:
+            return b""
         hf_raise_for_status(response)
         return bytes(response.content)
 

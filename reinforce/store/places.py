@@ -1,4 +1,4 @@
-"""Where a store lies, as people type it: a folder, a file:// URL, or the URL of an object store."""
+"""Where a store lies, as people type it: a folder, a file:// URL, or the URL of an object store or of the Hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.request import url2pathname
 
 from reinforce import catalog
 from reinforce.errors import UsageError
-from reinforce.remote import RemotePlace, default_cache, is_url
+from reinforce.remote import HubPlace, RemotePlace, default_cache, is_hub, is_url
 from reinforce.store.objects import LocalObjects, Objects
 from reinforce.store.remote_objects import CachedObjects, RemoteObjects
 
@@ -23,7 +23,8 @@ def open_objects(location: str | Path | Objects, *, cached: bool = True) -> Obje
         return location
     if not is_url(str(location)) or str(location).startswith(_FILE):
         return LocalObjects(local_folder(location))
-    place, cache = RemotePlace(str(location)), default_cache(catalog.home())
+    place = HubPlace(str(location)) if is_hub(str(location)) else RemotePlace(str(location))
+    cache = default_cache(catalog.home())
     return CachedObjects(place, cache) if cached and cache.limit_bytes else RemoteObjects(place)
 
 

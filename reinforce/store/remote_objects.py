@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reinforce.errors import CorruptStoreError, StoreAccessError
-from reinforce.remote import PartCache, RemoteObject, RemotePlace
+from reinforce.remote import HubPlace, PartCache, RemoteObject, RemotePlace
 from reinforce.store.canonical import one_line
 from reinforce.store.manifest import read_manifest
 from reinforce.store.objects import ObjectExistsError, check_path
@@ -28,7 +28,7 @@ class RemoteObjects:
     lists counts as being there, until it is read.
     """
 
-    def __init__(self, place: RemotePlace) -> None:
+    def __init__(self, place: RemotePlace | HubPlace) -> None:
         self.place = place
         self._known: dict[str, RemoteObject] = {}
 
@@ -112,7 +112,7 @@ class RemoteObjects:
 class CachedObjects(RemoteObjects):
     """The same, read through a cache on disk, by ETags."""
 
-    def __init__(self, place: RemotePlace, cache: PartCache) -> None:
+    def __init__(self, place: RemotePlace | HubPlace, cache: PartCache) -> None:
         super().__init__(place)
         self.cache = cache
 

@@ -14,7 +14,6 @@ from faulty_proxy import CUT, DROP, FAIL, FORBID, LOSE
 from hub_server import SECRET_OF_UPLOADS, TOKEN, HubServer, environment, hub_server
 from tiny_stores import build_at, contents_of
 
-from reinforce import hub_push
 from reinforce.errors import (
     CorruptStoreError,
     OutputExistsError,
@@ -23,9 +22,13 @@ from reinforce.errors import (
     UnfinishedStoreError,
     UsageError,
 )
-from reinforce.hub_push import push_files, push_store
-from reinforce.remote.hub import HubAddress, HubPlace
-from reinforce.store import LocalObjects
+from reinforce.pull import PullConfig, pull
+from reinforce.push import PushConfig
+from reinforce.push import push as push_verb
+from reinforce.remote import HubPlace, hub_upload
+from reinforce.remote.hub import HubAddress
+from reinforce.remote.hub_upload import upload_files
+from reinforce.store import Store
 from reinforce.store.codecs import Int8Codec
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -42,11 +45,11 @@ def hub():
 
 @pytest.fixture(autouse=True)
 def small_commits(monkeypatch):
-    monkeypatch.setattr(hub_push, "COMMIT_OBJECTS", 5)
+    monkeypatch.setattr(hub_upload, "COMMIT_OBJECTS", 5)
 
 
 def push(root: Path, url: str = URL, **options: bool):
-    return push_store(LocalObjects(root), HubPlace(url), quiet=True, **options)
+    return push_verb(PushConfig(store=str(root), destination=url, quiet=True, jobs=2, **options)).copied
 
 
 def stored(hub: HubServer, prefix: str = "") -> dict[str, bytes]:
@@ -85,25 +88,25 @@ class TestPush:
     def test_a_repository_holds_just_the_store(self, hub, finished_store):
         report = push(finished_store)
         assert stored(hub) == contents_of(finished_store)
-        assert report.num_sent == report.num_objects == len(contents_of(finished_store))
+        assert report.num_copied == len(contents_of(finished_store)) - 1
+        assert report.copied_bytes == report.manifest.num_bytes
 
     def test_objects_come_in_commits_the_plan_first_and_the_manifest_last_and_alone(self, hub, finished_store):
-        report = push(finished_store)
+        push(finished_store)
         commits = hub.repository(NAME).commits
         assert "plan.json" in commits[0]
         assert commits[-1] == ["manifest.json"]
         assert max(map(len, commits)) == 5
-        assert len(commits) == report.num_commits
 
     @pytest.mark.parametrize("is_public", [False, True])
     def test_a_new_repository_is_private_unless_asked_for(self, hub, is_public, finished_store, monkeypatch):
-        monkeypatch.setattr(hub_push, "check_public", lambda licences: None)
-        push(finished_store, is_public=is_public)
+        monkeypatch.setattr("reinforce.push._check_licences", lambda source: None)
+        push(finished_store, public=is_public)
         assert hub.repository(NAME).private is not is_public
 
     def test_a_public_store_needs_licences(self, hub, finished_store):
         with pytest.raises(UsageError, match="weights and of the transfer set's images is unknown"):
-            push(finished_store, is_public=True)
+            push(finished_store, public=True)
         assert not hub.repositories
 
     def test_folders_of_a_repository_hold_stores_of_their_own(self, hub, finished_store, tmp_path):
@@ -117,7 +120,7 @@ class TestPush:
         push(finished_store)
         commits = len(hub.repository(NAME).commits)
         report = push(finished_store)
-        assert (report.num_sent, report.num_there, report.num_commits) == (0, report.num_objects, 0)
+        assert (report.num_copied, report.num_there) == (0, len(report.manifest.objects))
         assert len(hub.repository(NAME).commits) == commits
 
     def test_only_whole_stores_are_pushed(self, hub, store_copy):
@@ -157,7 +160,7 @@ class TestNothingIsOverwritten:
         hub.repository(NAME).files["README.md"] = b"# mine\n"
         with pytest.raises(CorruptStoreError, match=r"README.md is there with other content: type --repair"):
             push(finished_store)
-        assert push(finished_store, repair=True).num_sent == 1
+        assert push(finished_store, repair=True).num_copied == 1
         assert stored(hub) == contents_of(finished_store)
 
 
@@ -222,9 +225,9 @@ class TestFailures:
     @pytest.mark.parametrize("num_commits", [1, 3])
     def test_a_kill_in_the_middle_costs_one_commit(self, hub, finished_store, num_commits):
         source = (
-            "from reinforce import hub_push; from reinforce.store import LocalObjects; "
-            "from reinforce.remote.hub import HubPlace; hub_push.COMMIT_OBJECTS = 5; "
-            f"hub_push.push_store(LocalObjects({str(finished_store)!r}), HubPlace({URL!r}), quiet=True)"
+            "from reinforce.remote import hub_upload; hub_upload.COMMIT_OBJECTS = 5; "
+            "from reinforce.cli import command; from reinforce.command import run_group; "
+            f"run_group(command, ['push', {str(finished_store)!r}, {URL!r}, '--quiet'])"
         )
         child = subprocess.Popen([sys.executable, "-c", source], env=os.environ | environment(hub))
 
@@ -245,6 +248,31 @@ class TestFailures:
 
 
 class TestReading:
+    def test_a_pulled_store_is_the_pushed_one(self, hub, finished_store, tmp_path):
+        push(finished_store, f"{URL}/x")
+        hub.proxy.choose = lambda: DROP if len(hub.proxy.requests) % 9 == 0 else ""
+        pull(PullConfig(source=f"{URL}/x", out=str(tmp_path / "x.zarr"), quiet=True))
+        assert contents_of(tmp_path / "x.zarr") == contents_of(finished_store)
+
+    def test_a_damaged_object_ends_a_pull_with_its_name(self, hub, finished_store, tmp_path):
+        push(finished_store)
+        files = hub.repository(NAME).files
+        files["targets/values/c/0/1/0"] = b"x" + files["targets/values/c/0/1/0"][1:]
+        with pytest.raises(CorruptStoreError, match="targets/values/c/0/1/0"):
+            pull(PullConfig(source=URL, out=str(tmp_path / "x.zarr"), quiet=True))
+        assert not (tmp_path / "x.zarr/manifest.json").exists()
+
+    def test_a_store_is_read_where_it_lies(self, hub, finished_store, tmp_path, monkeypatch):
+        monkeypatch.setenv("REINFORCE_HOME", str(tmp_path))
+        push(finished_store)
+        there, here = Store.open(URL), Store.open(finished_store)
+        for unit in range(here.num_units):
+            assert (there.read_targets(unit, 1) == here.read_targets(unit, 1)).all()
+        assert there.keys(0, 10) == here.keys(0, 10)
+        hub.proxy.requests.clear()
+        Store.open(URL).read_targets(0, 0)
+        assert not [path for _, path, _ in hub.proxy.requests if "resolve" in path and "targets/values/c" in path]
+
     def test_a_place_reads_lists_and_ranges(self, hub, finished_store):
         push(finished_store, f"{URL}/x")
         place, expected = HubPlace(f"{URL}/x"), contents_of(finished_store)
@@ -278,10 +306,10 @@ class TestFiles:
         (tmp_path / "model.safetensors").write_bytes(weights)
         contents = {"config.json": b"{}", "model.safetensors": tmp_path / "model.safetensors",
                     "README.md": b"---\nlicense: mit\n---\n# a student\n"}  # fmt: skip
-        report = push_files(contents, HubPlace("hf://team/student"), "Student", quiet=True)
+        report = upload_files(contents, HubPlace("hf://team/student"), "Student", quiet=True)
         files = hub.repository("team/student", "model").files
         assert files["model.safetensors"] == weights
         assert (report.num_sent, report.num_commits) == (3, 1)
-        assert push_files(contents, HubPlace("hf://team/student"), "Student", quiet=True).num_sent == 0
+        assert upload_files(contents, HubPlace("hf://team/student"), "Student", quiet=True).num_sent == 0
         contents["config.json"] = b'{"a": 1}'
-        assert push_files(contents, HubPlace("hf://team/student"), "Student", quiet=True).num_sent == 1
+        assert upload_files(contents, HubPlace("hf://team/student"), "Student", quiet=True).num_sent == 1
