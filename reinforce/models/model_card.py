@@ -6,11 +6,13 @@ Names come from outside: in YAML they are quoted, in Markdown they are code, in 
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reinforce.card_text import code as code_span
+from reinforce.card_text import yaml_scalar
+from reinforce.licences import HUB_LICENSES
 from reinforce.models.info import ModelInfo
 from reinforce.models.origin import UNKNOWN, trainings, used_stores, weights_license
 
@@ -18,15 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 CARD = "README.md"
-CLASSES_SHOWN, LONGEST_TEXT = 50, 200
-HUB_LICENSES = frozenset({
-    "afl-3.0", "agpl-3.0", "apache-2.0", "bsd", "bsd-2-clause", "bsd-3-clause", "cc", "cc-by-2.0", "cc-by-3.0",
-    "cc-by-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-3.0",
-    "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0", "creativeml-openrail-m", "gpl",
-    "gpl-2.0", "gpl-3.0", "isc", "lgpl", "lgpl-2.1", "lgpl-3.0", "llama3", "mit", "mpl-2.0", "openrail", "unlicense",
-    UNKNOWN,
-})  # fmt: skip
-"""Licences that the Hub knows by these names; any other is "other" with a name of its own."""
+CLASSES_SHOWN = 50
 TASKS = {"classification": "image-classification", "segmentation": "image-segmentation"}
 METRICS = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
 
@@ -39,10 +33,10 @@ def model_card(info: ModelInfo, evaluations: Sequence[Mapping[str, Any]] = ()) -
 
 def _front_matter(info: ModelInfo) -> Iterator[str]:
     licence = weights_license(info)
-    known = licence.lower() in HUB_LICENSES
+    known = licence.lower() in (*HUB_LICENSES, UNKNOWN)
     yield f"license: {licence.lower() if known else 'other'}"
     if not known:
-        yield f"license_name: {_quoted(licence)}"
+        yield f"license_name: {yaml_scalar(licence)}"
     yield "library_name: timm"
     yield f"pipeline_tag: {TASKS[info.task]}"
     yield from _listed("tags", ["timm", TASKS[info.task], *(["distillation"] if used_stores(info) else [])])
@@ -64,26 +58,12 @@ def data_names(info: ModelInfo) -> list[str]:
 
 
 def code(text: object) -> str:
-    """A Markdown code span of one line."""
-    inside = plain(text)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", inside)), default=0))
-    pad = " " if not inside.strip() or "`" in (inside[0], inside[-1]) else ""
-    return f"{fence}{pad}{inside}{pad}{fence}".replace("|", "\\|")
-
-
-def plain(text: object) -> str:
-    """One line of printable characters, of bounded length."""
-    seen = "".join(letter if letter.isprintable() else "?" for letter in str(text))
-    return seen if len(seen) <= LONGEST_TEXT else f"{seen[: LONGEST_TEXT - 3]}..."
-
-
-def _quoted(text: str) -> str:
-    """A YAML scalar in double quotes, which is read as JSON is."""
-    return json.dumps(plain(text), ensure_ascii=False)
+    """A Markdown code span, also within a table."""
+    return code_span(text).replace("|", "\\|")
 
 
 def _listed(name: str, values: Sequence[str]) -> list[str]:
-    return [f"{name}:", *(f"- {_quoted(value)}" for value in values)] if values else []
+    return [f"{name}:", *(f"- {yaml_scalar(value)}" for value in values)] if values else []
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Plain Zarr v3 stores of targets: written unit by unit, verified on reading. Needs neither torch nor a teacher."""
 
+from reinforce.licences import UNKNOWN, Licences
 from reinforce.store.canonical import canonical_json
 from reinforce.store.choose import Choice, CodecRequest, bytes_per_view, calibrate, check_codec
 from reinforce.store.codecs import (
@@ -12,7 +13,6 @@ from reinforce.store.codecs import (
 from reinforce.store.differing import differing_members
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
-from reinforce.store.licences import UNKNOWN, Licences
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.marker import SkippedRow, UnitMarker, claim_path, commit_unit, marker_path, read_marker
 from reinforce.store.measures import CosineDistance, Divergence, Measure

@@ -16,12 +16,12 @@ from make_golden_card import FOLDER, HERE, ORIGIN, golden_card
 from markdown_it import MarkdownIt
 from tiny_stores import build, build_at, contents_of
 
+from reinforce.card_text import MAX_TEXT
+from reinforce.licences import Licences
 from reinforce.store.canonical import canonical_json, sha256_hex
 from reinforce.store.card import card_objects
-from reinforce.store.card.plain import MAX_TEXT
 from reinforce.store.card.readme import size_category
 from reinforce.store.codecs import Int8Codec
-from reinforce.store.licences import Licences
 from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
 from reinforce.store.schema import CARD

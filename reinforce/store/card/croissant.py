@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from reinforce.card_text import plain
 from reinforce.store.canonical import canonical_json
-from reinforce.store.card.plain import plain
 from reinforce.store.card.subject import Subject
 from reinforce.store.marker import ObjectDigest
 from reinforce.store.schema import PLAN, PROBES, UNITS

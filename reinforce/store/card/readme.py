@@ -9,9 +9,9 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from reinforce.store.card.plain import Words, bibtex_text, code, yaml_scalar
+from reinforce.card_text import Words, bibtex_text, code, yaml_scalar
+from reinforce.licences import OTHER
 from reinforce.store.card.subject import Subject
-from reinforce.store.licences import OTHER
 from reinforce.store.schema import FORMAT, PROBES, TargetArray
 from reinforce.store.shapes import DENSE_LOGITS, EMBEDDINGS, LOGITS, TEXT_FEATURES, MapShape, TargetShape
 

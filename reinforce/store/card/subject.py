@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reinforce.store.card.plain import plain
+from reinforce.card_text import plain
+from reinforce.licences import UNKNOWN, Licences
 from reinforce.store.codecs import TargetCodec
-from reinforce.store.licences import UNKNOWN, Licences
 from reinforce.store.manifest import Manifest
 from reinforce.store.schema import CARD, Schema
 from reinforce.store.shapes import (

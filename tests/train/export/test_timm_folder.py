@@ -153,8 +153,8 @@ def test_hostile_names_are_text(name: str, tmp_path: Path) -> None:
     end = lines.index("---", 1)
     matter = yaml.safe_load("\n".join(lines[1:end]))
     assert matter["license"] == "other"
-    assert matter["license_name"] == name.replace("\n", "?")
-    assert matter["datasets"] == [name.replace("\n", "?")]
+    assert matter["license_name"] == name.replace("\n", "\\u000a")
+    assert matter["datasets"] == [name.replace("\n", "\\u000a")]
     rows = [line for line in lines[end:] if line.startswith("|") and "teacher" in line]
     assert [line.replace("\\|", "").count("|") for line in rows] == [3]
     assert sum(line.startswith("# ") for line in lines) == 1

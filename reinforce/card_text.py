@@ -1,4 +1,4 @@
-"""Text from outside (names, licences, classes), made fit to stand in Markdown, YAML, JSON and BibTeX."""
+"""Text from outside (names, licences, classes), made fit to stand in Markdown, YAML, JSON and BibTeX of a card."""
 
 from __future__ import annotations
 
