@@ -36,6 +36,7 @@ from reinforce.store import (
     verify,
     write_probes,
 )
+from reinforce.store.canonical import Fields
 from reinforce.store.objects import is_hidden
 from reinforce.store.records import read_records
 from reinforce.store.schema import PART_FORMAT, TargetArray
@@ -169,7 +170,8 @@ class Part:
         units = [self.store.units[unit] for unit in self.units]
         whole_digest = plan.get("part_of", {}).get("transfer_digest", transfer["digest"])
         is_all = len(self.units) == self.store.num_units
-        digest = transfer["digest"] if is_all else listing_digest([shard["digest"] for shard in shards])
+        digests = [Fields(shard, f"{PLAN}: shard").digest("digest") for shard in shards]
+        digest = transfer["digest"] if is_all else listing_digest(digests)
         return plan | {
             "format": PART_FORMAT,
             "views": len(self.views),
