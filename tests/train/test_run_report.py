@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 from browser import complaints, needs_browser
+from stopping import stop_at_load
 from tiny_runs import Runs
 
 from reinforce.pages import ChartLine, legend, line_chart
 from train.cost import CostBook
 from train.evaluate import EvaluateConfig, evaluate
 from train.finetune import FinetuneConfig, finetune
+from train.labelled import TrainingViews
+from train.loop import TrainingStoppedError
 from train.run_report import curves, report_run, run_report
 
 HOSTILE = "<script>alert(1)</script>"
@@ -92,6 +95,18 @@ def test_a_run_that_fails_says_where_it_stands(colours: Path, monkeypatch: pytes
     page = Page(Path("run/report.html").read_bytes())
     assert "Not finished: it stands at step 4. The same command with --resume goes on." in page.text
     assert page.charts[0] == "Training loss"
+
+
+def test_a_run_that_is_stopped_has_a_report_until_it_is_resumed(colours: Path,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    with monkeypatch.context() as patch:
+        stop_at_load(patch, TrainingViews, 3)
+        with pytest.raises(TrainingStoppedError):
+            finetuned(colours, "run", lr=(1e-3,))
+    page = Page(Path("run/report.html").read_bytes())
+    assert "Not finished: it stands at step 3." in page.text
+    assert "No weights are kept yet." in page.text
+    assert "Not finished" not in finetuned(colours, "run", lr=(1e-3,), resume=True).text
 
 
 def test_a_report_that_cannot_be_written_is_one_line(colours: Path, tmp_path: Path,
