@@ -83,7 +83,7 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     """Make a model directory of your own finetuned checkpoint, and register it under the directory's name."""
     from reinforce import catalog
     from reinforce.models import change_image_size, save_model
-    from reinforce.models.checkpoint import load_strictly, mismatch, read_checkpoint
+    from reinforce.models.checkpoint import mismatch, read_checkpoint
     from reinforce.models.foreign import fit_state, trained_model
     from reinforce.models.naming import new_name
     from reinforce.models.open_clip_encoder import PREFIX
@@ -98,9 +98,10 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     beside = text_half(state) if config.arch.startswith(PREFIX) else {}
     model, info = trained_model(config.arch, state, config.head_key)
     state = fit_state(model, state, config.head_key)
-    if info.head == "none" and (problem := mismatch(model, state)):
-        raise ModelError(f"{source.name} does not fit {config.arch}: {problem}; if it has a classifier, add --head-key")
-    load_strictly(model, state, source.name)
+    if problem := mismatch(model, state):
+        advice = "if it has a classifier, add --head-key" if info.head == "none" else "type the --arch of your training"
+        raise ModelError(f"{source.name} does not fit {config.arch}: {problem}; {advice}")
+    model.load_state_dict(state, strict=True)
     info = _described(info, config, source)
     model, info = change_image_size(model, info, config.image_size or info.image_size)
     written = save_model(out, model, info, beside)

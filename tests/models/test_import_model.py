@@ -175,6 +175,11 @@ class TestRefusals:
             pytest.param({"arch": "fastvit_t8.apple_in1k"}, "type --arch fastvit_t8", id="a tag"),
             pytest.param({"arch": "fastvit_t9"}, "did you mean 'fastvit_t8'", id="unknown architecture"),
             pytest.param({"weights": "nowhere.pt"}, "no weights file", id="no file"),
+            pytest.param(
+                {"arch": "mobilevitv2_075"},
+                "does not fit mobilevitv2_075: .*of another shape.*type the --arch of your training",
+                id="another architecture",
+            ),
         ],
     )
     def test_wrong_options_are_one_line(self, tmp_path: Path, options: dict[str, Any], message: str) -> None:
