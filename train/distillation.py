@@ -143,7 +143,9 @@ class Distillation:
 
 def _record(store: Store) -> dict[str, Any]:
     return {"manifest_digest": store.manifest.digest, "target": store.target,
-            "transfer": store.plan["transfer"]["name"], "teacher": store.plan["teacher"]}  # fmt: skip
+            "transfer": store.plan["transfer"]["name"],
+            "transfer_license": store.plan["transfer"].get("license", "unknown"),
+            "teacher": store.plan["teacher"]}  # fmt: skip
 
 
 def _loop_plan(config: DistillConfig, num_rows: int, digests: Sequence[str]) -> LoopPlan:

@@ -36,8 +36,8 @@ def hub_folder(directory: Path | str, *, license_name: str | None = None,
     """Path -> bytes of every file of the folder.
 
     `license_name`: of the weights, instead of what model.json records. `evaluations`: what `train evaluate` kept of
-    the model, each with data, split and result. Raises ModelError for what is no model directory, UsageError for
-    open_clip's architectures.
+    the model, each with data, split, subset and result. Raises ModelError for what is no model directory, UsageError
+    for open_clip's architectures.
     """
     folder = Path(directory)
     info = read_info(folder)

@@ -26,7 +26,7 @@ METRICS = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
 
 
 def model_card(info: ModelInfo, evaluations: Sequence[Mapping[str, Any]] = ()) -> bytes:
-    """README.md, UTF-8. `evaluations`: what `train evaluate` kept, each with data, split and result."""
+    """README.md, UTF-8. `evaluations`: what `train evaluate` kept, each with data, split, subset and result."""
     lines = ["---", *_front_matter(info), "---", ""]
     return ("\n".join(lines) + "\n" + _template().render(_content(info, evaluations)) + "\n").encode()
 
@@ -97,5 +97,6 @@ def _figures(evaluation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     result = evaluation["result"]
     for name, words in METRICS.items():
         if name in result:
-            yield {"data": evaluation["data"], "split": evaluation["split"], "metric": words, "value": result[name],
+            split = " ".join(filter(None, (evaluation["split"], evaluation["subset"])))
+            yield {"data": evaluation["data"], "split": split, "metric": words, "value": result[name],
                    "interval": result.get("confidence_interval"), "num_images": result["num_images"]}  # fmt: skip

@@ -20,6 +20,7 @@ class UsedStore:
     """Of the store's manifest."""
     transfer: str
     """The transfer set's name."""
+    transfer_license: str
     teacher: str
     teacher_sha256: str
     teacher_license: str
@@ -50,15 +51,16 @@ def input_interpolation(info: ModelInfo) -> Literal["bilinear", "bicubic"]:
 
 
 def _stores_of(training: Mapping[str, Any]) -> Iterator[UsedStore]:
-    """distill records `store`, clip-affinity a digest of images and one of texts."""
-    of_distill, of_pairs = training.get("store") or {}, training.get("stores") or {}
-    teacher = of_distill.get("teacher") or training.get("teacher") or {}
-    transfer = of_distill.get("transfer") or training.get("transfer") or UNKNOWN
-    digests = [of_distill.get("manifest_digest"), *of_pairs.values()]
-    for digest in (digest for digest in digests if digest):
+    """distill records `store`, of an ensemble `other_stores`, too; clip-affinity digests of images and of texts."""
+    recorded = [store for store in (training.get("store"), *training.get("other_stores", ())) if store]
+    pairs = [{"manifest_digest": digest, "transfer": training.get("transfer"), "teacher": training.get("teacher")}
+             for digest in (training.get("stores") or {}).values() if digest]  # fmt: skip
+    for store in (*recorded, *pairs):
+        teacher = store.get("teacher") or {}
         yield UsedStore(
-            digest=str(digest),
-            transfer=str(transfer),
+            digest=str(store.get("manifest_digest") or UNKNOWN),
+            transfer=str(store.get("transfer") or UNKNOWN),
+            transfer_license=str(store.get("transfer_license") or UNKNOWN),
             teacher=str(teacher.get("name", UNKNOWN)),
             teacher_sha256=str(teacher.get("weights_sha256", UNKNOWN)),
             teacher_license=str(teacher.get("license", UNKNOWN)),

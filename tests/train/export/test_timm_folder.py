@@ -120,6 +120,18 @@ def test_the_card_says_where_the_model_is_from(tmp_path: Path) -> None:
     assert text.index("Distilled") < text.index("Finetuned on `30` labelled images")
 
 
+def test_every_teacher_of_an_ensemble_is_named(tmp_path: Path) -> None:
+    other = {"manifest_digest": "12" * 32, "transfer": "x", "transfer_license": "cc0-1.0",
+             "teacher": {"name": "second", "license": "mit"}}  # fmt: skip
+    training = {**TRAINING, "other_stores": [other]}
+    folder = write_model(tmp_path / "model", "test_efficientnet", image_size=32, training=training)
+    text = model_card(load_model(folder)[1]).decode()
+    assert "averaged with 1 more teachers' stores" in text
+    for row in ("| teacher `big` | `cc-by-nc-4.0` |", "| teacher `second` | `mit` |",
+                "| transfer set `x` | `cc0-1.0` |", f"Store `{'12' * 32}`"):  # fmt: skip
+        assert row in text
+
+
 def test_measured_figures_are_on_the_card(colours: Path, tmp_path: Path) -> None:
     model, info = create_model("test_efficientnet", class_names=("blue", "green", "red"), image_size=32)
     save_model(tmp_path / "run", model, info)
