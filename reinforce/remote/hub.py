@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import importlib.util
 import os
 import re
@@ -135,15 +136,15 @@ class HubPlace:
 
     def _fetch(self, api: Any, path: str, headers: Mapping[str, str]) -> bytes:
         from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-        address = self.address
+        address, utils = self.address, _utils()
         url = hf_hub_url(address.repo, address.path_of(path), repo_type=address.kind, revision=address.revision,
                          endpoint=api.endpoint)  # fmt: skip
-        response = get_session().get(url, headers={**build_hf_headers(), **headers}, timeout=_TIMEOUT_SECONDS)
+        headers = {**utils.build_hf_headers(), **headers}
+        response = utils.get_session().get(url, headers=headers, timeout=_TIMEOUT_SECONDS)
         if response.status_code == RANGE_NOT_SATISFIABLE:
             return b""
-        hf_raise_for_status(response)
+        utils.hf_raise_for_status(response)
         return bytes(response.content)
 
     def _request(self, action: str, path: str, call: Callable[[Any], T]) -> T:
@@ -165,13 +166,18 @@ class HubPlace:
 
     def _api(self) -> Any:
         if self._client is None:
-            from huggingface_hub import HfApi, logging
-            from huggingface_hub.utils import disable_progress_bars
+            from huggingface_hub import HfApi
 
-            logging.set_verbosity_error()  # its warnings name signed URLs
-            disable_progress_bars()
+            utils = _utils()
+            utils.logging.set_verbosity_error()  # its warnings name signed URLs
+            utils.disable_progress_bars()
             self._client = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="reinforce-vision")
         return self._client
+
+
+def _utils() -> Any:
+    """Of huggingface_hub, whose exports type checkers do not see."""
+    return importlib.import_module("huggingface_hub.utils")
 
 
 def content_tags(data: bytes) -> tuple[str, str]:
