@@ -10,6 +10,7 @@ from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
 from reinforce.errors import UsageError
 from reinforce.hub_push import push_to_hub
 from reinforce.inspect_store import next_command
+from reinforce.model_push import PushedModel, is_model, push_model
 from reinforce.remote import HubPlace
 from reinforce.store import PLAN, Licences, Objects, open_objects, read_manifest
 from reinforce.store.canonical import parse_object
@@ -20,12 +21,12 @@ from reinforce.store.verified import read_object
 @dataclass(frozen=True, kw_only=True)
 class PushConfig(CopyOptions):
     store: str = field(metadata=POSITIONAL)
-    """The store: a folder, or a URL."""
+    """The store: a folder, or a URL; or a model's folder, as train export --format timm writes it, for the Hub."""
     destination: str = field(metadata=POSITIONAL)
-    """Where to: a folder, file://, s3://, gs:// or az://, or hf://datasets/OWNER/NAME (or a folder in it). Other stores
-    there are never touched."""
+    """Where to: a folder, file://, s3://, gs:// or az://, or hf://datasets/OWNER/NAME (or a folder in it); of a model
+    hf://OWNER/NAME. Other stores there are never touched."""
     public: bool = False
-    """Refuse a store of unknown licences; a repository that is new on the Hub becomes a public one instead of a private
+    """Refuse what is of unknown licences; a repository that is new on the Hub becomes a public one instead of a private
     one."""
 
 
@@ -46,11 +47,14 @@ class Pushed:
                 f"next, elsewhere: {command} --transfer PLACE, or reinforce pull {self.destination} --out STORE")
 
 
-def push(config: PushConfig) -> Pushed:
-    """Copy a finished store to a folder, an object store or the Hugging Face Hub, compared at both ends.
+def push(config: PushConfig) -> Pushed | PushedModel:
+    """Copy a finished store to a folder, an object store or the Hugging Face Hub, compared at both ends; or a model to
+    the Hub.
 
     Stopped or killed at any moment, the same command goes on. Credentials come from the environment alone.
     """
+    if is_model(config.store):
+        return push_model(config.store, config.destination, config, is_public=config.public)
     source, destination = (open_objects(place, cached=False) for place in (config.store, config.destination))
     check_apart(source, destination)
     if config.public:

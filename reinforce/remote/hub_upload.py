@@ -29,11 +29,12 @@ class Uploaded:
 
 
 def upload_files(contents: Mapping[str, bytes | Path], place: HubPlace, message: str, *, is_public: bool = False,
-                 quiet: bool = False) -> Uploaded:  # fmt: skip
+                 repair: bool = False, quiet: bool = False) -> Uploaded:  # fmt: skip
     """Put files into a repository, such as a student's: path in it -> bytes, or a file of this machine.
 
     A repository that is not there yet becomes a private one, or a public one. What is there under other names stays;
-    equal files are not sent, others of the same name are replaced. Raises RemoteAccessError.
+    equal files are not sent. Raises CorruptStoreError where others of the same name are there, unless `repair` replaces
+    them; RemoteAccessError.
     """
 
     def read(path: str) -> bytes:
@@ -41,7 +42,7 @@ def upload_files(contents: Mapping[str, bytes | Path], place: HubPlace, message:
         return found.read_bytes() if isinstance(found, Path) else found
 
     place.create(is_private=not is_public)
-    upload = Upload(place, read, len(contents), message, repair=True)
+    upload = Upload(place, read, len(contents), message, repair=repair)
     with Progress("push", len(contents), unit="files", quiet=quiet) as progress:
         upload.run(sorted(contents), {}, progress.update)
     return upload.report

@@ -312,4 +312,6 @@ class TestFiles:
         assert (report.num_sent, report.num_commits) == (3, 1)
         assert upload_files(contents, HubPlace("hf://team/student"), "Student", quiet=True).num_sent == 0
         contents["config.json"] = b'{"a": 1}'
-        assert upload_files(contents, HubPlace("hf://team/student"), "Student", quiet=True).num_sent == 1
+        with pytest.raises(CorruptStoreError, match=r"config.json is there with other content: type --repair"):
+            upload_files(contents, HubPlace("hf://team/student"), "Student", quiet=True)
+        assert upload_files(contents, HubPlace("hf://team/student"), "Student", repair=True, quiet=True).num_sent == 1
