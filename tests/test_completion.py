@@ -43,7 +43,7 @@ def offered(line: str) -> list[str]:
         ("reinforce bu", ["build"]),
         ("train ", list(train.cli.VERBS)),
         ("reinforce diff c", ["<dir>", "cc3m.zarr"]),
-        ("reinforce build --tea", ["--teacher"]),
+        ("reinforce build --tea", ["--teacher", "--teacher-license"]),
         ("train distill --task ", ["classification", "segmentation"]),
         ("reinforce build --teacher ", ["<dir>", "dino-ft", "mine"]),
         ("reinforce build --teacher d", ["<dir>", "dino-ft"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -116,6 +117,10 @@ class DistillResult:
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DistillResult:
+        return cls(**{**data, "other_store_digests": tuple(data.get("other_store_digests", ()))})
+
     def __str__(self) -> str:
         task = "--task segmentation " if self.task == "segmentation" else ""
         then = f", or train evaluate --model {self.out} --data DATA" if self.loss == "kl" else ""
@@ -165,7 +170,7 @@ def distill(config: DistillConfig) -> DistillResult | dict[str, Any]:
         run = RunDirectory(config.run_directory, config, verb="distill", overwrite=config.overwrite,
                            resume=config.resume, world=world)  # fmt: skip
         if (finished := run.finished()) is not None:
-            return DistillResult(**finished)
+            return DistillResult.from_json(finished)
         with run.reported():
             result = work.train(run)
             run.finish(result.to_json())

@@ -467,7 +467,8 @@ def race(rounds: int, *ways: list[str]) -> Iterator[tuple[list[int], Path]]:
 
 def arguments_of(teacher: Path, images: Path, *more: str, workers: int = 0) -> list[str]:
     """Without --out."""
-    return [*build_argv(teacher, images, workers=workers)[:9], "--workers", str(workers), "--json", "--quiet", *more]
+    return [*build_argv(teacher, images, workers=workers)[:9], "--workers", str(workers), "--json", "--quiet",
+            "--data-license", LICENCE, *more]  # fmt: skip
 
 
 @pytest.mark.slow

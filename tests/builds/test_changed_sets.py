@@ -154,13 +154,13 @@ class TestResuming:
     @pytest.mark.parametrize(
         ("more", "words"),
         [
-            (["--image-size", "48"], "another policy (size_px, "),
-            (["--policy", "crops"], "another policy (name, "),
-            (["--crop-scale", "0.5,1"], "another policy ("),
-            (["--seed", "5"], "another policy (seed)"),
+            (["--image-size", "48"], "policy.size_px"),
+            (["--policy", "crops"], "policy.name"),
+            (["--crop-scale", "0.5,1"], "another policy."),
+            (["--seed", "5"], "another policy.seed:"),
             (["--batch-size", "8"], "another batch_size:"),
             (["--views", "4"], "another views:"),
-            (["--max-kl", "0.5"], "another promise (max_kl)"),
+            (["--max-kl", "0.5"], "another promise.max_kl:"),
         ],
         ids=lambda value: value if isinstance(value, str) else " ".join(value),
     )
@@ -183,7 +183,7 @@ class TestResuming:
         info[member][1] += 0.125
         (teacher / "model.json").write_text(json.dumps(info))
         assert run_group(reinforce_command, resume_argv(teacher, images)) == 1
-        assert f"another teacher (preprocess.{member})" in capsys.readouterr().err
+        assert f"another teacher.preprocess.{member}:" in capsys.readouterr().err
 
 
 # whole processes, as a user starts them

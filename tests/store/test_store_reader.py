@@ -153,7 +153,7 @@ def test_newer_formats_and_codecs_ask_for_an_upgrade(tmp_path, every_axis, monke
     with pytest.raises(StoreError, match="upgrade"):
         Store.open(tmp_path / "x.zarr")
     with pytest.raises(StoreError, match="upgrade"):
-        create_store(LocalObjects(tmp_path / "y"), plan_of(Fp16Codec(), format=2), Fp16Codec(), columns())
+        create_store(LocalObjects(tmp_path / "y"), plan_of(Fp16Codec(), format=3), Fp16Codec(), columns())
 
 
 def test_members_of_later_versions_are_kept(finished_store):
