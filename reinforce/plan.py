@@ -46,6 +46,7 @@ from reinforce.store import (
     codec_record,
     differing_members,
     plan_objects,
+    probe_objects,
 )
 from reinforce.store.schema import PART_FORMAT
 from reinforce.target_options import TargetOptions
@@ -372,11 +373,11 @@ def _store_bytes(draft: DraftPlan, request: CodecRequest) -> int:
     """What the plan fixes, exactly; and the units, from how the calibration rows pack."""
     schema = Schema.from_plan(draft.plan)
     fixed = plan_objects(schema, draft.codec, draft.samples)
-    probes = draft.fingerprint.kept.nbytes + len(canonical_json(draft.fingerprint.to_json()))
+    fixed |= probe_objects(draft.fingerprint.kept, draft.fingerprint.to_json())
     logits = draft.calibration.targets
     units = round(bytes_per_view(draft.codec, logits, request) * schema.num_samples * schema.num_views)
     bookkeeping = len(canonical_json(draft.plan)) + BYTES_PER_UNIT * schema.num_units + CARD_BYTES
-    return sum(len(data) for data in fixed.values()) + probes + units + bookkeeping
+    return sum(len(data) for data in fixed.values()) + units + bookkeeping
 
 
 def _shard_records(listing: Listing) -> list[dict[str, Any]]:

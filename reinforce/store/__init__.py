@@ -42,6 +42,7 @@ from reinforce.store.writer import (
     decode_unit,
     encode_unit,
     plan_objects,
+    probe_objects,
     write_probes,
 )
 
@@ -105,6 +106,7 @@ __all__ = [
     "named_codec",
     "open_objects",
     "plan_objects",
+    "probe_objects",
     "read_manifest",
     "read_marker",
     "verify",

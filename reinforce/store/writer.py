@@ -84,11 +84,16 @@ def plan_objects(schema: Schema, codec: TargetCodec, samples: SampleColumns) -> 
     return contents
 
 
-def write_probes(objects: Objects, pixels_KSSC: NDArray[np.uint8], document: Mapping[str, Any]) -> None:
-    """Put the replay fingerprint: `probes.json` and the probe views kept losslessly. Any time before `finalize`."""
+def probe_objects(pixels_KSSC: NDArray[np.uint8], document: Mapping[str, Any]) -> dict[str, bytes]:
+    """Object path -> bytes of the replay fingerprint: `probes.json` and the probe views kept losslessly."""
     layout = whole_layout("probes/pixels", "uint8", pixels_KSSC.shape)
     contents = {"probes/zarr.json": group_metadata({}), layout.metadata_path: layout.metadata()}
-    publish(objects, contents | encode_array(layout, pixels_KSSC) | {PROBES: canonical_json(document)})
+    return contents | encode_array(layout, pixels_KSSC) | {PROBES: canonical_json(document)}
+
+
+def write_probes(objects: Objects, pixels_KSSC: NDArray[np.uint8], document: Mapping[str, Any]) -> None:
+    """Put the replay fingerprint. Any time before `finalize`."""
+    publish(objects, probe_objects(pixels_KSSC, document))
 
 
 def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets: NDArray[np.float32], *, level: int = 0,
