@@ -28,7 +28,7 @@ from reinforce.progress import Progress, human_bytes
 from reinforce.store import MANIFEST, PLAN, LocalObjects, Manifest, ObjectExistsError, Objects, read_manifest
 from reinforce.store.canonical import one_line
 from reinforce.store.inventory import differences, mending_advice
-from reinforce.store.objects import TEMPORARY_PREFIX, is_hidden
+from reinforce.store.objects import is_temporary
 from reinforce.store.remote_objects import RemoteObjects
 from reinforce.store.verified import hash_object, read_object
 
@@ -192,7 +192,7 @@ class _Copy:
 
     def _survey(self) -> dict[str, int]:
         """Path and size of every object of this store at the destination. Raises OutputExistsError for any other."""
-        sizes = {path: size for path, size in self.destination.list() if not is_hidden(path)}
+        sizes = {path: size for path, size in self.destination.list() if not is_temporary(path)}
         if MANIFEST in sizes:
             self._check_manifest()
         elif PLAN in sizes and not self._is_right(PLAN, sizes[PLAN])[0]:
@@ -208,8 +208,11 @@ class _Copy:
             is_right, was_read_back = self._is_right(path, sizes[path])
             if is_right:
                 return _Arrival(path, is_new=False, was_read_back=was_read_back)
-            self._replace(path)
+            if not self.repair:
+                raise self._differs(path)
         data = read_object(self.source, self.manifest, path)
+        if path in sizes:
+            self.destination.delete(path)
         try:
             self.destination.put_new(path, data)
         except ObjectExistsError:  # another copy of the same store was quicker, or of another one
@@ -218,11 +221,6 @@ class _Copy:
                 raise self._differs(path) from None
             return _Arrival(path, is_new=False, was_read_back=was_read_back)
         return _Arrival(path, is_new=True, md5=_md5(data))
-
-    def _replace(self, path: str) -> None:
-        if not self.repair:
-            raise self._differs(path)
-        self.destination.delete(path)
 
     def _is_right(self, path: str, size: int) -> tuple[bool, bool]:
         """Whether the destination's object is the store's; and whether it had to be read for that."""
@@ -285,7 +283,7 @@ def sweep_temporaries(objects: Objects) -> None:
     """Remove what killed puts left in a folder; a put that goes on beside it begins again."""
     if isinstance(objects, LocalObjects):
         for path, _ in list(objects.list()):
-            if path.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
+            if is_temporary(path):
                 objects.delete(path)
 
 

@@ -21,7 +21,7 @@ from reinforce.errors import CorruptStoreError, OutputExistsError, UsageError
 from reinforce.store import MANIFEST, PLAN, ObjectExistsError, Objects, claim_path, marker_path
 from reinforce.store.canonical import Fields, parse_object
 from reinforce.store.marker import CLAIMS
-from reinforce.store.objects import is_hidden
+from reinforce.store.objects import is_hidden, is_temporary
 
 STALE_SECONDS = 1800.0
 """A claim of another host is taken over after this time. On this host a claim is stale when its process is gone."""
@@ -149,15 +149,21 @@ class Ledger:
 
 
 def check_place(path: Path, objects: Objects) -> None:
-    """Nothing but a store is ever written into or removed. Raises OutputExistsError."""
+    """Nothing but a store is ever written into or removed, and nothing lies inside of another store.
+
+    Raises OutputExistsError.
+    """
+    for parent in path.absolute().parents:
+        if (parent / PLAN).is_file() and (parent / "zarr.json").is_file():
+            raise OutputExistsError(parent, f"{path} would lie inside that store; type --out beside it")
     is_store = objects.exists(PLAN) or objects.exists(MANIFEST)
     if path.exists() and not (path.is_dir() and (is_store or _is_empty(path))):
         raise OutputExistsError(path, "it is not a store; type --out to write elsewhere")
 
 
 def _is_empty(path: Path) -> bool:
-    """But for hidden files: a kill during the very first put leaves one."""
-    return all(entry.name.startswith(".") for entry in path.iterdir())
+    """But for what a kill during the very first put leaves."""
+    return all(is_temporary(entry.name) for entry in path.iterdir())
 
 
 def living_builders(objects: Objects) -> list[Owner]:

@@ -18,6 +18,7 @@ from reinforce.store import PLAN
 MODEL, CONFIG = "model.json", "config.json"
 FILES = ("README.md", CONFIG, MODEL, "model.safetensors", "extra.safetensors")
 """What such a folder holds; whatever else lies there is left alone."""
+NEEDED = ("README.md", "model.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +56,13 @@ def push_model(location: str, destination: str, options: CopyOptions, *, is_publ
     """
     place = _place(location, destination)
     info, config = (_read_json(Path(location, name)) for name in (MODEL, CONFIG))
-    if "pretrained_cfg" not in config:
-        raise UsageError(f"{location} is no folder for the Hub: type train export --model {location} --format timm "
-                         f"--out FOLDER, then reinforce push FOLDER {destination}")  # fmt: skip
+    if "pretrained_cfg" not in config or not _is_whole(Path(location), info):
+        raise UsageError(f"{location} is no whole folder for the Hub: type train export --model {location} --format "
+                         f"timm --out FOLDER, then reinforce push FOLDER {destination}")  # fmt: skip
     if is_public and info.get("provenance", {}).get("license", UNKNOWN) == UNKNOWN:
         raise UsageError(f"the licence of {location} is unknown, so it cannot be public: leave out --public, or export "
                          "it with --license")  # fmt: skip
-    contents = {name: Path(location, name) for name in FILES if Path(location, name).is_file()}
+    contents = {name: Path(location, name) for name in FILES if _is_plain(Path(location, name))}
     with resumable(lambda: "what arrived stays"):
         uploaded = upload_files(contents, place, f"Model {info['architecture']}", is_public=is_public,
                                 repair=options.repair, quiet=options.quiet)  # fmt: skip
@@ -74,6 +75,15 @@ def _place(location: str, destination: str) -> HubPlace:
     if place is None or place.address.kind != "model" or place.address.prefix:
         raise UsageError(f"{location} is a model, which goes to hf://OWNER/NAME: type that, or copy its folder")
     return place
+
+
+def _is_whole(folder: Path, info: Mapping[str, Any]) -> bool:
+    described = isinstance(info.get("architecture"), str) and isinstance(info.get("provenance", {}), dict)
+    return described and all(_is_plain(folder / name) for name in NEEDED)
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -37,7 +37,7 @@ from reinforce.store import (
     write_probes,
 )
 from reinforce.store.canonical import Fields
-from reinforce.store.objects import is_hidden
+from reinforce.store.objects import is_temporary
 from reinforce.store.records import read_records
 from reinforce.store.schema import PART_FORMAT, TargetArray
 from reinforce.store.shard import chunk_range, decode_chunks, index_bytes, parse_index
@@ -71,7 +71,7 @@ def _range(name: str, text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     first, _, stop = text.partition(":")
-    if not (first.isdigit() and stop.isdigit() and int(first) < int(stop)):
+    if not (text.isascii() and first.isdigit() and stop.isdigit() and int(first) < int(stop)):
         raise UsageError(f"--{name} is '{text}': type a range such as 0:2, its end not included")
     return int(first), int(stop)
 
@@ -265,7 +265,7 @@ def _bring(part: Part, source: Objects, destination: Objects, unit: int) -> None
 
 def _check_place(part: Part, destination: Objects, *, repair: bool) -> None:
     """Nothing but this very part is gone on with."""
-    there = sorted(path for path, _ in destination.list() if not is_hidden(path))
+    there = sorted(path for path, _ in destination.list() if not is_temporary(path))
     if PLAN in there and destination.get(PLAN) != canonical_json(part.plan):
         raise OutputExistsError(destination.name, "it holds another store; type another --out")
     if there and PLAN not in there:

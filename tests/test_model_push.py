@@ -93,6 +93,20 @@ def test_a_run_is_exported_first(run: Path, capsys) -> None:
     assert f"type train export --model {run} --format timm --out FOLDER" in said
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "README.md", "config.json", "a link", "no architecture"])
+def test_a_folder_that_is_not_whole_goes_nowhere(name: str, folder: Path, capsys) -> None:
+    if name == "a link":
+        (folder / "model.safetensors").rename(folder.parent / "elsewhere")
+        (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")
+    elif name == "no architecture":
+        (folder / "model.json").write_text('{"provenance": [1]}')
+    else:
+        (folder / name).unlink()
+    status, said = push(capsys, str(folder), URL, "--public")
+    assert (status, said.count("\n")) == (2, 1)
+    assert "is no whole folder for the Hub" in said
+
+
 def test_public_needs_a_licence(hub: HubServer, run: Path, folder: Path, capsys) -> None:
     assert push(capsys, str(folder), URL, "--public")[0] == 0
     assert not hub.repository(NAME, "model").private

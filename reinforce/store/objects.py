@@ -75,6 +75,11 @@ def is_hidden(path: str) -> bool:
     return any(segment.startswith(".") for segment in path.split("/"))
 
 
+def is_temporary(path: str) -> bool:
+    """Whether a killed put has left it."""
+    return path.rpartition("/")[2].startswith(TEMPORARY_PREFIX)
+
+
 def publish(objects: Objects, contents: Mapping[str, bytes]) -> None:
     """Put every object, in the mapping's order; equal ones stay, different ones of a killed attempt are replaced.
 

@@ -20,7 +20,7 @@ from tiny_builds import ROWS_ONLY, digest_of, largest_object, run
 
 from reinforce.cli import command
 from reinforce.command import run_group
-from reinforce.errors import CorruptStoreError, OutputExistsError, ReinforceError, StoreError
+from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError
 from reinforce.job import Owner, Share
 from reinforce.merge import MergeConfig, merge
 from reinforce.merging import Merging
@@ -283,21 +283,25 @@ class TestWhatIsRefused:
             joined(one, whole)
         assert not Path("out.zarr").exists()
 
-    @pytest.mark.parametrize(
-        ("there", "error"), [("file", OutputExistsError), ("folder", OutputExistsError), ("store", OutputExistsError)]
-    )
-    def test_a_place_that_is_taken(self, there: str, error: type[ReinforceError], made: Made) -> None:
+    @pytest.mark.parametrize("there", ["file", "mine", ".env", "store"])
+    def test_a_place_that_is_taken(self, there: str, made: Made) -> None:
         if there == "file":
             Path("out.zarr").write_text("mine")
-        elif there == "folder":
+        elif there != "store":
             Path("out.zarr").mkdir()
-            Path("out.zarr/mine").write_text("mine")
+            Path("out.zarr", there).write_text("mine")
         else:
             shutil.copytree(made.whole, "out.zarr")
         before = digest_of(Path())
-        with pytest.raises(error, match=r"out\.zarr exists"):
+        with pytest.raises(OutputExistsError, match=r"out\.zarr exists"):
             joined(*made.parts)
         assert digest_of(Path()) == before
+
+    def test_a_place_inside_of_a_store(self, made: Made) -> None:
+        shutil.copytree(made.whole, "other.zarr")
+        argv = ["merge", *map(str, made.parts), "--out", "other.zarr/inside", "--quiet"]
+        assert run_group(command, argv) == 2
+        assert digest_of(Path("other.zarr")) == digest_of(made.whole)
 
     @pytest.mark.parametrize("stores", [[], ["nowhere.zarr"]])
     def test_no_store(self, stores: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,6 +136,7 @@ class TestRefusals:
         ("options", "words"),
         [
             ({"views": "2"}, "--views is '2': type a range such as 0:2"),
+            ({"views": "0:²"}, "--views is '0:²': type a range such as 0:2"),
             ({"views": "2:2"}, "--views is '2:2'"),
             ({"views": "-1:2"}, "--views is '-1:2'"),
             ({"views": "0:4"}, "--views 0:4: the store has 3 views, 0:3"),

@@ -180,6 +180,13 @@ class TestPush:
         assert failures == []
         assert there(place) == contents_of(finished_store)
 
+    def test_a_damaged_store_onto_itself_keeps_what_there_is(self, store_copy: Path) -> None:
+        (store_copy / TARGETS).write_bytes(flipped((store_copy / TARGETS).read_bytes()))
+        before = contents_of(store_copy)
+        with pytest.raises(CorruptStoreError, match=TARGETS):
+            put(store_copy, str(store_copy), repair=True)
+        assert contents_of(store_copy) == before
+
     def test_inside_of_itself(self, store_copy: Path) -> None:
         with pytest.raises(UsageError, match="lies inside the store"):
             put(store_copy, str(store_copy / "copy"))
@@ -277,12 +284,16 @@ class TestPull:
         assert fetch(place, repair=True).copied.num_copied == 1
         assert verify("here.zarr", "full").ok
 
-    def test_a_folder_with_other_things_is_never_touched(self, finished_store: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("views", [None, "0:1"])
+    @pytest.mark.parametrize("name", ["essay", ".env"])
+    def test_a_folder_with_other_things_is_never_touched(
+        self, finished_store: Path, tmp_path: Path, name: str, views: str | None
+    ) -> None:
         (tmp_path / "home-work").mkdir()
-        (tmp_path / "home-work" / "essay").write_bytes(b"x")
-        with pytest.raises(OutputExistsError, match="such as essay"):
-            fetch(str(finished_store), str(tmp_path / "home-work"))
-        assert contents_of(tmp_path / "home-work") == {"essay": b"x"}
+        (tmp_path / "home-work" / name).write_bytes(b"x")
+        with pytest.raises(OutputExistsError, match=f"such as {name}"):
+            fetch(str(finished_store), str(tmp_path / "home-work"), views=views)
+        assert [path.name for path in (tmp_path / "home-work").iterdir()] == [name]
 
     @pytest.mark.parametrize("source", ["s3://{bucket}/none", "none"])
     def test_nothing_there(self, bucket: Bucket, source: str) -> None:
