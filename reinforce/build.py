@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reinforce import catalog, run_log
+from reinforce import catalog, growth, run_log
 from reinforce.engine.options import EngineOptions
 from reinforce.errors import (
     BuildError,
@@ -67,7 +67,8 @@ class BuildConfig(TargetOptions, EngineOptions):
 def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     """Run a teacher once over a transfer set and keep its compressed targets.
 
-    Killed at any moment it continues with --resume, and the store has the same bytes as if it had not been.
+    Killed at any moment it continues with --resume, and the store has the same bytes as if it had not been. A finished
+    store of fewer views grows to --views: what it holds stays, bit for bit.
     """
     how = "type the same command with --resume" + (" instead of --overwrite" if config.overwrite else "")
     try:
@@ -82,23 +83,30 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
 def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     from reinforce.teacher import choose_devices
 
-    objects = LocalObjects(config.path)
-    _check_way(config, objects)
+    growth.adopt(config.path)
+    objects = store = LocalObjects(config.path)
+    num_stored = 0 if config.overwrite else growth.stored_views(store)
+    grows = 0 < num_stored < config.num_views
+    _check_way(config, store, grows=grows)
     devices = choose_devices(config.device)
     config, started = replace(config, device=devices[0]), time.time()
-    is_finished = objects.exists(MANIFEST) and not config.overwrite
+    is_finished = num_stored >= config.num_views
     with nullcontext() if is_finished or config.dry_run else _connected(config):
         inputs = Inputs(config)
         if config.dry_run:
-            return estimate(inputs, draft_plan(inputs, inputs.freeze()), config.path)
-        if config.overwrite or not (objects.exists(PLAN) and objects.exists(PROBES)):
+            return estimate(inputs, draft_plan(inputs, inputs.freeze()), config.path, num_stored if grows else 0)
+        if grows:
+            objects = growth.begin(inputs, store, unit_budget_mb=config.unit_budget_mb,
+                                   mixed_environment=config.mixed_environment)  # fmt: skip
+        elif config.overwrite or not (objects.exists(PLAN) and objects.exists(PROBES)):
             _create(config, inputs, objects)
         plan = UnfinishedStore(objects).plan
         check_request(plan, inputs)
         if not objects.exists(MANIFEST):
-            _run(config, devices, inputs, objects, started)
+            _run(config, devices, inputs, objects, started, base=store if grows else None)
     if objects.exists(MANIFEST) or len(Ledger(objects, len(plan["units"]), Owner.here()).done()) == len(plan["units"]):
         finalize(objects, plan)
+        growth.adopt(config.path)
     _remember(plan["transfer"]["digest"], inputs.location)
     return summarize(config.path)
 
@@ -121,10 +129,13 @@ def _remember(digest: str, location: str) -> None:
         click.echo(f"reinforce: {error}; type --transfer when you distill", err=True)
 
 
-def _check_way(config: BuildConfig, objects: LocalObjects) -> None:
+def _check_way(config: BuildConfig, objects: LocalObjects, *, grows: bool) -> None:
     """Nothing is overwritten silently, and nothing but a store is ever removed."""
     path = config.path
     check_place(path, objects)
+    if grows:
+        growth.check_growing(path, goes_on=config.resume or config.shard is not None)
+        return
     if config.overwrite:
         return  # removed when everything that can be wrong with the new one has been looked at
     if objects.exists(MANIFEST) and not config.resume:
@@ -142,8 +153,10 @@ def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
             f"the store needs {human_bytes(found.bytes)} and {human_bytes(found.disk_free_bytes)} are free: "
             "free some, or type fewer --views or promise less"
         )
-    if config.overwrite and config.path.exists():
-        _remove(objects)
+    if config.overwrite:
+        for begun in (LocalObjects(growth.growing_path(config.path)), objects):
+            if begun.exists(PLAN) or begun.exists(MANIFEST):
+                _remove(begun)
         objects = LocalObjects(config.path)
     create_store(objects, draft.plan, draft.codec, draft.samples)
     write_probes(objects, draft.fingerprint.kept, draft.fingerprint.to_json())
@@ -170,23 +183,25 @@ def _remove(objects: LocalObjects) -> None:
         raise BuildError(f"cannot remove {objects.name}: {error.strerror}; type another --out") from error
 
 
-def _run(config: BuildConfig, devices: Sequence[str], inputs: Inputs, objects: LocalObjects, started: float) -> None:
-    """`started`: before the plan was drafted, if this call has done so; freezing and calibration are booked, too."""
-    from reinforce.engine.builder import BuildTask, num_views
+def _run(config: BuildConfig, devices: Sequence[str], inputs: Inputs, objects: LocalObjects, started: float,
+         base: LocalObjects | None) -> None:  # fmt: skip
+    """`started`: before the plan was drafted, if this call has done so; freezing and calibration are booked, too.
+    `base`: the store that this one grows from."""
+    from reinforce.engine.builder import BuildTask
     from reinforce.engine.work import WorkBook
 
     store = UnfinishedStore(objects)
     ledger = Ledger(objects, store.schema.num_units, Owner.here())
     done = set(ledger.done())
     todo = [unit for unit in Share.parse(config.shard).units(ledger.num_units) if unit not in done]
-    total, left = (num_views(store.schema, units) for units in (range(ledger.num_units), todo))
-    task = BuildTask(config=config, objects=objects, owner=ledger.owner)
+    task = BuildTask(config=config, objects=objects, owner=ledger.owner, base=base)
+    total, left = (task.num_views(store.schema, units) for units in (range(ledger.num_units), todo))
     with Progress("build", total, unit="views", initial=total - left, quiet=config.quiet) as progress:
         book = WorkBook(progress, str(inputs.teacher.device), started)
         try:
             _compute(task, devices, inputs, todo, book)
         finally:
-            run_log.book(objects.root, store.plan, "build", book.records())
+            run_log.book(config.path, store.plan, "build", book.records())
             ledger.release()
 
 

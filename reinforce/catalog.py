@@ -11,20 +11,19 @@ this machine is kept by digest in `locations.toml` beside the catalog: stores ho
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
-import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import tomli_w
 
 from reinforce.errors import MissingDataError, ModelError, UnknownNameError, UsageError
+from reinforce.locking import hold_lock
 
 Kind = Literal["models", "data"]
 
@@ -32,8 +31,6 @@ _TABLES: Mapping[Kind, tuple[str, ...]] = {"models": ("models",), "data": ("data
 _PROJECT_FILE = "reinforce.toml"
 _CATALOG_FILE = "catalog.toml"
 _LOCATIONS_FILE = "locations.toml"
-_LOCK_TIMEOUT_SECONDS = 10.0
-_LOCK_POLL_SECONDS = 0.02
 _SPLIT = re.compile(r"(?P<whole>.+)@(?P<split>train|val|test)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]+:")  # two letters or more: "hf:", "s3:", "open_clip:", but not "C:"
 
@@ -247,7 +244,7 @@ def _update(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Read, change and replace a TOML file; readers see the old or the new one, writers wait for each other."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(path):
+        with hold_lock(path):
             document = _read(path)
             change(document)
             temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
@@ -257,30 +254,3 @@ def _update(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{path} cannot be written ({error.strerror or error}): set REINFORCE_HOME") from error
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold `<name>.lock`, which the system gives free when its holder dies; the empty file stays."""
-    with path.with_name(path.name + ".lock").open("a") as lock:
-        deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
-        while not _try_lock(lock):
-            if time.monotonic() > deadline:
-                raise UsageError(f"{path} stays locked: wait for the other command that writes it, then try again")
-            time.sleep(_LOCK_POLL_SECONDS)
-        yield
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -163,6 +164,12 @@ class Inputs:
             return UnitCaptions(self.words, images)
         return UnitReplayer(self.policy, images.keys, images.read, budget_bytes)
 
+    def fingerprint(self, units: Sequence[UnitImages]) -> Fingerprint:
+        """Probe views of every unit of a store."""
+        rows = [(index, own.keys, own.read) for index, own in enumerate(units)]
+        return make_fingerprint(self.policy, rows, num_views=self.options.num_views, num_probes=PROBES,
+                                num_kept=KEPT_PROBES)  # fmt: skip
+
     def environment(self) -> dict[str, Any]:
         from reinforce.teacher import environment
 
@@ -207,8 +214,7 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     units = cut_units(listing.shard_sizes, unit_rows)
     _warn_of_many(len(units), options.unit_budget_mb)
     images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
-    rows = [(unit.index, own.keys, own.read) for unit, own in zip(units, images, strict=True)]
-    fingerprint = make_fingerprint(policy, rows, num_views=options.num_views, num_probes=PROBES, num_kept=KEPT_PROBES)
+    fingerprint = inputs.fingerprint(images)
     shown = [inputs.unit_views(own, budget // len(images)) for own in images]
     calibration = calibration_targets(inputs.teacher, shown, options.num_views, inputs.shape)
     request = _codec_request(inputs, len(listing), unit_rows)
@@ -345,11 +351,11 @@ def plan(config: PlanConfig) -> PlanEstimate:
     return replace(found, num_devices=config.num_devices, price_per_hour=config.price_per_hour)
 
 
-def estimate(inputs: Inputs, draft: DraftPlan, path: Path) -> PlanEstimate:
-    """Predict size and time from the calibration views, for a store at `path`."""
+def estimate(inputs: Inputs, draft: DraftPlan, path: Path, num_stored: int = 0) -> PlanEstimate:
+    """Predict size and time from the calibration views, for a store at `path` that has `num_stored` views already."""
     views, calibration = inputs.options.num_views, draft.calibration
     request = _codec_request(inputs, len(draft.listing), draft.plan["unit_rows"])
-    total = len(draft.listing) * views
+    total = len(draft.listing) * (views - num_stored)
     teacher_seconds = total * calibration.teacher_seconds_per_view
     build_seconds = teacher_seconds + total * calibration.replay_seconds_per_view
     return PlanEstimate(
@@ -360,7 +366,7 @@ def estimate(inputs: Inputs, draft: DraftPlan, path: Path) -> PlanEstimate:
         disk_free_bytes=shutil.disk_usage(_existing_parent(path)).free,
         teacher_seconds=teacher_seconds,
         build_seconds=build_seconds,
-        break_even_epochs=build_seconds / (teacher_seconds / views),
+        break_even_epochs=build_seconds / (teacher_seconds / (views - num_stored)),
         codec=draft.codec.name,
     )
 

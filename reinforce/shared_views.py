@@ -10,7 +10,7 @@ from reinforce.data import Listing
 from reinforce.errors import TransferMismatchError, UsageError
 from reinforce.store import UnfinishedStore, open_objects
 from reinforce.target_options import TargetOptions
-from reinforce.units import bytes_of_units
+from reinforce.units import check_memory
 from reinforce.views import Policy, policy_from_json
 
 
@@ -59,8 +59,5 @@ class SharedViews:
             raise TransferMismatchError(f"the transfer set is not that of {self.store}, by keys and hashes: "
                                         "type --transfer PATH of the set that it was built from")  # fmt: skip
         rows: int = self.plan["unit_rows"]
-        needed = bytes_of_units(rows, self.plan["views"], num_values)
-        if needed > budget_mb << 20:
-            least = -(-needed >> 20)
-            raise UsageError(f"the units of {self.store} have {rows} rows: type --unit-budget-mb {least} or more")
+        check_memory(self.store, rows, self.plan["views"], num_values, budget_mb)
         return rows

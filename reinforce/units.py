@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.data import Listing
+from reinforce.errors import UsageError
 
 MIN_UNITS = 8
 """A small set is still cut into this many units, so that a killed build loses little of it ..."""
@@ -54,6 +55,14 @@ def choose_unit_rows(shard_sizes: Sequence[int], views: int, num_values: int, bu
 def bytes_of_units(unit_rows: int, views: int, num_values: int) -> int:
     """Memory for the targets that are held at once of units of so many rows."""
     return BYTES_PER_TARGET * max(views, LEAST_PLANES) * num_values * unit_rows
+
+
+def check_memory(store: str, unit_rows: int, views: int, num_values: int, budget_mb: int) -> None:
+    """Raises UsageError where the targets of units that are cut already are more than the budget."""
+    needed = bytes_of_units(unit_rows, views, num_values)
+    if needed > budget_mb << 20:
+        least = -(-needed >> 20)
+        raise UsageError(f"the units of {store} have {unit_rows} rows: type --unit-budget-mb {least} or more")
 
 
 def choose_block_rows(listing: Listing, size_px: int, unit_rows: int, budget_bytes: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reinforce import catalog
+from reinforce import catalog, locking
 from reinforce.errors import MissingDataError, ModelError, UnknownNameError, UsageError
 from reinforce.list_names import ListConfig, list_names
 
@@ -247,9 +247,10 @@ class TestRegister:
         assert sorted(path.name for path in catalog.home().iterdir()) == ["catalog.toml", "catalog.toml.lock"]
 
     def test_a_lock_that_stays(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(catalog, "_LOCK_TIMEOUT_SECONDS", 0.0)
+        monkeypatch.setattr(locking, "_TIMEOUT_SECONDS", 0.0)
         write(tmp_path / "home" / "catalog.toml", "")
-        with catalog._lock(tmp_path / "home" / "catalog.toml"), pytest.raises(UsageError, match="stays locked: wait"):
+        path = tmp_path / "home" / "catalog.toml"
+        with locking.hold_lock(path), pytest.raises(UsageError, match="stays locked: wait"):
             catalog.register("data", "a", "/a")
 
     def test_the_lock_of_a_dead_process_is_free(self, tmp_path: Path) -> None:

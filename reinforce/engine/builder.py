@@ -18,7 +18,7 @@ from reinforce.engine.work import Work
 from reinforce.errors import EnvironmentMismatchError
 from reinforce.job import Ledger, Owner
 from reinforce.plan import Inputs, check_request
-from reinforce.store import Objects, Promise, Schema, UnfinishedStore
+from reinforce.store import GrownUnits, Objects, Promise, Schema, Store, UnfinishedStore
 from reinforce.stored_listing import stored_listing
 from reinforce.teacher import fix_arithmetic
 from reinforce.worker_process import naming_dead_workers
@@ -36,6 +36,13 @@ class BuildTask:
     objects: Objects
     owner: Owner
     """The builder's process, and which of its helpers the other one is."""
+    base: Objects | None = None
+    """The finished store that this one grows from."""
+
+    def num_views(self, schema: Schema, units: Iterable[int]) -> int:
+        """That are computed of all the units' samples."""
+        stored = 0 if self.base is None else schema.grown_from[-1]
+        return (schema.num_views - stored) * sum(schema.unit_size(unit) for unit in units)
 
     def open_builder(self) -> UnitBuilder:
         """Raises what opening the teacher and the transfer set does, BuildError where either is not the plan's, and as
@@ -44,28 +51,30 @@ class BuildTask:
         with contextlib.redirect_stderr(io.StringIO()):  # what there is to say of them, the builder has said
             inputs = Inputs(self.config)
         check_request(plan, inputs)
-        return UnitBuilder(self.config, inputs, self.objects, self.owner)
+        return UnitBuilder(self, inputs)
 
 
 class UnitBuilder:
     """Of one process. Opening one reads the plan and lists the transfer set; nothing is written but by `build`."""
 
-    def __init__(self, config: BuildConfig, inputs: Inputs, objects: Objects, owner: Owner) -> None:
+    def __init__(self, task: BuildTask, inputs: Inputs) -> None:
         """`inputs` must be the plan's (`check_request`). Raises EnvironmentMismatchError where the bits would differ,
         TransferMismatchError for another transfer set."""
+        config, objects = task.config, task.objects
         store = UnfinishedStore(objects)
         plan, schema, listing = store.plan, store.schema, stored_listing(store)
         check_environment(plan, inputs.environment(), config.mixed_environment)
         check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)
         fix_arithmetic(plan["threads"])
         self.schema, self.device = schema, inputs.teacher.device
-        self.ledger = Ledger(objects, schema.num_units, owner)
+        self.ledger = Ledger(objects, schema.num_units, task.owner)
+        grown = None if task.base is None else GrownUnits(Store.open(task.base), schema)
         self.renderer = UnitRenderer(
             inputs.source,
             listing,
             inputs.policy,
             schema.units,
-            schema.num_views,
+            range(0 if grown is None else grown.first_view, schema.num_views),
             plan["batch_size"],
             plan["block_rows"],
             config.unit_budget_mb << 20,
@@ -73,7 +82,7 @@ class UnitBuilder:
         )
         keys = [listing.keys[start:stop] for _, start, stop in schema.units]
         promise = Promise.from_json(plan["promise"], schema.measure)
-        self.runner = UnitRunner(inputs.teacher, schema, store.codec(), objects, keys, promise)
+        self.runner = UnitRunner(inputs.teacher, schema, store.codec(), objects, keys, promise, grown)
 
     def build(self, queue: UnitQueue, workers: int) -> Iterator[Work]:
         """Render, run the teacher, encode and commit the units that a queue gives; says after each batch what was done.
@@ -83,11 +92,6 @@ class UnitBuilder:
         """
         with naming_dead_workers():
             yield from self.runner.run(open_feed(ViewFeed(self.renderer, queue), workers))
-
-
-def num_views(schema: Schema, units: Iterable[int]) -> int:
-    """Of all their samples."""
-    return schema.num_views * sum(schema.unit_size(unit) for unit in units)
 
 
 def check_environment(plan: dict[str, Any], here: dict[str, Any], allow_mixed: bool) -> None:

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from reinforce.allocator import keep_freed_memory
-from reinforce.engine.builder import BuildTask, num_views
+from reinforce.engine.builder import BuildTask
 from reinforce.engine.feed import ClaimedUnits
 from reinforce.engine.local import choose_workers
 from reinforce.engine.work import Work, WorkBook
@@ -38,7 +38,7 @@ def build_on_devices(task: BuildTask, devices: Sequence[str], todo: Sequence[int
 
     Raises WorkerDiedError where a teacher's process is killed, and what any of them raises; the others end with it.
     """
-    left, kind = num_views(UnfinishedStore(task.objects).schema, todo), devices[0].partition(":")[0]
+    left, kind = task.num_views(UnfinishedStore(task.objects).schema, todo), devices[0].partition(":")[0]
     workers = choose_workers(task.config.workers, left, kind, len(devices))
     teachers = [_start(task, number, device, [*todo[number:], *todo[:number]], workers)
                 for number, device in enumerate(devices)]  # fmt: skip

@@ -30,7 +30,7 @@ from reinforce.worker_process import as_it_is, enter_worker, raise_errors
 class ViewBatch:
     unit: int
     views: NDArray[np.int64]
-    """(B,)"""
+    """(B,), of the policy"""
     rows: NDArray[np.int64]
     """(B,), within the unit."""
     images: torch.Tensor
@@ -49,7 +49,8 @@ class UnitRenderer:
     policy: Policy
     units: Sequence[Sequence[int]]
     """[shard, start, stop] of each unit, in positions of the listing."""
-    views: int
+    views: range
+    """Those of the policy that are rendered."""
     batch_size: int
     """Views a batch."""
     block_rows: int
@@ -69,7 +70,8 @@ class UnitRenderer:
     def batches(self, unit: int) -> Iterator[ViewBatch]:
         images_of_unit, replayer = self.images(unit), self.replayer(unit)
         block = -1
-        views, rows = unit_pairs(len(replayer.keys), self.views, self.block_rows)
+        views, rows = unit_pairs(len(replayer.keys), len(self.views), self.block_rows)
+        views += self.views.start
         for start in range(0, len(rows), self.batch_size):
             own = slice(start, start + self.batch_size)
             images, skipped = self._blank(len(rows[own])), {}

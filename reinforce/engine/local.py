@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from reinforce.engine.builder import BuildTask, UnitBuilder, num_views
+from reinforce.engine.builder import BuildTask, UnitBuilder
 from reinforce.engine.feed import ClaimedUnits
 from reinforce.engine.work import WorkBook
 from reinforce.plan import Inputs
@@ -17,8 +17,8 @@ MAX_WORKERS = 16
 
 def build_here(task: BuildTask, inputs: Inputs, todo: Sequence[int], book: WorkBook) -> None:
     """Compute every unit whose claim is won."""
-    builder = UnitBuilder(task.config, inputs, task.objects, task.owner)
-    workers = choose_workers(task.config.workers, num_views(builder.schema, todo), builder.device.type)
+    builder = UnitBuilder(task, inputs)
+    workers = choose_workers(task.config.workers, task.num_views(builder.schema, todo), builder.device.type)
     for work in builder.build(ClaimedUnits(builder.ledger, todo), workers):
         book.add(work)
 

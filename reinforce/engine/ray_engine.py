@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforce import catalog
-from reinforce.engine.builder import BuildTask, num_views
+from reinforce.engine.builder import BuildTask
 from reinforce.engine.ray_actor import ActorReport, ActorTask, UnitActor
 from reinforce.engine.ray_cluster import ActorSize, connected, import_ray, living_machines
 from reinforce.engine.work import WorkBook
@@ -69,7 +69,7 @@ class _Crew:
         self.schema = store.schema
         self.ledger = Ledger(task.objects, self.schema.num_units, task.owner)
         self.plan_sha256 = hashlib.sha256(task.objects.get(PLAN)).hexdigest()
-        config, views = task.config, num_views(self.schema, todo)
+        config, views = task.config, task.num_views(self.schema, todo)
         self.size = ActorSize.choose(living_machines(), config.device, store.plan["threads"], config.workers, views)
         self.members: list[_Member] = []
         self.name, self.num_started = secrets.token_hex(4), 0
@@ -144,14 +144,14 @@ class _Crew:
 
     def _settle(self, member: _Member, report: ActorReport) -> None:
         self.book.add_of(member.number, report.device, report.work)
-        member.uncommitted_views += report.work.views - num_views(self.schema, report.work.units)
+        member.uncommitted_views += report.work.views - self.task.num_views(self.schema, report.work.units)
         done = {*report.work.units, *report.refused}
         member.units = [unit for unit in member.units if unit not in done]
         if report.work.units:
             self.losses = 0
         if report.refused:  # some of a lost actor may have been done, and not told
             marked = set(self.ledger.done()).intersection(report.refused)
-            self.book.progress.update(num_views(self.schema, marked))
+            self.book.progress.update(self.task.num_views(self.schema, marked))
 
     def _assign(self, member: _Member) -> None:
         """Units enough for its decoding processes and one ahead, but no more than its share; let it go without any."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reinforce.engine.feed import ViewBatch
 from reinforce.engine.work import Work
 from reinforce.errors import NonFiniteTargetError
-from reinforce.store import Objects, Promise, Schema, SkippedRow, TargetCodec, commit_unit, encode_within
+from reinforce.store import GrownUnits, Objects, Promise, Schema, SkippedRow, TargetCodec, commit_unit, encode_within
 
 if TYPE_CHECKING:
     from reinforce.target_source import TargetSource
@@ -42,10 +42,14 @@ class UnitRunner:
         objects: Objects,
         unit_keys: Sequence[Sequence[str]],
         promise: Promise,
+        grown: GrownUnits | None = None,
     ) -> None:
-        """`unit_keys[u]` are the keys of unit u's rows."""
+        """`unit_keys[u]` are the keys of unit u's rows; `grown`: what the batches' views are joined with."""
         self.teacher, self.schema, self.codec, self.objects = teacher, schema, codec, objects
-        self.unit_keys, self.promise = unit_keys, promise
+        self.unit_keys, self.promise, self.grown = unit_keys, promise, grown
+        self.unit_shape, self.first_view = schema.unit_shape, 0
+        if grown is not None:
+            self.unit_shape, self.first_view = grown.added.unit_shape, grown.first_view
         self.open_units: dict[int, UnitTargets] = {}
 
     def run(self, batches: Iterator[ViewBatch]) -> Iterator[Work]:
@@ -66,16 +70,15 @@ class UnitRunner:
 
     def add(self, batch: ViewBatch) -> int:
         """Run the teacher on a batch; commit the unit with its last one, and return the bytes written."""
-        schema = self.schema
         if batch.unit not in self.open_units:
-            self.open_units[batch.unit] = UnitTargets(np.zeros(schema.unit_shape, np.float32))
+            self.open_units[batch.unit] = UnitTargets(np.zeros(self.unit_shape, np.float32))
         unit = self.open_units[batch.unit]
         unit.skipped |= batch.skipped
         view, row = batch.views, batch.rows
         targets = self.teacher.targets(batch.images.numpy())
         is_ok = ~np.isin(row, list(unit.skipped))
         self._check_finite(targets, is_ok, batch.unit, row, view)
-        unit.targets[view[is_ok], row[is_ok]] = targets[is_ok]
+        unit.targets[view[is_ok] - self.first_view, row[is_ok]] = targets[is_ok]
         return self._commit(batch.unit, self.open_units.pop(batch.unit)) if batch.is_last else 0
 
     def _check_finite(
@@ -95,7 +98,11 @@ class UnitRunner:
         is_ok = np.zeros(schema.unit_rows, np.bool_)
         is_ok[: schema.unit_size(index)] = True
         is_ok[list(unit.skipped)] = False
-        encoded = encode_within(schema, self.codec, index, unit.targets, is_ok, self.promise)
         skipped = [SkippedRow(row, keys[row], reason) for row, reason in sorted(unit.skipped.items())]
+        if self.grown is None:
+            encoded = encode_within(schema, self.codec, index, unit.targets, is_ok, self.promise)
+        else:
+            self.grown.check_skipped(index, skipped)
+            encoded = self.grown.encode_within(index, unit.targets, is_ok, self.promise)
         commit_unit(self.objects, schema, index, encoded.contents, encoded.fidelity, skipped)
         return sum(len(data) for data in encoded.contents.values())

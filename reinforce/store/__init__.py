@@ -13,6 +13,7 @@ from reinforce.store.codecs import (
 from reinforce.store.differing import differing_members
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
+from reinforce.store.grown import GrownUnits
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.marker import SkippedRow, UnitMarker, claim_path, commit_unit, marker_path, read_marker
 from reinforce.store.measures import CosineDistance, Divergence, Measure
@@ -68,6 +69,7 @@ __all__ = [
     "Divergence",
     "EncodedUnit",
     "FidelityStats",
+    "GrownUnits",
     "Licences",
     "LocalObjects",
     "Manifest",

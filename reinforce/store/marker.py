@@ -103,7 +103,7 @@ def commit_unit(
     Raises ValueError where `fidelity` does not count what is measured of the rows that were not skipped.
     """
     num_ok = schema.unit_size(unit) - len(skipped)
-    expected = schema.shape.num_measured(schema.measured_views, num_ok)
+    expected = schema.num_measured(num_ok)
     if fidelity.count != expected:
         raise ValueError(f"fidelity counts {fidelity.count}, not the {expected} of {num_ok} rows")
     marker = UnitMarker(

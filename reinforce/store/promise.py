@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from reinforce.errors import BuildError
 from reinforce.store.codecs import TargetCodec
+from reinforce.store.codecs.base import Arrays
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.measures import Measure
 from reinforce.store.schema import Schema
@@ -66,12 +67,12 @@ class EncodedUnit:
 
 
 def encode_within(schema: Schema, codec: TargetCodec, unit: int, targets: NDArray[np.float32],
-                  ok_U: NDArray[np.bool_], promise: Promise) -> EncodedUnit:  # fmt: skip
+                  ok_U: NDArray[np.bool_], promise: Promise, shared: Arrays | None = None) -> EncodedUnit:  # fmt: skip
     """A unit, encoded as the promise wants it. Raises BuildError where the codec cannot keep a mean error.
 
-    `targets` have shape `schema.unit_shape`.
+    `targets` have shape `schema.unit_shape`; `shared`: see `TargetCodec.encode`.
     """
-    encoder = _UnitEncoder(schema, codec, unit, targets, ok_U)
+    encoder = _UnitEncoder(schema, codec, unit, targets, ok_U, shared)
     if promise.max_bytes is not None:
         return _within_bytes(encoder, promise.max_bytes)
     assert promise.max_error is not None
@@ -120,9 +121,10 @@ class _UnitEncoder:
     """Encodes a unit as often as it takes. What codecs see as rows: those of the unit, or the cells of their maps."""
 
     def __init__(self, schema: Schema, codec: TargetCodec, unit: int, targets: NDArray[np.float32],
-                 ok_U: NDArray[np.bool_]) -> None:  # fmt: skip
+                 ok_U: NDArray[np.bool_], shared: Arrays | None) -> None:  # fmt: skip
         self.schema, self.codec, self.unit, self.targets, self.ok_U = schema, codec, unit, targets, ok_U
-        self.sample = schema.shape.sample(schema.num_views, ok_U)
+        self.shared = shared
+        self.sample = schema.sample(ok_U)
 
     @property
     def num_ok(self) -> int:
@@ -132,7 +134,8 @@ class _UnitEncoder:
     def encode(self, level: int, spilled: NDArray[np.bool_] | None = None) -> EncodedUnit:
         """`spilled` has the shape of the targets without classes."""
         try:
-            contents = encode_unit(self.schema, self.codec, self.unit, self.targets, level=level, spilled=spilled)
+            contents = encode_unit(self.schema, self.codec, self.unit, self.targets, level=level, spilled=spilled,
+                                   shared=self.shared)  # fmt: skip
         except ValueError as error:
             raise BuildError(f"unit {self.unit} cannot be kept as {self.codec.name}: {error}") from error
         num_spilled = 0 if spilled is None else int(spilled.sum())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ class Schema:
     """The policy's view that is view 0 here: not 0 in parts of stores only."""
     measured_views: int
     """Of each unit, on which its fidelity was measured: more than there are in parts of stores only."""
+    grown_from: tuple[int, ...]
+    """Numbers of views that the store had before it grew, ascending; each time what was added was measured alone."""
     unit_rows: int
     num_channels: int
     """Classes of logits, dimensions of features."""
@@ -77,6 +79,7 @@ class Schema:
         is_features = plan["target"] in FEATURES
         num_views = fields.integer("views", 1, MAX_VIEWS)
         is_part = plan["format"] == PART_FORMAT
+        measured_views = fields.integer("measured_views", num_views, MAX_VIEWS) if is_part else num_views
         num_channels = fields.integer("dimensions" if is_features else "classes", 1, MAX_CHANNELS)
         fields.inner("policy")
         if is_part:
@@ -90,7 +93,8 @@ class Schema:
             is_part=is_part,
             num_views=num_views,
             first_view=fields.integer("first_view", 0, MAX_VIEWS) if is_part else 0,
-            measured_views=fields.integer("measured_views", num_views, MAX_VIEWS) if is_part else num_views,
+            measured_views=measured_views,
+            grown_from=_grown_from(fields, measured_views),
             unit_rows=unit_rows,
             num_channels=num_channels,
             class_names=_class_names(fields.items("class_names"), 0 if is_features else num_channels),
@@ -133,6 +137,17 @@ class Schema:
         """Rows of a unit that are samples."""
         _, start, stop = self.units[unit]
         return stop - start
+
+    def num_measured(self, num_ok: int) -> int:
+        """Of how many rows, pixels or cells the statistics of a unit are that has so many rows with targets."""
+        numbers = [0, *self.grown_from, self.measured_views]
+        return sum(self.shape.num_measured(after - before, num_ok) for before, after in pairwise(numbers))
+
+    def sample(self, ok_U: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
+        """(view, rows) of a unit on which its fidelity is measured; `ok_U` says which rows have targets."""
+        numbers = pairwise([0, *self.grown_from, self.num_views])
+        return [(before + view, rows) for before, after in numbers
+                for view, rows in self.shape.sample(after - before, ok_U)]  # fmt: skip
 
     def states(self, skipped: Mapping[int, Iterable[int]]) -> NDArray[np.uint8]:
         """(rows,) state of every row; `skipped` gives, for some units, the rows inside them that were skipped."""
@@ -294,6 +309,16 @@ def _check_shards(shards: list[Any], units: Sequence[tuple[int, int, int]]) -> N
             raise CorruptStoreError(f"{PLAN}: unit {number} does not lie in its shard")
     if ends[-1] != units[-1][2]:
         raise CorruptStoreError(f"{PLAN}: shards hold {ends[-1]} samples, not {units[-1][2]}")
+
+
+def _grown_from(fields: Fields, num_views: int) -> tuple[int, ...]:
+    """Of a plan's member `grown_from`, which stores that never grew have not got."""
+    items = fields.items("grown_from") if "grown_from" in fields.members else []
+    found = [Fields(item, f"{PLAN}: 'grown_from'") for item in items]
+    numbers = tuple(item.integer("views", 1, MAX_VIEWS) for item in found)
+    if any(before >= after for before, after in pairwise([*numbers, num_views])):
+        raise CorruptStoreError(f"{PLAN}: 'grown_from' does not grow")
+    return numbers
 
 
 def _class_names(names: list[Any], num_classes: int) -> tuple[str, ...]:

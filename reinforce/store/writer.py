@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from reinforce.errors import StoreError
 from reinforce.store.canonical import canonical_json
 from reinforce.store.codecs import TargetCodec, array_sha256, decode_finite
+from reinforce.store.codecs.base import Arrays
 from reinforce.store.layout import ArrayLayout, group_metadata, whole_layout
 from reinforce.store.objects import ObjectExistsError, Objects, publish
-from reinforce.store.schema import PLAN, PROBES, Schema
+from reinforce.store.schema import PLAN, PROBES, Schema, TargetArray
 from reinforce.store.shard import chunk_range, decode_chunks, index_bytes, parse_index
 
 
@@ -97,10 +98,11 @@ def write_probes(objects: Objects, pixels_KSSC: NDArray[np.uint8], document: Map
 
 
 def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets: NDArray[np.float32], *, level: int = 0,
-                spilled: NDArray[np.bool_] | None = None) -> dict[str, bytes]:  # fmt: skip
+                spilled: NDArray[np.bool_] | None = None,
+                shared: Arrays | None = None) -> dict[str, bytes]:  # fmt: skip
     """Object path -> bytes of one unit, padding rows included. The bytes depend on nothing but the arguments.
 
-    `targets` have shape `schema.unit_shape`; `level` and `spilled`: see `TargetCodec.encode`.
+    `targets` have shape `schema.unit_shape`; `level`, `spilled` and `shared`: see `TargetCodec.encode`.
 
     Raises ValueError for a wrong shape, and where the codec cannot take a value (NaN, infinity).
     """
@@ -108,7 +110,13 @@ def encode_unit(schema: Schema, codec: TargetCodec, unit: int, targets: NDArray[
         raise ValueError(f"targets of unit {unit} have shape {targets.shape}, not {schema.unit_shape}")
     if not 0 <= unit < schema.num_units:
         raise ValueError(f"unit {unit} is not in 0..{schema.num_units - 1}")
-    encoded = codec.encode(np.ascontiguousarray(targets, np.float32), level=level, spilled_VR=spilled)
+    encoded = codec.encode(np.ascontiguousarray(targets, np.float32), level=level, spilled_VR=spilled,
+                           shared=shared)  # fmt: skip
+    return pack_unit(schema, codec, unit, encoded)
+
+
+def pack_unit(schema: Schema, codec: TargetCodec, unit: int, encoded: Arrays) -> dict[str, bytes]:
+    """Object path -> bytes of a unit's arrays, of shapes `ArraySpec.unit_shape`."""
     contents: dict[str, bytes] = {}
     for name, array in schema.target_arrays(codec).items():
         contents.update(encode_array(array.layout, array.padded(encoded[name]), array.region(unit)))
@@ -127,14 +135,17 @@ def decode_view(
     schema: Schema, codec: TargetCodec, unit: int, contents: Mapping[str, bytes], view: int
 ) -> NDArray[np.float32]:
     """(U, *item_shape) logits of one view from a unit's objects: what every reader will get, to measure fidelity on."""
-    parts = {}
-    for name, array in schema.target_arrays(codec).items():
-        data = contents[array.object_path(unit)]
-        index = parse_index(array.layout, data[-index_bytes(array.layout) :], len(data))
-        ranges = [chunk_range(index, chunk) for chunk in array.chunk_indices(view)]
-        chunks = decode_chunks(array.layout, [data[start : start + length] for start, length in ranges])
-        parts[name] = array.view_part(chunks)
-    return decode_finite(codec, parts)
+    arrays = schema.target_arrays(codec)
+    return decode_finite(
+        codec, {name: stored_part(array, contents[array.object_path(unit)], view) for name, array in arrays.items()}
+    )
+
+
+def stored_part(array: TargetArray, data: bytes, view: int) -> NDArray[Any]:
+    """A view's part of a target array, from the bytes of a unit's object. Raises ValueError where they are damaged."""
+    index = parse_index(array.layout, data[-index_bytes(array.layout) :], len(data))
+    ranges = [chunk_range(index, chunk) for chunk in array.chunk_indices(view)]
+    return array.view_part(decode_chunks(array.layout, [data[start : start + length] for start, length in ranges]))
 
 
 def encode_array(

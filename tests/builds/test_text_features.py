@@ -91,7 +91,7 @@ def test_targets_are_the_text_towers_features(transfer: Path, teacher: str) -> N
 def test_what_workers_are_sent_gives_the_same_batches(transfer: Path) -> None:
     source = open_captioned(str(transfer))
     listing, policy = freeze(source.images), named_policy("center", size_px=8)
-    renderer = UnitRenderer(source.images, listing, policy, [(0, 0, 25), (0, 25, 40)], 1, 10, 25, 1 << 20,
+    renderer = UnitRenderer(source.images, listing, policy, [(0, 0, 25), (0, 25, 40)], range(1), 10, 25, 1 << 20,
                             Words(source, Tokenizer(8)))  # fmt: skip
     renderer = pickle.loads(pickle.dumps(renderer))
     batches = list(renderer.batches(1))

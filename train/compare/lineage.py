@@ -41,7 +41,7 @@ class StoreNode:
             return None
         if not (isinstance(plan, dict) and isinstance(manifest, dict)):
             return None
-        lines = _builds(Path(f"{path}.runs.jsonl"), manifest.get("plan_digest"))
+        lines = _builds(Path(f"{path}.runs.jsonl"), [manifest.get("plan_digest"), *_grown_from(plan)])
         times = [line.get("seconds") for line in lines]
         known = [float(time) for time in times if isinstance(time, int | float)]
         seconds = sum(known) if known and len(known) == len(times) else None
@@ -236,10 +236,16 @@ def _places(run: Run, name: str) -> list[Path]:
     return list(dict.fromkeys(place.resolve() for place in found))
 
 
-def _builds(log: Path, plan_digest: Any) -> list[dict[str, Any]]:
-    """Of the store with this plan alone; former versions wrote lines without a digest, and kept to one store."""
+def _grown_from(plan: Mapping[str, Any]) -> list[Any]:
+    """Digests of the plans under which a store's first views were computed."""
+    items = plan.get("grown_from")
+    return [item.get("plan_digest") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _builds(log: Path, plan_digests: Sequence[Any]) -> list[dict[str, Any]]:
+    """Of stores with these plans alone; former versions wrote lines without a digest, and kept to one store."""
     return [line for line in _log_lines(log)
-            if line.get("verb") == "build" and line.get("plan_digest", plan_digest) == plan_digest]  # fmt: skip
+            if line.get("verb") == "build" and line.get("plan_digest", plan_digests[0]) in plan_digests]  # fmt: skip
 
 
 def _log_lines(path: Path) -> list[dict[str, Any]]:

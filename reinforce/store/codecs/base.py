@@ -86,12 +86,14 @@ class TargetCodec(Protocol):
     def arrays(self, num_channels: int) -> dict[str, ArraySpec]: ...
 
     def encode(
-        self, targets_VRC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
-    ) -> dict[str, NDArray[Any]]:
+        self, targets_VRC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None,
+        shared: Arrays | None = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
         """A unit's arrays, shapes `ArraySpec.unit_shape`. Raises ValueError for NaN, infinity or too wide a range.
 
         `level` 0 is what the codec was made for, higher ones are finer, negative ones coarser; `spilled_VR` marks the
-        rows to keep nearly exactly (codecs that cannot ignore it).
+        rows to keep nearly exactly (codecs that cannot ignore it). Where other views of the unit are encoded already,
+        `shared` has its arrays without a view axis: they come back as they are, whatever the `level`.
         """
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:

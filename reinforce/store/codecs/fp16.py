@@ -50,8 +50,9 @@ class Fp16Codec(Uncalibrated):
         return {"values": ArraySpec(dtype="float16", shape=(num_classes,))}
 
     def encode(
-        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
-    ) -> dict[str, NDArray[Any]]:
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None,
+        shared: Arrays | None = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
         require_finite(targets_VRC)
         values = targets_VRC if self.absolute else targets_VRC - targets_VRC.max(axis=-1, keepdims=True)
         if values.size and float(np.abs(values).max()) > _LARGEST:

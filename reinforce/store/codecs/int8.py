@@ -56,8 +56,9 @@ class Int8Codec(Uncalibrated):
         return {"codes": ArraySpec(dtype="int8", shape=(num_classes,)), "steps": ArraySpec(dtype="float16")}
 
     def encode(
-        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
-    ) -> dict[str, NDArray[Any]]:
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None,
+        shared: Arrays | None = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
         require_finite(targets_VRC)
         high, low = self._range(targets_VRC)
         if high.size and float((high - low).max()) > _WIDEST:

@@ -131,25 +131,32 @@ class KltCodec:
         }
 
     def encode(
-        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
-    ) -> dict[str, NDArray[Any]]:
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None,
+        shared: Arrays | None = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
         require_finite(targets_VRC)
-        step = np.float32(2.0 ** (-level / 2))
+        step = np.float32(2.0 ** (-level / 2)) if shared is None else shared["steps"][0]
         coefficients_VRK = self.coefficients(targets_VRC) / float(step)
-        shared: dict[str, NDArray[Any]] = {}
+        image_codes = self._image_codes(coefficients_VRK, shared)
         image_RK = np.zeros(coefficients_VRK.shape[1:])
         if self.image_digits is not None:
-            image_RK = self.image_digits.cut(np.rint(coefficients_VRK.mean(axis=0)))
-            shared = {"image_codes": self.image_digits.pack(image_RK)}
+            image_RK = self.image_digits.unpack(image_codes["image_codes"]).whole().astype(np.float64, order="C")
         digits_VRK = self.digits.cut(dead_zone_round(coefficients_VRK - image_RK))
         if self.rounding is not None:
             digits_VRK = self._improved(self.rounding, targets_VRC, digits_VRK, image_RK, step)
         return {
             "codes": self.digits.pack(digits_VRK),
-            **shared,
+            **image_codes,
             "steps": np.full((1,), step, np.float32),
             **encode_spill(targets_VRC, spilled_VR, absolute=self.absolute),
         }
+
+    def _image_codes(self, coefficients_VRK: NDArray[np.float64], shared: Arrays | None) -> dict[str, NDArray[Any]]:
+        if self.image_digits is None:
+            return {}
+        if shared is not None:
+            return {"image_codes": shared["image_codes"]}
+        return {"image_codes": self.image_digits.pack(self.image_digits.cut(np.rint(coefficients_VRK.mean(axis=0))))}
 
     def _improved(self, rounding: Rounding, targets_VRC: NDArray[np.float32], digits_VRK: NDArray[np.float64],
                   image_RK: NDArray[np.float64], step: np.float32) -> NDArray[np.float64]:  # fmt: skip

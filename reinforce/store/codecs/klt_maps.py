@@ -131,12 +131,13 @@ class KltMapsCodec:
         return self.num_cells // self.patch**2
 
     def encode(
-        self, targets_VRNC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
-    ) -> dict[str, NDArray[Any]]:
+        self, targets_VRNC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None,
+        shared: Arrays | None = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
         """`spilled_VR`, (V, R, N), marks single cells."""
         require_finite(targets_VRNC)
         num_views, num_rows, _, num_channels = targets_VRNC.shape
-        step = np.float32(2.0 ** (-level / 2))
+        step = np.float32(2.0 ** (-level / 2)) if shared is None else shared["steps"][0]
         codes = np.empty((num_views, num_rows, self.num_patches, self.digits.num_bytes), np.uint8)
         for view, targets_RNC in enumerate(targets_VRNC):
             digits = self.digits.cut(dead_zone_round(self.coefficients(targets_RNC) / float(step)))

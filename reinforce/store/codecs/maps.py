@@ -54,13 +54,15 @@ class MapCodec:
         return {name: of_cells(spec, self.num_cells) if spec.per_row else spec for name, spec in specs.items()}
 
     def encode(
-        self, targets_VRNC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
-    ) -> dict[str, NDArray[Any]]:
+        self, targets_VRNC: NDArray[np.float32], /, *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None,
+        shared: Arrays | None = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
         """As `TargetCodec.encode`; `spilled_VR`, (V, R, N), marks single cells."""
         num_views, num_rows, _, num_channels = targets_VRNC.shape
         spilled = None if spilled_VR is None else spilled_VR.reshape(num_views, -1)
         cells = targets_VRNC.reshape(num_views, -1, num_channels)
-        encoded = self.codec.encode(cells, level=level, spilled_VR=spilled)
+        flat = None if shared is None else FlatCells(shared, self._per_row)
+        encoded = self.codec.encode(cells, level=level, spilled_VR=spilled, shared=flat)
         specs = self.arrays(num_channels)
         return {name: values.reshape(specs[name].unit_shape(num_views, num_rows)) for name, values in encoded.items()}
 

@@ -61,10 +61,13 @@ class SqrtPCodec(Uncalibrated):
         }
 
     def encode(
-        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
-    ) -> dict[str, NDArray[Any]]:
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None,
+        shared: Arrays | None = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
         require_finite(targets_VRC)
         step = np.float32(min(1.0, max(self.step * 2.0 ** (-level / 2), _FINEST)))
+        if shared is not None:
+            step = shared["steps"][0]
         codes = np.empty(targets_VRC.shape, np.uint8)
         tails = np.empty(targets_VRC.shape[:2], np.uint8)
         for view, targets_RC in enumerate(targets_VRC):

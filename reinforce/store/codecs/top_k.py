@@ -67,8 +67,9 @@ class TopKCodec(Uncalibrated):
         }
 
     def encode(
-        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None
-    ) -> dict[str, NDArray[Any]]:
+        self, targets_VRC: NDArray[np.float32], *, level: int = 0, spilled_VR: NDArray[np.bool_] | None = None,
+        shared: Arrays | None = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
         require_finite(targets_VRC)
         classes = np.argsort(-targets_VRC, axis=-1, kind="stable")[..., : self.k]
         scaled = targets_VRC.astype(np.float64) / self.temperature

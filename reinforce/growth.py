@@ -1,0 +1,155 @@
+"""`build --views 20` on a finished store of ten: its targets stay, bit for bit, and those of ten views more join them.
+
+The grown store is made beside it as any store is, under a plan and unit by unit, and takes its place when it is whole:
+until then the old one is what its readers know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reinforce.data import UnitImages, check_keys_match
+from reinforce.errors import BuildError, OutputExistsError, StoreAccessError
+from reinforce.job import check_place
+from reinforce.locking import hold_lock
+from reinforce.plan import Inputs, check_request
+from reinforce.progress import human_bytes
+from reinforce.store import (
+    MANIFEST,
+    PLAN,
+    LocalObjects,
+    Store,
+    UnfinishedStore,
+    canonical_json,
+    create_store,
+    write_probes,
+)
+from reinforce.store.canonical import sha256_hex
+from reinforce.stored_listing import stored_listing
+from reinforce.units import check_memory
+from reinforce.views import Fingerprint, UnitReplayer
+from reinforce.views import check as check_fingerprint
+
+
+def growing_path(store: Path) -> Path:
+    """Where a store grows."""
+    return Path(f"{store}.growing")
+
+
+def stored_views(store: LocalObjects) -> int:
+    """Of a finished store; 0 where there is none."""
+    return UnfinishedStore(store).schema.num_views if store.exists(MANIFEST) else 0
+
+
+def begin(inputs: Inputs, store: LocalObjects, *, unit_budget_mb: int, mixed_environment: bool) -> LocalObjects:
+    """Plan the store of more views; may be repeated. Returns where it grows.
+
+    Raises BuildError where it was begun with other options or would not fit the disk, EnvironmentMismatchError,
+    TransferMismatchError and ReplayDriftError where the stored views would not be those of here.
+    """
+    from reinforce.engine.builder import check_environment
+
+    base, place = Store.open(store), LocalObjects(growing_path(store.root))
+    plan = _grown_plan(base, inputs.options.num_views)
+    check_request(plan, inputs)
+    check_environment(plan, inputs.environment(), mixed_environment)
+    check_memory(store.name, base.unit_rows, plan["views"], math.prod(base.item_shape), unit_budget_mb)
+    if not place.exists(MANIFEST):
+        _create(inputs, base, place, plan)
+    return place
+
+
+def _grown_plan(base: Store, num_views: int) -> dict[str, Any]:
+    before = {"views": base.num_views, "plan_digest": base.manifest.plan_digest}
+    return base.plan | {"views": num_views, "grown_from": [*base.plan.get("grown_from", []), before]}
+
+
+def _create(inputs: Inputs, base: Store, place: LocalObjects, plan: dict[str, Any]) -> None:
+    begun = UnfinishedStore(place).plan if place.exists(PLAN) else None
+    if begun is not None and canonical_json(begun) != canonical_json(plan):
+        raise BuildError(f"{place.name} has begun to grow to {begun['views']} views, maybe of another store: type "
+                         f"--views {begun['views']} --resume to go on, or remove that folder")  # fmt: skip
+    if begun is None:
+        click.echo(f"{base.name} grows from {base.num_views} to {plan['views']} views in {place.name}", err=True)
+        _check_disk(base, place, plan["views"])
+    listing = stored_listing(UnfinishedStore(base.objects.objects))
+    check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)
+    units = [UnitImages.of(inputs.source, listing, *unit) for unit in base.units]
+    _check_replay(inputs, base, units)
+    fingerprint = inputs.fingerprint(units)
+    create_store(place, plan, base.codec, UnfinishedStore(base.objects.objects).samples())
+    write_probes(place, fingerprint.to_array(), fingerprint.to_json())
+
+
+def _check_disk(base: Store, place: LocalObjects, num_views: int) -> None:
+    needed = base.manifest.num_bytes * num_views // base.num_views
+    free = shutil.disk_usage(place.root.absolute().parent).free
+    if needed > free:
+        raise BuildError(f"the grown store needs up to {human_bytes(needed)} beside the old one, and "
+                         f"{human_bytes(free)} are free: free some, or type fewer --views")  # fmt: skip
+
+
+def _check_replay(inputs: Inputs, base: Store, units: list[UnitImages]) -> None:
+    """The stored views must be rendered here as they were: one store's pixels have one origin."""
+    probes = base.probes()
+    if probes is not None:
+        fingerprint = Fingerprint.from_json(*probes)
+        check_fingerprint(
+            fingerprint, lambda unit: UnitReplayer(inputs.policy, units[unit].keys, units[unit].read), exact=True
+        )
+
+
+def check_growing(store: Path, *, goes_on: bool) -> None:
+    """Raises OutputExistsError where something is where a store would grow that is not to be gone on with."""
+    place = LocalObjects(growing_path(store))
+    check_place(place.root, place)
+    if place.exists(PLAN) and not goes_on:
+        raise OutputExistsError(place.root, f"{store} has begun to grow there; type --resume to go on, or remove it")
+
+
+def adopt(store: Path) -> None:
+    """Put a grown store that is whole in the place of the one that it grew from; may be repeated after a kill.
+
+    Raises StoreAccessError where the system does not let it.
+    """
+    grown, old = growing_path(store), Path(f"{store}.replaced")
+    if not (grown.exists() or old.exists()):
+        return
+    try:
+        with hold_lock(grown):
+            if _grew(grown, store if store.exists() else old):
+                if store.exists():
+                    store.rename(old)
+                grown.rename(store)
+            if _grew(store, old):
+                _remove(old)
+        Path(f"{grown}.lock").unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreAccessError(f"cannot put {grown} in the place of {store}: {reason}") from error
+
+
+def _grew(grown: Path, old: Path) -> bool:
+    """Whether a store is whole and grew from this very one."""
+    objects = LocalObjects(grown)
+    if not objects.exists(MANIFEST):
+        return False
+    ancestors = UnfinishedStore(objects).plan.get("grown_from", [])
+    with contextlib.suppress(FileNotFoundError):
+        return bool(ancestors) and ancestors[-1]["plan_digest"] == sha256_hex(LocalObjects(old).get(PLAN))
+    return False
+
+
+def _remove(old: Path) -> None:
+    """Its plan last, by which a removal that was killed is known again."""
+    objects = LocalObjects(old)
+    for path, _ in sorted(objects.list(), key=lambda item: item[0] == PLAN):
+        objects.delete(path)
+    with contextlib.suppress(OSError):
+        old.rmdir()
