@@ -193,13 +193,14 @@ class _Copy:
     def _survey(self) -> dict[str, int]:
         """Path and size of every object of this store at the destination. Raises OutputExistsError for any other."""
         sizes = {path: size for path, size in self.destination.list() if not is_temporary(path)}
-        if MANIFEST in sizes:
-            self._check_manifest()
-        elif PLAN in sizes and not self._is_right(PLAN, sizes[PLAN])[0]:
+        is_finished = MANIFEST in sizes and self._has_manifest()
+        if not is_finished and PLAN in sizes and not self._is_right(PLAN, sizes[PLAN])[0]:
             raise self._taken("it holds another store, which is not finished")
         foreign = sorted(sizes.keys() - self.manifest.objects.keys() - {MANIFEST})
         if foreign:
             raise self._taken(f"it holds other things, such as {one_line(foreign[0])}")
+        if MANIFEST in sizes and not is_finished:
+            self._drop_manifest()
         return sizes
 
     def _bring(self, sizes: dict[str, int], path: str) -> _Arrival:
@@ -248,12 +249,24 @@ class _Copy:
     def _put_manifest(self) -> None:
         with contextlib.suppress(ObjectExistsError):
             self.destination.put_new(MANIFEST, self.manifest.to_bytes())
-        self._check_manifest()
+        if not self._has_manifest():
+            raise self._arrived_wrong(MANIFEST)
 
-    def _check_manifest(self) -> None:
-        there = read_manifest(self.destination)
+    def _has_manifest(self) -> bool:
+        """Whether the one there can be read. Raises OutputExistsError where it is another store's."""
+        try:
+            there = read_manifest(self.destination)
+        except CorruptStoreError:
+            return False
         if there.digest != self.manifest.digest:
             raise self._taken(f"it holds another store, {there.digest[:12]} and not {self.manifest.digest[:12]}")
+        return True
+
+    def _drop_manifest(self) -> None:
+        """The damaged one of a store whose plan says that it is this very one. Raises CorruptStoreError."""
+        if not self.repair:
+            raise self._differs(MANIFEST)
+        self.destination.delete(MANIFEST)
 
     def _md5_there(self, path: str) -> str | None:
         return self.destination.md5(path) if isinstance(self.destination, Checksummed) else None

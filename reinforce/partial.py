@@ -6,9 +6,12 @@ plan, so it may be killed at any moment and gone on with; its targets are those 
 
 from __future__ import annotations
 
+import contextlib
 import math
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 
 from reinforce.copying import in_parallel, resumable
 from reinforce.data.listing import listing_digest
-from reinforce.errors import CorruptStoreError, OutputExistsError, UsageError
+from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
     MANIFEST,
@@ -32,16 +35,20 @@ from reinforce.store import (
     create_store,
     finalize,
     marker_path,
+    probe_objects,
+    read_manifest,
     read_marker,
     verify,
     write_probes,
 )
-from reinforce.store.canonical import Fields
+from reinforce.store.canonical import Fields, one_line
+from reinforce.store.fixed import array_objects, planned_layouts
+from reinforce.store.marker import unit_paths, write_marker
 from reinforce.store.objects import is_temporary
 from reinforce.store.records import read_records
-from reinforce.store.schema import PART_FORMAT, TargetArray
+from reinforce.store.schema import CARD, PART_FORMAT, UNITS, TargetArray
 from reinforce.store.shard import chunk_range, decode_chunks, index_bytes, parse_index
-from reinforce.store.verified import read_object
+from reinforce.store.verified import holds, read_object
 from reinforce.store.writer import encode_array
 from reinforce.views import Fingerprint
 
@@ -115,6 +122,20 @@ class Part:
     @cached_property
     def _records(self) -> list[UnitMarker]:
         return read_records(self.store.objects, self.store.schema)
+
+    def unit_paths(self, unit: int) -> list[str]:
+        """The objects of the `unit`-th unit of the part."""
+        return unit_paths(self.schema, self.store.codec, unit)
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        """Every object that the part has, finished or not."""
+        num_key_bytes = len(self.samples().arrays()["key_bytes"])
+        layouts = planned_layouts(self.schema, self.store.codec, num_key_bytes)
+        probes = () if self.fingerprint is None else probe_objects(self.fingerprint.to_array(), {})
+        markers = map(marker_path, range(len(self.units)))
+        return frozenset({PLAN, MANIFEST, UNITS, *CARD, *self.schema.group_objects(self.store.codec), *markers, *probes,
+                          *chain.from_iterable(map(array_objects, layouts))})  # fmt: skip
 
     def fetch(self, objects: Objects, unit: int) -> dict[str, bytes]:
         """The part's objects of its `unit`-th unit, by as few bytes of the whole's as it takes.
@@ -239,43 +260,100 @@ def copy_part(part: Part, source: Objects, destination: Objects, *, jobs: int, r
               quiet: bool = False) -> PartCopied:  # fmt: skip
     """Make `destination` a store of the part, whose units are fetched from `source`, `jobs` at a time.
 
+    What an earlier call left is compared with what it has committed, and fetched again where it differs. `repair` does
+    so with a finished part, too.
+
     Raises OutputExistsError where something else is there, CorruptStoreError naming an object that is damaged.
     """
-    _check_place(part, destination, repair=repair)
+    if _is_begun(part, destination):
+        _check_finished(part, destination, repair=repair)
     units, fetched = range(len(part.units)), 0
     with resumable(lambda: f"{_num_done(destination, part)} of {len(units)} units are there"):
         create_store(destination, part.plan, part.store.codec, part.samples())
         if part.fingerprint is not None:
             write_probes(destination, part.fingerprint.to_array(), part.fingerprint.to_json())
         if not destination.exists(MANIFEST):
-            todo = [unit for unit in units if read_marker(destination, unit) is None]
             bring = partial(_bring, part, source, destination)
-            with Progress("pull", len(units), unit="units", initial=len(units) - len(todo), quiet=quiet) as progress:
-                for _ in in_parallel(bring, todo, part.num_bytes, jobs):
-                    fetched += 1
+            with Progress("pull", len(units), unit="units", quiet=quiet) as progress:
+                for is_new in in_parallel(bring, units, part.num_bytes, jobs):
+                    fetched += is_new
                     progress.update(1)
+        _check_own(part, destination)  # nothing that was put here meanwhile is deleted
         manifest = finalize(destination, part.plan)
     return PartCopied(part=part, manifest=manifest, num_fetched=fetched)
 
 
-def _bring(part: Part, source: Objects, destination: Objects, unit: int) -> None:
+def _bring(part: Part, source: Objects, destination: Objects, unit: int) -> bool:
+    """See to it that a unit is there; whether it had to be fetched."""
     record = part.marker(unit)
+    if _is_there(part, destination, unit, record):
+        return False
     commit_unit(destination, part.schema, unit, part.fetch(source, unit), record.fidelity, record.skipped)
+    return True
 
 
-def _check_place(part: Part, destination: Objects, *, repair: bool) -> None:
-    """Nothing but this very part is gone on with."""
-    there = sorted(path for path, _ in destination.list() if not is_temporary(path))
-    if PLAN in there and destination.get(PLAN) != canonical_json(part.plan):
-        raise OutputExistsError(destination.name, "it holds another store; type another --out")
-    if there and PLAN not in there:
-        raise OutputExistsError(destination.name, f"it holds other things, such as {there[0]}; type another --out")
-    if MANIFEST not in there:
+def _is_there(part: Part, destination: Objects, unit: int, record: UnitMarker) -> bool:
+    """Whether a unit is as it was committed: it may have been damaged since."""
+    try:
+        marker = read_marker(destination, unit)
+    except CorruptStoreError:
+        return False
+    if marker is None or marker.record() != record.record() or {*marker.objects} != {*part.unit_paths(unit)}:
+        return False
+    return all(holds(destination, path, digest) for path, digest in marker.objects.items())
+
+
+def _is_begun(part: Part, destination: Objects) -> bool:
+    """Whether this very part was begun there. Raises OutputExistsError for anything else, or beside it."""
+    if destination.exists(PLAN):
+        if destination.get(PLAN) != canonical_json(part.plan):
+            raise OutputExistsError(destination.name, "it holds another store; type another --out")
+        _check_own(part, destination)
+        return True
+    if there := _first(destination):
+        raise _taken(destination, there)
+    return False
+
+
+def _check_own(part: Part, destination: Objects) -> None:
+    """Raises OutputExistsError for what is no object of the part: the end of a store removes everything else."""
+    if foreign := _first(destination, part.paths):
+        raise _taken(destination, foreign)
+
+
+def _first(objects: Objects, known: Container[str] = ()) -> str | None:
+    """The first path that is not known, but for what killed puts leave."""
+    return min((path for path, _ in objects.list() if path not in known and not is_temporary(path)), default=None)
+
+
+def _taken(destination: Objects, path: str) -> OutputExistsError:
+    return OutputExistsError(destination.name, f"it holds other things, such as {one_line(path)}: move them elsewhere, "
+                             "or type another --out")  # fmt: skip
+
+
+def _check_finished(part: Part, destination: Objects, *, repair: bool) -> None:
+    """Raises CorruptStoreError for a finished part that is damaged; `repair` makes it one to go on with."""
+    if not destination.exists(MANIFEST):
         return
-    report = verify(destination, "full", repair=repair)
-    if not report.ok and destination.exists(MANIFEST):
-        advice = report.repaired[0] if report.repaired else "type --repair to fetch what is damaged again"
-        raise CorruptStoreError(f"{destination.name}: {report.problems[0]}: {advice}")
+    with contextlib.suppress(StoreError):
+        finalize(destination, part.plan)  # a kill may have left markers
+    report = verify(destination, "full")
+    if report.ok:
+        return
+    if not repair:
+        problem = report.problems[0]
+        raise CorruptStoreError(f"{destination.name}: {problem}: type --repair to fetch what is damaged again")
+    _reopen(part, destination)
+
+
+def _reopen(part: Part, destination: Objects) -> None:
+    """Give units the markers that they had, as far as the manifest can be read, then remove that."""
+    with contextlib.suppress(StoreError):
+        listed = read_manifest(destination).objects
+        for unit in range(len(part.units)):
+            digests = {path: listed[path] for path in part.unit_paths(unit) if path in listed}
+            write_marker(destination, replace(part.marker(unit), unit=unit, objects=digests))
+    destination.delete(MANIFEST)
 
 
 def _num_done(destination: Objects, part: Part) -> int:

@@ -35,6 +35,14 @@ def hash_object(objects: Objects, path: str) -> str:
     return digest.hexdigest()
 
 
+def holds(objects: Objects, path: str, expected: ObjectDigest) -> bool:
+    """Whether an object is there with this size and hash."""
+    try:
+        return objects.size(path) == expected.num_bytes and hash_object(objects, path) == expected.sha256
+    except FileNotFoundError:
+        return False
+
+
 def read_object(objects: Objects, manifest: Manifest, path: str) -> bytes:
     """A listed object whole, by one request. Raises DamagedObjectError where it is not what the manifest says."""
     try:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny_stores
 from make_golden import STORES
 from s3_server import Bucket
+from stopped_objects import KilledError
 from test_push import change, fetch, flipped, kill_after, put
 from tiny_stores import NUM_VIEWS, build_at, contents_of, targets_of
 
 from reinforce.cli import command
 from reinforce.command import run_group
 from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError, UsageError
-from reinforce.store import Store, verify
+from reinforce.store import Objects, Schema, Store, UnitMarker, commit_unit, verify
 from reinforce.store.schema import MANIFEST
 
 SHARDS = [{"name": "0.tar", "samples": 6, "digest": "a" * 64}, {"name": "1.tar", "samples": 4, "digest": "b" * 64}]
@@ -156,7 +158,7 @@ class TestRefusals:
         else:
             fetch(str(whole), **({} if there == "whole" else {"views": "1:3"}))
         before = contents_of(Path("here.zarr"))
-        with pytest.raises(OutputExistsError, match=r"holds .*; type another --out"):
+        with pytest.raises(OutputExistsError, match=r"holds .*type another --out"):
             fetch(str(whole), views="0:2")
         assert contents_of(Path("here.zarr")) == before
 
@@ -186,6 +188,35 @@ class TestRefusals:
         assert fetch(str(whole), views="0:2", repair=True).copied.num_fetched == 1
         assert contents_of(Path("here.zarr")) == expected
 
+    @pytest.mark.parametrize(
+        ("path", "data", "num_fetched"),
+        [
+            ("samples/sha64/c/0", None, 0),
+            ("samples/key_bytes/zarr.json", b"{}", 0),
+            ("units.json", b"", 0),
+            ("README.md", b"", 0),
+            (VALUES, None, 1),
+            (MANIFEST, b"", 3),
+        ],
+    )
+    def test_repair_heals_any_object_from_the_source(
+        self, whole: Path, path: str, data: bytes | None, num_fetched: int
+    ) -> None:
+        fetch(str(whole), views="0:2")
+        expected = contents_of(Path("here.zarr"))
+        change("here.zarr", path, data)
+        with pytest.raises(CorruptStoreError, match=rf"here.zarr: {path}: .*: type --repair to fetch"):
+            fetch(str(whole), views="0:2")
+        assert fetch(str(whole), views="0:2", repair=True).copied.num_fetched == num_fetched
+        assert contents_of(Path("here.zarr")) == expected
+
+    def test_a_marker_that_a_kill_left_is_no_damage(self, whole: Path) -> None:
+        fetch(str(whole), views="0:2")
+        expected = contents_of(Path("here.zarr"))
+        change("here.zarr", "units/00000001.json", b"{}")
+        fetch(str(whole), views="0:2")
+        assert contents_of(Path("here.zarr")) == expected
+
 
 @ONE_KIND
 class TestKilled:
@@ -200,3 +231,73 @@ class TestKilled:
         assert run_group(command, [*argv, "--json", "--quiet"]) == 0
         assert contents_of(Path("here.zarr")) == contents_of(Path("expected.zarr"))
         assert json.loads(capsys.readouterr().out)["part_of"]["views"] == [1, 3]
+
+
+@pytest.fixture
+def begun(whole: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What a pull of views 0:2 would have brought; two of three units of it are here, as a kill leaves them."""
+    fetch(str(whole), "expected.zarr", views="0:2")
+    with monkeypatch.context() as patch:
+        patch.setattr("reinforce.partial.commit_unit", stopping_at(2))
+        with pytest.raises(KilledError):
+            fetch(str(whole), views="0:2", jobs=1)
+    return contents_of(Path("expected.zarr"))
+
+
+def stopping_at(last: int) -> Callable[..., UnitMarker]:
+    def commit(objects: Objects, schema: Schema, unit: int, *rest: Any) -> UnitMarker:
+        if unit == last:
+            raise KilledError
+        return commit_unit(objects, schema, unit, *rest)
+
+    return commit
+
+
+@ONE_KIND
+@pytest.mark.usefixtures("bucket")
+class TestGoneOnWith:
+    @pytest.mark.parametrize("path", ["thesis.tex", ".env", "targets/values/thesis.tex"])
+    def test_what_others_put_there_is_never_deleted(self, whole: Path, begun: dict[str, bytes], path: str) -> None:
+        Path("here.zarr", path).write_bytes(b"years")
+        before = contents_of(Path("here.zarr"))
+        with pytest.raises(OutputExistsError, match=rf"such as {path}: move them elsewhere, or type another --out"):
+            fetch(str(whole), views="0:2")
+        assert contents_of(Path("here.zarr")) == before
+        Path("here.zarr", path).unlink()
+        fetch(str(whole), views="0:2")
+        assert contents_of(Path("here.zarr")) == begun
+
+    def test_nor_what_they_put_there_in_its_last_moment(
+        self, whole: Path, begun: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def commit(*arguments: Any) -> UnitMarker:
+            Path("here.zarr/thesis.tex").write_bytes(b"years")
+            return commit_unit(*arguments)
+
+        monkeypatch.setattr("reinforce.partial.commit_unit", commit)
+        with pytest.raises(OutputExistsError, match=r"such as thesis\.tex"):
+            fetch(str(whole), views="0:2")
+        assert Path("here.zarr/thesis.tex").read_bytes() == b"years"
+        assert MANIFEST not in contents_of(Path("here.zarr"))
+
+    def test_repair_of_a_finished_part_deletes_nothing_of_others_either(self, whole: Path) -> None:
+        fetch(str(whole), views="0:2")
+        change("here.zarr", VALUES, None)
+        Path("here.zarr/thesis.tex").write_bytes(b"years")
+        with pytest.raises(OutputExistsError, match=r"such as thesis\.tex"):
+            fetch(str(whole), views="0:2", repair=True)
+        assert Path("here.zarr/thesis.tex").read_bytes() == b"years"
+
+    @pytest.mark.parametrize(
+        ("path", "num_fetched"), [(VALUES, 2), ("units/00000001.json", 2), ("samples/sha64/c/0", 1), (None, 1)]
+    )
+    @pytest.mark.parametrize("damage", [flipped, lambda data: data[:-1], lambda data: b"", None],
+                             ids=["flipped", "cut", "empty", "gone"])  # fmt: skip
+    def test_what_was_damaged_meanwhile_is_fetched_again(
+        self, whole: Path, begun: dict[str, bytes], path: str | None, num_fetched: int,
+        damage: Callable[[bytes], bytes] | None,
+    ) -> None:  # fmt: skip
+        if path is not None:
+            change("here.zarr", path, None if damage is None else damage(Path("here.zarr", path).read_bytes()))
+        assert fetch(str(whole), views="0:2").copied.num_fetched == num_fetched
+        assert contents_of(Path("here.zarr")) == begun

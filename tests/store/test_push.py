@@ -284,6 +284,27 @@ class TestPull:
         assert fetch(place, repair=True).copied.num_copied == 1
         assert verify("here.zarr", "full").ok
 
+    @pytest.mark.usefixtures("bucket")
+    @pytest.mark.parametrize("path", [MANIFEST, "samples/sha64/c/0"])
+    @pytest.mark.parametrize("damage", [flipped, lambda data: b"", None], ids=["flipped", "empty", "gone"])
+    def test_repair_heals_the_manifest_and_samples_too(
+        self, finished_store: Path, path: str, damage: Callable[[bytes], bytes] | None
+    ) -> None:
+        fetch(str(finished_store))
+        change("here.zarr", path, None if damage is None else damage(contents_of(finished_store)[path]))
+        if damage is not None:
+            with pytest.raises(CorruptStoreError, match=f"{path} is there with other content: type --repair"):
+                fetch(str(finished_store))
+        fetch(str(finished_store), repair=True)
+        assert contents_of(Path("here.zarr")) == contents_of(finished_store)
+
+    def test_a_damaged_manifest_of_another_store_is_never_touched(self, finished_store: Path, tmp_path: Path) -> None:
+        other = build_at(tmp_path / "other.zarr", Int8Codec()).root
+        change(str(other), MANIFEST, b"")
+        with pytest.raises(OutputExistsError, match="it holds another store, which is not finished"):
+            fetch(str(finished_store), str(other), repair=True)
+        assert (other / MANIFEST).read_bytes() == b""
+
     @pytest.mark.parametrize("views", [None, "0:1"])
     @pytest.mark.parametrize("name", ["essay", ".env"])
     def test_a_folder_with_other_things_is_never_touched(
