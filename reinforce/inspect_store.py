@@ -18,6 +18,7 @@ from reinforce.store import (
     UnfinishedStore,
     open_objects,
 )
+from reinforce.store.interrupted import finishing_command
 from reinforce.store.schema import check_described
 
 SKIPPED_SHOWN = 5
@@ -60,6 +61,8 @@ class StoreSummary:
     teacher: dict[str, Any]
     transfer: dict[str, Any]
     policy: str
+    finished_by: str | None = None
+    """What to type to finish it, or None."""
     page: str | None = None
     """The page that was written, or None."""
     page_without_pictures: str | None = None
@@ -94,8 +97,7 @@ class StoreSummary:
     def _next_line(self) -> str:
         if self.status == "complete":
             return f"next: {next_command(self.target, self.path)}"
-        verb = "embed" if self.target == EMBEDDINGS else "build"
-        return f"next: {self.units_done} of {self.units} units are done; reinforce {verb} ... --resume continues"
+        return f"next: {self.units_done} of {self.units} units are done; to go on, type {self.finished_by}"
 
 
 def next_command(target: str, store: str) -> str:
@@ -126,7 +128,8 @@ def summarize(location: str | Path) -> StoreSummary:
     markers = unfinished.markers()
     skipped = [{"key": row.key, "reason": row.reason} for marker in markers for row in marker.skipped]
     num_bytes = sum(size for _, size in objects.list() if size > 0)
-    return _summary(objects.name, unfinished.plan, "unfinished", len(markers), skipped, num_bytes)
+    summary = _summary(objects.name, unfinished.plan, "unfinished", len(markers), skipped, num_bytes)
+    return replace(summary, finished_by=finishing_command(objects))
 
 
 def _summarize_finished(store: Store) -> StoreSummary:

@@ -10,6 +10,7 @@ from typing import Any
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError, suggestion
 from reinforce.remote import is_url
 from reinforce.store.canonical import MAX_JSON_BYTES, Fields, canonical_json, parse_object, sha256_hex
+from reinforce.store.interrupted import finishing_command
 from reinforce.store.marker import ObjectDigest
 from reinforce.store.objects import Objects, check_path
 from reinforce.store.schema import FORMAT, MANIFEST, PLAN
@@ -122,9 +123,8 @@ def read_manifest(objects: Objects) -> Manifest:
     except FileNotFoundError:
         pass
     if objects.exists(PLAN):
-        raise UnfinishedStoreError(
-            f"{objects.name} is not finished: type the command that began it again, a 'reinforce build' with --resume"
-        )
+        raise UnfinishedStoreError(f"{objects.name} is not finished: type the command that began it again, "
+                                   f"{finishing_command(objects)}")  # fmt: skip
     raise missing_store(objects)
 
 

@@ -18,7 +18,7 @@ from tiny_stores import NUM_VIEWS, build_at, contents_of, targets_of
 
 from reinforce.cli import command
 from reinforce.command import run_group
-from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError, UsageError
+from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError, UnfinishedStoreError, UsageError
 from reinforce.store import Objects, Schema, Store, UnitMarker, commit_unit, verify
 from reinforce.store.schema import MANIFEST
 
@@ -234,8 +234,9 @@ class TestKilled:
 
 
 @pytest.fixture
-def begun(whole: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """What a pull of views 0:2 would have brought; two of three units of it are here, as a kill leaves them."""
+def begun(whole: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What a pull of views 0:2 would have brought; two of three units of it are in the working folder, as a kill leaves
+    them."""
     fetch(str(whole), "expected.zarr", views="0:2")
     with monkeypatch.context() as patch:
         patch.setattr("reinforce.partial.commit_unit", stopping_at(2))
@@ -279,6 +280,11 @@ class TestGoneOnWith:
             fetch(str(whole), views="0:2")
         assert Path("here.zarr/thesis.tex").read_bytes() == b"years"
         assert MANIFEST not in contents_of(Path("here.zarr"))
+
+    @pytest.mark.usefixtures("begun")
+    def test_verify_says_which_pull_finishes_it(self) -> None:
+        with pytest.raises(UnfinishedStoreError, match=r"again, 'reinforce pull SOURCE --out here\.zarr --views 0:2 -"):
+            verify("here.zarr")
 
     def test_repair_of_a_finished_part_deletes_nothing_of_others_either(self, whole: Path) -> None:
         fetch(str(whole), views="0:2")

@@ -379,6 +379,9 @@ class TestKilled:
             assert MANIFEST not in partly
             whole = {path: data for path, data in partly.items() if ".tmp-" not in path}
             assert whole.items() <= contents_of(finished_store).items()
+        how = f"push STORE {place}" if verb == "push" else "pull SOURCE --out here.zarr"
+        with pytest.raises(UnfinishedStoreError, match=f"type the command that began it again, 'reinforce {how}'"):
+            verify(copy)
         assert run_group(command, [*argv, "--quiet"]) == 0
         assert there(copy) == contents_of(finished_store)
 
