@@ -6,6 +6,7 @@ K = stores, B = batch, C = classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,13 @@ class EnsembleReader:
 
 
 def check_ensemble(stores: Sequence[Store]) -> None:
-    """Raises UsageError where the stores are not logits of the same classes over the same views; names what differs."""
+    """Raises UsageError where stores are one and the same, or not of logits of the same classes over the same views;
+    names what differs."""
     first = stores[0]
+    for store, other in combinations(stores, 2):
+        if store.manifest.digest == other.manifest.digest:
+            raise UsageError(f"{store.name} and {other.name} are the same store, {store.manifest.digest[:12]}: "
+                             "type --cache once for it")  # fmt: skip
     if first.target not in (LOGITS, DENSE_LOGITS):
         raise UsageError(f"{first.name} holds {first.target}, which are not averaged: type a single --cache")
     for store in stores[1:]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,22 @@ def test_stores_of_other_views_or_classes_are_refused(
     other = tiny.build_store(tmp_path / "other.zarr", images, **changes)
     with pytest.raises(UsageError, match=f"cannot be averaged, since they have another {named}: type reinforce build"):
         open_dataset((stores[0], other), str(images))
+
+
+@pytest.mark.parametrize("how", ["path", "link", "copy"])
+def test_the_same_store_twice_is_refused(
+    how: str, stores: tuple[str, str], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = Path(stores[0]) if how == "path" else tmp_path / "again.zarr"
+    if how == "link":
+        again.symlink_to(stores[0])
+    if how == "copy":
+        shutil.copytree(stores[0], again)
+    argv = [word for store in (*stores, again) for word in ("--cache", str(store))]
+    assert run_group(command, ["distill", *argv, "--transfer", str(images), "--out", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{stores[0]} and {again} are the same store" in line
+    assert "type --cache once for it" in line
 
 
 def test_classes_in_another_order_are_refused(stores: tuple[str, str], images: Path, tmp_path: Path) -> None:
