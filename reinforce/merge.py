@@ -8,12 +8,13 @@ from typing import Any
 
 from reinforce import run_log
 from reinforce.command import POSITIONAL, TalkOptions
-from reinforce.errors import BuildError, OutputExistsError, StoreAccessError, UsageError
+from reinforce.errors import BuildError, CorruptStoreError, OutputExistsError, StoreAccessError, UsageError
 from reinforce.inspect_store import StoreSummary, summarize
 from reinforce.job import Ledger, Owner, Share, check_place
 from reinforce.merging import Merging
 from reinforce.progress import Progress
-from reinforce.store import EMBEDDINGS, MANIFEST, PLAN, LocalObjects, finalize, local_folder
+from reinforce.store import EMBEDDINGS, MANIFEST, PLAN, LocalObjects, finalize, local_folder, read_manifest, verify
+from reinforce.store.inventory import mending_advice
 from reinforce.store.part import StorePart
 
 UNITS_SHOWN = 10
@@ -86,11 +87,14 @@ def _merge(config: MergeConfig) -> MergeSummary:
     check_place(path, out)
     if (out.exists(PLAN) or out.exists(MANIFEST)) and not config.resume:
         raise OutputExistsError(path, "type --resume to add to it, or --out to write elsewhere")
+    was_finished = _has_manifest(out)
     merging = Merging(_open_parts(config), out)
     with Progress("merge", len(merging.todo), unit="units", quiet=config.quiet) as progress:
         copied = merging.run(progress.update)
     run_log.join_logs(path, [Path(store) for store in config.stores])
     missing = _finish(merging, out)
+    if was_finished:
+        _check_whole(out)
     return MergeSummary(store=summarize(path), copied=copied, missing=missing, damage=merging.damage)
 
 
@@ -107,3 +111,21 @@ def _finish(merging: Merging, out: LocalObjects) -> list[int]:
         return missing
     finalize(out, merging.first.plan)
     return []
+
+
+def _has_manifest(out: LocalObjects) -> bool:
+    """Raises CorruptStoreError where there is a damaged one, by which nothing can be compared."""
+    if not out.exists(MANIFEST):
+        return False
+    try:
+        read_manifest(out)
+    except CorruptStoreError as error:
+        raise CorruptStoreError(f"{out.name}: {error}: delete {MANIFEST}, then type the same merge") from error
+    return True
+
+
+def _check_whole(out: LocalObjects) -> None:
+    """Raises CorruptStoreError where a store that was there before is damaged."""
+    if problems := verify(out, "full").problems:
+        raise CorruptStoreError(f"{out.name} is there and damaged: {problems[0]}; {mending_advice(out.name)}, then "
+                                "the same merge")  # fmt: skip

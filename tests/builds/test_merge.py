@@ -254,6 +254,36 @@ class TestDamage:
             joined(one)
         assert not Path("out.zarr").exists()
 
+    @pytest.mark.parametrize("harm", [flip, Path.unlink], ids=["flipped", "gone"])
+    @pytest.mark.parametrize("name", [None, "units.json", "README.md", "samples/state/c/0"])
+    def test_of_a_finished_output_is_no_success(
+        self, harm: Callable[[Path], None], name: str | None, made: Made, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        joined(*made.parts)
+        harm(largest_object(Path("out.zarr")) if name is None else Path("out.zarr", name))
+        argv = ["merge", *map(str, made.parts), "--out", "out.zarr", "--resume", "--quiet"]
+        assert run_group(command, argv) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "out.zarr" in line
+
+    def test_of_its_manifest_is_mended_by_what_is_told(self, made: Made) -> None:
+        joined(*made.parts)
+        flip(Path("out.zarr/manifest.json"))
+        with pytest.raises(CorruptStoreError, match=r"out\.zarr: .*: delete manifest\.json, then type the same merge"):
+            joined(*made.parts, resume=True)
+        Path("out.zarr/manifest.json").unlink()
+        joined(*made.parts, resume=True)
+        assert digest_of(Path("out.zarr")) == digest_of(made.whole)
+
+    def test_of_a_finished_output_is_mended_by_what_is_told(self, made: Made) -> None:
+        joined(*made.parts)
+        flip(largest_object(Path("out.zarr")))
+        with pytest.raises(CorruptStoreError, match=r"type reinforce verify out\.zarr --level full --repair, then"):
+            joined(*made.parts, resume=True)
+        assert run_group(command, ["verify", "out.zarr", "--level", "full", "--repair"]) == 1
+        assert len(joined(*made.parts, resume=True).copied) == 1
+        assert digest_of(Path("out.zarr")) == digest_of(made.whole)
+
     @pytest.mark.parametrize("name", ["samples/sha64/c/0", "samples/zarr.json", "probes.json"])
     def test_of_what_the_plan_fixes(self, name: str, made: Made) -> None:
         one, other = made.parts_here()
