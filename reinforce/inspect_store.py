@@ -109,6 +109,12 @@ def next_command(target: str, store: str) -> str:
     return f"train distill --cache {store}"
 
 
+def next_command_elsewhere(target: str, store: str, transfer: str) -> str:
+    """The same where nothing is known of the images of the transfer set, or gallery, of this name."""
+    return (f"{next_command(target, store)} --transfer PLACE, where the images of '{transfer}' lie: a store does not "
+            "hold them")  # fmt: skip
+
+
 def inspect(config: InspectConfig) -> StoreSummary:
     """Print what a store holds: samples, views, teacher, fidelity, size, skipped images."""
     if config.html is None:

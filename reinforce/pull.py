@@ -11,7 +11,7 @@ from reinforce.command import POSITIONAL
 from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
 from reinforce.dataset import transfer_location
 from reinforce.errors import MissingDataError, StoreAccessError
-from reinforce.inspect_store import next_command
+from reinforce.inspect_store import next_command, next_command_elsewhere
 from reinforce.partial import Part, PartCopied, Selection, copy_part
 from reinforce.progress import human_bytes
 from reinforce.store import LocalObjects, Objects, Store, local_folder, open_objects, read_manifest
@@ -46,9 +46,11 @@ class Pulled:
                 "transfer_is_known": self.is_known, **self.copied.to_json()}  # fmt: skip
 
     def __str__(self) -> str:
-        command = next_command(str(self.copied.manifest.summary.get("target")), self.out)
-        if not self.is_known:
-            command += f" --transfer PLACE, where the images of '{self.transfer}' lie: a store does not hold them"
+        target = str(self.copied.manifest.summary.get("target"))
+        if self.is_known:
+            command = next_command(target, self.out)
+        else:
+            command = next_command_elsewhere(target, self.out, self.transfer)
         return f"{self.out}: {self.copied}\nnext: {command}"
 
 

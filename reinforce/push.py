@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +10,10 @@ from reinforce.command import POSITIONAL
 from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
 from reinforce.errors import UsageError
 from reinforce.hub_push import push_to_hub
-from reinforce.inspect_store import next_command
+from reinforce.inspect_store import next_command_elsewhere
 from reinforce.model_push import PushedModel, is_model, push_model
 from reinforce.remote import HubPlace
-from reinforce.store import PLAN, Licences, Objects, open_objects, read_manifest
+from reinforce.store import PLAN, Licences, open_objects, read_manifest
 from reinforce.store.canonical import parse_object
 from reinforce.store.remote_objects import RemoteObjects
 from reinforce.store.verified import read_object
@@ -37,14 +38,17 @@ class Pushed:
     store: str
     destination: str
     copied: Copied
+    transfer: str
+    """Name of the transfer set that the store is of."""
 
     def to_json(self) -> dict[str, Any]:
         return {"store": self.store, "destination": self.destination, "status": "complete", **self.copied.to_json()}
 
     def __str__(self) -> str:
-        command = next_command(str(self.copied.manifest.summary.get("target")), self.destination)
+        target = str(self.copied.manifest.summary.get("target"))
         return (f"{self.destination}: {self.copied}\n"
-                f"next, elsewhere: {command} --transfer PLACE, or reinforce pull {self.destination} --out STORE")
+                f"next, elsewhere: reinforce pull {self.destination} --out STORE, or without a copy "
+                f"{next_command_elsewhere(target, self.destination, self.transfer)}")  # fmt: skip
 
 
 def push(config: PushConfig) -> Pushed | PushedModel:
@@ -57,19 +61,20 @@ def push(config: PushConfig) -> Pushed | PushedModel:
         return push_model(config.store, config.destination, config, is_public=config.public)
     source, destination = (open_objects(place, cached=False) for place in (config.store, config.destination))
     check_apart(source, destination)
+    plan = parse_object(read_object(source, read_manifest(source), PLAN), PLAN)
     if config.public:
-        _check_licences(source)
+        _check_licences(plan, source.name)
     if isinstance(destination, RemoteObjects) and isinstance(destination.place, HubPlace):
         copied = push_to_hub(source, destination.place, config, is_public=config.public)
     else:
         copied = copy_store(source, destination, label="push", jobs=config.jobs, repair=config.repair,
                             quiet=config.quiet)  # fmt: skip
-    return Pushed(store=source.name, destination=destination.name, copied=copied)
+    return Pushed(store=source.name, destination=destination.name, copied=copied,
+                  transfer=str(plan.get("transfer", {}).get("name")))  # fmt: skip
 
 
-def _check_licences(source: Objects) -> None:
+def _check_licences(plan: Mapping[str, Any], name: str) -> None:
     """Raises UsageError where nobody said under which licence an origin stands."""
-    plan = parse_object(read_object(source, read_manifest(source), PLAN), PLAN)
     if unknown := Licences.of_plan(plan).unknown:
-        raise UsageError(f"the licence of {' and of '.join(unknown)} is unknown, so {source.name} cannot be public: "
+        raise UsageError(f"the licence of {' and of '.join(unknown)} is unknown, so {name} cannot be public: "
                          "leave out --public, or build it with --teacher-license and --data-license")  # fmt: skip

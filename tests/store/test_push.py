@@ -9,10 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from faulty_proxy import CUT, DROP, FAIL, FORBID, LOSE, SLOW
 from s3_server import Bucket
@@ -32,9 +34,10 @@ from reinforce.errors import (
 )
 from reinforce.pull import PullConfig, Pulled, pull
 from reinforce.push import PushConfig, Pushed, push
-from reinforce.store import LocalObjects, Store, create_store, open_objects, verify
+from reinforce.store import EMBEDDINGS, GLOBAL_FEATURES, LOGITS, LocalObjects, Store, create_store, open_objects, verify
 from reinforce.store.codecs import Int8Codec
 from reinforce.store.schema import MANIFEST
+from train.cli import command as train_command
 
 TARGETS = "targets/values/c/0/1/0"
 REINFORCE = (sys.executable, "-c", "from reinforce.cli import main; main()")
@@ -190,6 +193,31 @@ class TestPush:
     def test_inside_of_itself(self, store_copy: Path) -> None:
         with pytest.raises(UsageError, match="lies inside the store"):
             put(store_copy, str(store_copy / "copy"))
+
+
+def options_of(line: str) -> tuple[click.Command, set[str]]:
+    """The verb of a command that is told, and the options that it is told with."""
+    tool, verb, *words = line.split()
+    group = command if tool == "reinforce" else train_command
+    found = group.get_command(click.Context(group), verb)
+    assert found is not None
+    return found, {word for word in words if word.startswith("--")}
+
+
+@pytest.mark.parametrize(
+    ("target", "verb"),
+    [(LOGITS, "train distill"), (GLOBAL_FEATURES, "train distill"), (EMBEDDINGS, "reinforce curate")],
+)
+def test_what_to_type_elsewhere(target: str, verb: str, finished_store: Path, tmp_path: Path) -> None:
+    """Every option that is told is one of the verb's, and what cannot be known is explained."""
+    copied = put(finished_store, str(tmp_path / "copy.zarr"))
+    copied.copied.manifest = replace(copied.copied.manifest, summary={"target": target})
+    said = str(copied).rpartition("\n")[2]
+    start = f"next, elsewhere: reinforce pull {tmp_path}/copy.zarr --out STORE, or without a copy "
+    assert said.startswith(start + verb + " ")
+    assert said.endswith("--transfer PLACE, where the images of 'tiny' lie: a store does not hold them")
+    told, options = options_of(said.removeprefix(start).partition(",")[0])
+    assert options <= {option for parameter in told.params for option in parameter.opts}
 
 
 class TestOverABadNetwork:
