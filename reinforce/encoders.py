@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.errors import BuildError, UsageError
+from reinforce.licences import single_licences
 from reinforce.models import ModelInfo
 from reinforce.store import EMBEDDINGS, GLOBAL_FEATURES, RowShape
 from reinforce.teacher import Teacher
@@ -61,7 +62,7 @@ class Encoders:
             "name": self.name,
             "architecture": "+".join(record["architecture"] for record in records),
             "weights_sha256": joined,
-            "license": ", ".join(dict.fromkeys(record["license"] for record in records)),
+            "license": ", ".join(single_licences(*(record["license"] for record in records))),
             "encoders": records,
         }
 

@@ -40,8 +40,7 @@ class Licences:
     @property
     def all(self) -> tuple[str, ...]:
         """Every single one, once."""
-        parts = (part.strip() for part in f"{self.weights},{self.images}".split(","))
-        return tuple(dict.fromkeys(part for part in parts if part))
+        return single_licences(self.weights, self.images)
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -59,6 +58,12 @@ class Licences:
     def name(self) -> str:
         """One word for all of them, as the Hub wants where it knows them not."""
         return re.sub(r"[^a-z0-9.+]+", "-", " and ".join(self.all).lower()).strip("-")[:96]
+
+
+def single_licences(*licences: str) -> tuple[str, ...]:
+    """What is said with commas between, each once."""
+    parts = (part.strip() for licence in licences for part in licence.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def _hub_name(licence: str) -> str:

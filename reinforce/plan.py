@@ -18,6 +18,7 @@ import click
 
 from reinforce import catalog
 from reinforce.calibrate import Calibration, calibration_targets
+from reinforce.curate.curated import data_licence
 from reinforce.data import (
     FolderSource,
     ImageSource,
@@ -34,7 +35,6 @@ from reinforce.shared_views import SharedViews
 from reinforce.store import (
     FEATURES,
     TEXT_FEATURES,
-    UNKNOWN,
     CodecRequest,
     SampleColumns,
     Schema,
@@ -109,7 +109,7 @@ class Inputs:
         self.options = options = options if self.shared is None else self.shared.applied(options)
         entry = catalog.resolve_data(options.transfer)
         self.location, self.transfer_name = str(entry.path), entry.name
-        self.data_license = options.data_license or str(entry.table.get("license", UNKNOWN))
+        self.data_license = options.data_license or data_licence(entry)
         is_text = options.target == TEXT_FEATURES
         captioned = open_captioned(self.location) if is_text else None
         self.source = open_source(self.location) if captioned is None else captioned.images

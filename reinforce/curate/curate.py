@@ -11,6 +11,7 @@ from reinforce.command import REPEATED, OutputOptions
 from reinforce.curate.curated import DECISIONS, CuratedSet
 from reinforce.errors import UnfinishedSearchError, UsageError
 from reinforce.job import Share
+from reinforce.licences import UNKNOWN
 
 STRATEGIES = Literal["query-balanced", "best-matches", "random", "text"]
 
@@ -100,6 +101,8 @@ class CuratedSummary:
     """k, see `Selection`."""
     duplicates: dict[str, Any] | None
     decontamination: dict[str, Any] | None
+    license: str
+    """Of the images, with commas between; "unknown" where nobody said one."""
     digest: str
 
     def to_json(self) -> dict[str, Any]:
@@ -115,6 +118,7 @@ class CuratedSummary:
             found = self.decontamination
             lines.append(f"  leaks       {found['possible']} possible ones of {found['data']}: {found['removed']} left "
                          f"out, {found['kept']} kept by decision")  # fmt: skip
+        lines.append(f"  licence     {self.license}")
         lines.append(f"next: reinforce review {self.path} --html review.html, then "
                      f"reinforce build --teacher NAME --transfer {self.path}")  # fmt: skip
         return "\n".join(lines)
@@ -184,4 +188,5 @@ def summarize(path: Path) -> CuratedSummary:
     summary = curated.summary
     return CuratedSummary(path=str(path), items=len(curated.items), queries=len(curated.queries),
                           strategy=summary["strategy"], depth=summary["depth"], duplicates=summary["duplicates"],
-                          decontamination=summary["decontamination"], digest=summary["digest"])  # fmt: skip
+                          decontamination=summary["decontamination"], license=summary.get("license", UNKNOWN),
+                          digest=summary["digest"])  # fmt: skip

@@ -6,9 +6,11 @@ from typing import Any
 
 from reinforce import catalog
 from reinforce.curate.curate import CurateConfig
+from reinforce.curate.curated import data_licence
 from reinforce.curate.filters import DuplicateFilter, LeakFilter
 from reinforce.curate.select import Selection
 from reinforce.curate.stored import EmbeddingStore
+from reinforce.licences import Licences, single_licences
 
 
 def summary_of(config: CurateConfig, gallery: EmbeddingStore, selection: Selection, num_queries: int,
@@ -27,9 +29,18 @@ def summary_of(config: CurateConfig, gallery: EmbeddingStore, selection: Selecti
                     "manifest_digest": gallery.store.manifest.digest, "crops": gallery.num_crops,
                     "items": gallery.searched.num_embedded},
         "query": None if config.query is None else {"name": catalog.resolve_data(config.query).name},
+        "license": ", ".join(_licences(config, gallery)),
         "duplicates": None if duplicates is None else _of_duplicates(duplicates),
         "decontamination": None if leaks is None else _of_leaks(leaks),
     }  # fmt: skip
+
+
+def _licences(config: CurateConfig, gallery: EmbeddingStore) -> tuple[str, ...]:
+    """Of all images that the set holds: "unknown" is one of them where nobody said one."""
+    found = [Licences.of_plan(gallery.store.plan).images]
+    if config.query is not None and config.has_query_images:
+        found.append(data_licence(catalog.resolve_data(config.query)))
+    return single_licences(*found)
 
 
 def _of_duplicates(duplicates: DuplicateFilter) -> dict[str, Any]:

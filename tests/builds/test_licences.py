@@ -45,6 +45,22 @@ def test_the_catalog_says_them(unlicensed: Path, images: Path, capsys: pytest.Ca
     assert "- The teacher's weights: `MIT`\n" in Path("out.zarr/README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("summary", "said"),
+    [
+        ('{"license": "CC0-1.0, MIT"}', "CC0-1.0, MIT"),
+        ("{}", "unknown"),
+        ("[]", "unknown"),
+        ("no JSON", "unknown"),
+    ],
+)
+def test_a_curated_set_says_its_own(summary: str, said: str, teacher: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images, tmp_path / "set")
+    (tmp_path / "set/curated.json").write_text(summary)
+    run(teacher, tmp_path / "set", limit=LIMIT, data_license=None)
+    assert licences().images == said
+
+
 def test_options_win(teacher: Path, images: Path) -> None:
     write_catalog(teacher, images)
     run(Path("mine"), Path("photos"), limit=LIMIT, teacher_license="Apache-2.0", data_license="CC0-1.0")

@@ -14,10 +14,11 @@ import pytest
 from curate_data import BAD, COLOURS, COPIES, CROPS, LEAKS
 from PIL import Image
 
+from reinforce import catalog
 from reinforce.cli import command
 from reinforce.command import run_group
 from reinforce.curate.curate import CurateConfig, CuratedSummary, curate
-from reinforce.curate.curated import CuratedSet
+from reinforce.curate.curated import CuratedSet, data_licence
 from reinforce.curate.embeddings import similarity
 from reinforce.curate.stored import EmbeddingStore
 from reinforce.data import hash64, hex64, open_source
@@ -69,6 +70,49 @@ def bytes_of(folder: Path) -> dict[str, str]:
 
 def written_at(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def licensed(
+    encoders: list[str], images: Path, stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The gallery of whole images, whose licence is known."""
+    out = str(tmp_path_factory.mktemp("licensed") / "wholes.zarr")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REINFORCE_HOME", str(Path(stores["wholes"]).parent / "home"))
+        embed(EmbedConfig(gallery=str(images), encoder=tuple(encoders), batch_size=8, workers=0, quiet=True, out=out,
+                          data_license="CC-BY-4.0, MIT"))  # fmt: skip
+    return out
+
+
+class TestLicences:
+    """Of all images that a set holds; what is missing is said, too."""
+
+    @pytest.mark.parametrize(
+        ("of_queries", "changes", "expected"),
+        [
+            ("CC0-1.0", {}, "CC-BY-4.0, MIT, CC0-1.0"),
+            ("MIT", {}, "CC-BY-4.0, MIT"),
+            (None, {}, "CC-BY-4.0, MIT, unknown"),
+            (None, {"strategy": "random", "query": None, "shots": None}, "CC-BY-4.0, MIT"),
+        ],
+    )
+    def test_of_gallery_and_queries(self, made, licensed, task, of_queries, changes, expected):
+        stated = "" if of_queries is None else f', license = "{of_queries}"'
+        Path("reinforce.toml").write_text(f'[data]\ncolours = {{ path = "{task}"{stated} }}\n')
+        curated = made(**{"gallery": licensed, "query": "colours"} | changes)
+        assert curated.summary["license"] == expected
+        assert data_licence(catalog.resolve_data(str(curated.path))) == expected
+
+    def test_of_an_unlicensed_gallery(self, made):
+        assert made().summary["license"] == "unknown"
+
+    def test_one_that_is_said_later_is_told_by_resuming(self, request_of, licensed, task, made):
+        made(gallery=licensed, query=str(task))
+        Path("reinforce.toml").write_text(f'[data]\ncolours = {{ path = "{task}", license = "CC0-1.0" }}\n')
+        again = curate(request_of(gallery=licensed, query="colours", resume=True))
+        assert again.license == "CC-BY-4.0, MIT, CC0-1.0"
+        assert "  licence     CC-BY-4.0, MIT, CC0-1.0\n" in str(again)
 
 
 class TestContents:
