@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from reinforce.errors import UsageError
 from reinforce.store import DENSE_LOGITS, LOGITS, Store, TargetReader, differing_members
+from reinforce.store.marker import ObjectDigest
 from reinforce.store.targets import BUDGET_BYTES
 
 
@@ -58,9 +59,9 @@ def check_ensemble(stores: Sequence[Store]) -> None:
     names what differs."""
     first = stores[0]
     for store, other in combinations(stores, 2):
-        if store.manifest.digest == other.manifest.digest:
-            raise UsageError(f"{store.name} and {other.name} are the same store, {store.manifest.digest[:12]}: "
-                             "type --cache once for it")  # fmt: skip
+        if _targets(store) == _targets(other):
+            raise UsageError(f"{store.name} and {other.name} are one store, by every target's hash: type --cache once "
+                             "for it")  # fmt: skip
     if first.target not in (LOGITS, DENSE_LOGITS):
         raise UsageError(f"{first.name} holds {first.target}, which are not averaged: type a single --cache")
     for store in stores[1:]:
@@ -69,6 +70,11 @@ def check_ensemble(stores: Sequence[Store]) -> None:
             if names := differing_members(shared(first), shared(store)):
                 raise UsageError(f"{first.name} and {store.name} cannot be averaged, since they have another "
                                  f"{', '.join(names)}: {advice}")  # fmt: skip
+
+
+def _targets(store: Store) -> dict[str, ObjectDigest]:
+    """Licences may have been stated in a copy."""
+    return {path: digest for path, digest in store.manifest.objects.items() if path.startswith("targets/")}
 
 
 def _answers(store: Store) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Licences:
     def unknown(self) -> tuple[str, ...]:
         """What is missing, in words."""
         origins = {"the teacher's weights": self.weights, "the transfer set's images": self.images}
-        return tuple(words for words, licence in origins.items() if UNKNOWN in licence.lower().split(", "))
+        return tuple(words for words, licence in origins.items() if is_unknown(licence))
 
     @property
     def hub(self) -> tuple[str, ...]:
@@ -58,6 +58,11 @@ class Licences:
     def name(self) -> str:
         """One word for all of them, as the Hub wants where it knows them not."""
         return re.sub(r"[^a-z0-9.+]+", "-", " and ".join(self.all).lower()).strip("-")[:96]
+
+
+def is_unknown(licence: str) -> bool:
+    """Whether nobody said one of them."""
+    return UNKNOWN in single_licences(licence.lower())
 
 
 def single_licences(*licences: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from reinforce.hub_push import push_to_hub
 from reinforce.inspect_store import next_command_elsewhere
 from reinforce.model_push import PushedModel, is_model, push_model
 from reinforce.remote import HubPlace
+from reinforce.stated_licences import with_licences
 from reinforce.store import PLAN, Licences, open_objects, read_manifest
 from reinforce.store.canonical import parse_object
 from reinforce.store.remote_objects import RemoteObjects
@@ -29,6 +30,10 @@ class PushConfig(CopyOptions):
     public: bool = False
     """Refuse what is of unknown licences; a repository that is new on the Hub becomes a public one instead of a private
     one."""
+    teacher_license: str | None = None
+    """Licence of the teacher's weights, such as Apache-2.0, which the copy states where the store says "unknown"."""
+    data_license: str | None = None
+    """Licence of the transfer set's images, such as CC-BY-4.0, which the copy states where the store says "unknown"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +63,12 @@ def push(config: PushConfig) -> Pushed | PushedModel:
     Stopped or killed at any moment, the same command goes on. Credentials come from the environment alone.
     """
     if is_model(config.store):
+        if config.teacher_license or config.data_license:
+            raise UsageError("a model's licence is stated when it is exported: type train export --license")
         return push_model(config.store, config.destination, config, is_public=config.public)
     source, destination = (open_objects(place, cached=False) for place in (config.store, config.destination))
     check_apart(source, destination)
+    source = with_licences(source, teacher=config.teacher_license, data=config.data_license)
     plan = parse_object(read_object(source, read_manifest(source), PLAN), PLAN)
     if config.public:
         _check_licences(plan, source.name)
@@ -77,4 +85,4 @@ def _check_licences(plan: Mapping[str, Any], name: str) -> None:
     """Raises UsageError where nobody said under which licence an origin stands."""
     if unknown := Licences.of_plan(plan).unknown:
         raise UsageError(f"the licence of {' and of '.join(unknown)} is unknown, so {name} cannot be public: "
-                         "leave out --public, or build it with --teacher-license and --data-license")  # fmt: skip
+                         "leave out --public, or state it with --teacher-license and --data-license")  # fmt: skip

@@ -61,6 +61,11 @@ def test_its_files_become_a_private_repository_that_timm_understands(hub: HubSer
     assert json.loads(push(capsys, str(folder), URL)[1])["there_before"] == 4
 
 
+def test_its_licence_is_stated_by_its_export(hub: HubServer, folder: Path, capsys) -> None:
+    status, said = push(capsys, str(folder), URL, "--data-license", "MIT")
+    assert (status, "type train export --license" in said, hub.repositories) == (2, True, {})
+
+
 def test_another_model_there_is_replaced_only_when_asked(hub: HubServer, folder: Path, capsys) -> None:
     push(capsys, str(folder), URL)
     before = dict(hub.repository(NAME, "model").files)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faulty_proxy import CUT, DROP, FAIL, FORBID, LOSE
@@ -48,7 +49,7 @@ def small_commits(monkeypatch):
     monkeypatch.setattr(hub_upload, "COMMIT_OBJECTS", 5)
 
 
-def push(root: Path, url: str = URL, **options: bool):
+def push(root: Path, url: str = URL, **options: Any):
     return push_verb(PushConfig(store=str(root), destination=url, quiet=True, jobs=2, **options)).copied
 
 
@@ -99,9 +100,9 @@ class TestPush:
         assert max(map(len, commits)) == 5
 
     @pytest.mark.parametrize("is_public", [False, True])
-    def test_a_new_repository_is_private_unless_asked_for(self, hub, is_public, finished_store, monkeypatch):
-        monkeypatch.setattr("reinforce.push._check_licences", lambda source: None)
-        push(finished_store, public=is_public)
+    def test_a_new_repository_is_private_unless_asked_for(self, hub, is_public, finished_store):
+        push(finished_store, public=is_public, teacher_license="MIT", data_license="CC0-1.0")
+        assert b'- "cc0-1.0"\n' in stored(hub)["README.md"]
         assert hub.repository(NAME).private is not is_public
 
     def test_a_public_store_needs_licences(self, hub, finished_store):

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import pytest
+import tiny_stores
 from faulty_proxy import CUT, DROP, FAIL, FORBID, LOSE, SLOW
 from s3_server import Bucket
 from tiny_stores import build_at, columns, contents_of, exact_codec, plan_of
@@ -36,7 +37,7 @@ from reinforce.pull import PullConfig, Pulled, pull
 from reinforce.push import PushConfig, Pushed, push
 from reinforce.store import EMBEDDINGS, GLOBAL_FEATURES, LOGITS, LocalObjects, Store, create_store, open_objects, verify
 from reinforce.store.codecs import Int8Codec
-from reinforce.store.schema import MANIFEST
+from reinforce.store.schema import CARD, MANIFEST
 from train.cli import command as train_command
 
 TARGETS = "targets/values/c/0/1/0"
@@ -193,6 +194,66 @@ class TestPush:
     def test_inside_of_itself(self, store_copy: Path) -> None:
         with pytest.raises(UsageError, match="lies inside the store"):
             put(store_copy, str(store_copy / "copy"))
+
+
+@contextmanager
+def origins(teacher: str, data: str) -> Iterator[None]:
+    """Stores that are built within state these licences."""
+    real = tiny_stores.plan_of
+    with pytest.MonkeyPatch.context() as patch:
+        transfer = {"name": "tiny", "digest": "1" * 64, "shards": [], "license": data}
+        patch.setattr(tiny_stores, "plan_of", lambda codec: real(codec, transfer=transfer,
+                      teacher={"sha256": "0" * 64, "license": teacher}))  # fmt: skip
+        yield
+
+
+class TestLicences:
+    """What a build did not know is stated by who shares: the copy is what the build would have been."""
+
+    @pytest.fixture
+    def unlicensed(self, tmp_path: Path) -> Path:
+        with origins("MIT", "CC-BY-4.0, unknown"):
+            return build_at(tmp_path / "unlicensed.zarr").root
+
+    def test_the_copy_is_the_store_of_a_build_that_was_told(
+        self, unlicensed: Path, tmp_path: Path, place: str
+    ) -> None:
+        with origins("MIT", "CC-BY-4.0, CC0-1.0"):
+            told = build_at(tmp_path / "told.zarr")
+        before = contents_of(unlicensed)
+        copied = put(unlicensed, place, data_license="CC-BY-4.0, CC0-1.0", public=True).copied
+        assert there(place) == contents_of(told.root)
+        assert verify(place, "full").ok
+        assert copied.manifest.digest == Store.open(told).manifest.digest
+        assert contents_of(unlicensed) == before
+        assert put(unlicensed, place, data_license="CC-BY-4.0, CC0-1.0").copied.num_copied == 0
+
+    def test_of_a_store_without_a_card(self, unlicensed: Path, place: str) -> None:
+        """As older versions wrote them."""
+        manifest = Store.open(unlicensed).manifest
+        bare = {path: digest for path, digest in manifest.objects.items() if path not in CARD}
+        for path in (MANIFEST, *CARD):
+            change(str(unlicensed), path, None)
+        (unlicensed / MANIFEST).write_bytes(replace(manifest, objects=bare).to_bytes())
+        put(unlicensed, place, data_license="MIT")
+        assert b"- The transfer set's images: `MIT`\n" in there(place)[CARD[0]]
+
+    def test_unknown_ones_are_not_made_public(self, unlicensed: Path, place: str) -> None:
+        with pytest.raises(UsageError, match=r"images is unknown, so .* cannot be public: .* --data-license"):
+            put(unlicensed, place, public=True)
+        assert there(place) == {}
+
+    def test_what_the_build_knew_stays(self, unlicensed: Path, place: str) -> None:
+        put(unlicensed, place, teacher_license="MIT")
+        assert there(place) == contents_of(unlicensed)
+        with pytest.raises(UsageError, match="--teacher-license BSD: the store was built under MIT: leave it out"):
+            put(unlicensed, place, teacher_license="BSD")
+
+    def test_damage_is_named(self, unlicensed: Path, place: str) -> None:
+        (unlicensed / TARGETS).write_bytes(flipped((unlicensed / TARGETS).read_bytes()))
+        with pytest.raises(CorruptStoreError, match=rf"unlicensed.zarr: {TARGETS}: its SHA-256 differs"):
+            put(unlicensed, place, data_license="MIT")
+        assert MANIFEST not in there(place)
 
 
 def options_of(line: str) -> tuple[click.Command, set[str]]:

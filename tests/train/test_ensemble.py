@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from reinforce.dataset import open_dataset
 from reinforce.ensemble import average_logits
 from reinforce.errors import ModelError, UsageError
 from reinforce.models import load_model
+from reinforce.push import PushConfig, push
 from reinforce.store import Divergence
 from train.cached import CachedViews
 from train.cli import command
@@ -142,19 +142,20 @@ def test_stores_of_other_views_or_classes_are_refused(
         open_dataset((stores[0], other), str(images))
 
 
-@pytest.mark.parametrize("how", ["path", "link", "copy"])
+@pytest.mark.parametrize("how", ["path", "link", "copy", "copy with a licence"])
 def test_the_same_store_twice_is_refused(
     how: str, stores: tuple[str, str], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = Path(stores[0]) if how == "path" else tmp_path / "again.zarr"
     if how == "link":
         again.symlink_to(stores[0])
-    if how == "copy":
-        shutil.copytree(stores[0], again)
+    if how.startswith("copy"):
+        licence = "MIT" if how == "copy with a licence" else None
+        push(PushConfig(store=stores[0], destination=str(again), data_license=licence, quiet=True))
     argv = [word for store in (*stores, again) for word in ("--cache", str(store))]
     assert run_group(command, ["distill", *argv, "--transfer", str(images), "--out", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{stores[0]} and {again} are the same store" in line
+    assert f"{stores[0]} and {again} are one store" in line
     assert "type --cache once for it" in line
 
 
