@@ -53,6 +53,8 @@ class VerifyReport:
     is_repairable: bool
     """Whether bytes are wrong, and not what they are compared with."""
     repaired: bool
+    repairs: list[str]
+    """What was done about them, or why nothing could be, and what to type."""
 
     @property
     def ok(self) -> bool:
@@ -69,14 +71,14 @@ class VerifyReport:
             "problems": self.problems,
             "checks": self.checks,
             "repaired": self.repaired,
+            "repairs": self.repairs,
         }
 
     def __str__(self) -> str:
         lines = [f"{self.store}: {'ok' if self.ok else f'{len(self.problems)} problems'} (level {self.level})"]
         lines += [f"  {line}" for line in (*self.checks, *self.problems)]
-        if self.repaired:
-            lines.append("next: the damaged units are dropped; reinforce build ... --resume recomputes them")
-        elif self.is_repairable:
+        lines += [f"repair: {line}" for line in self.repairs]
+        if self.is_repairable and not self.repaired:
             lines.append(f"next: {mending_advice(self.store)}")
         return "\n".join(lines)
 
@@ -98,6 +100,7 @@ def verify(config: VerifyConfig) -> VerifyReport:
         checks=checks,
         is_repairable=bool(report.problems),
         repaired=config.repair and bool(report.problems),
+        repairs=report.repaired,
     )
 
 

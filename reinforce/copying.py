@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -28,12 +29,14 @@ from reinforce.progress import Progress, human_bytes
 from reinforce.store import MANIFEST, PLAN, LocalObjects, Manifest, ObjectExistsError, Objects, read_manifest
 from reinforce.store.canonical import one_line
 from reinforce.store.inventory import differences, mending_advice
+from reinforce.store.marker import MARKERS
 from reinforce.store.objects import is_temporary
 from reinforce.store.remote_objects import RemoteObjects
 from reinforce.store.verified import hash_object, read_object
 
 IN_FLIGHT_BYTES = 512 << 20
 """Memory of objects on their way; a larger one goes alone."""
+_MARKER = re.compile(rf"{MARKERS}[0-9]{{8}}\.json")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -188,6 +191,8 @@ class _Copy:
                 arrived()
         self._compare(new, jobs)
         self._put_manifest()
+        for path in filter(_is_marker, sizes):
+            self.destination.delete(path)
         sweep_temporaries(self.destination)
 
     def _survey(self) -> dict[str, int]:
@@ -196,7 +201,9 @@ class _Copy:
         is_finished = MANIFEST in sizes and self._has_manifest()
         if not is_finished and PLAN in sizes and not self._is_right(PLAN, sizes[PLAN])[0]:
             raise self._taken("it holds another store, which is not finished")
-        foreign = sorted(sizes.keys() - self.manifest.objects.keys() - {MANIFEST})
+        others = sizes.keys() - self.manifest.objects.keys() - {MANIFEST}
+        is_ours = is_finished or PLAN in sizes
+        foreign = sorted(path for path in others if not (is_ours and _is_marker(path)))
         if foreign:
             raise self._taken(f"it holds other things, such as {one_line(foreign[0])}")
         if MANIFEST in sizes and not is_finished:
@@ -298,6 +305,11 @@ def sweep_temporaries(objects: Objects) -> None:
         for path, _ in list(objects.list()):
             if is_temporary(path):
                 objects.delete(path)
+
+
+def _is_marker(path: str) -> bool:
+    """Whether it is one of a unit: a repair that dropped other units has left it, or a build."""
+    return _MARKER.fullmatch(path) is not None
 
 
 def _md5(data: bytes) -> str:

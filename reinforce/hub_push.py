@@ -5,6 +5,7 @@ Until the manifest is there nothing takes the repository for a store.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from reinforce.copying import Copied, CopyOptions, resumable
@@ -55,8 +56,11 @@ def push_to_hub(source: Objects, place: HubPlace, options: CopyOptions, *, is_pu
 
 def _check_way(place: HubPlace, there: Mapping[str, RemoteObject], manifest: Manifest) -> None:
     """Raises OutputExistsError where the place holds another store, or other things."""
-    if MANIFEST in there and (found := Manifest.parse(place.get(MANIFEST))).digest != manifest.digest:
-        raise _taken(place, f"it holds another store, {found.digest[:12]} and not {manifest.digest[:12]}")
+    if MANIFEST in there:
+        with contextlib.suppress(CorruptStoreError):  # a damaged one is replaced as any object is
+            found = Manifest.parse(place.get(MANIFEST)).digest
+            if found != manifest.digest:
+                raise _taken(place, f"it holds another store, {found[:12]} and not {manifest.digest[:12]}")
     if PLAN in there and content_tags(place.get(PLAN))[0] != manifest.plan_digest:
         raise _taken(place, "it holds another store, which is not finished")
     foreign = sorted(path for path in there if path not in {*manifest.objects, MANIFEST} and not is_hidden(path))

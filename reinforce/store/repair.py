@@ -29,7 +29,7 @@ def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[st
         elif card:  # else the end of the build writes it
             done = _mend_card(objects, manifest, card)
     except StoreError as error:
-        return [f"cannot be repaired, pull or build the store again: {error}"]
+        return [f"cannot be repaired here, pull it again with --repair or build it again: {error}"]
     for path in extras:
         # A marker may be an extra left by a killed finalize: it was just checked, and makes its good unit count.
         if not (damaged and path.startswith(MARKERS)):
@@ -71,4 +71,4 @@ def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str]) -> list
         objects.delete(path)
     numbers = ", ".join(map(str, sorted(bad_units)[:10])) + (", ..." if len(bad_units) > 10 else "")
     dropped = f"dropped {len(bad_units)} of {store.num_units} units ({numbers})" if bad_units else "dropped the states"
-    return [f"{dropped}: type the 'reinforce build' that made the store again, with --resume"]
+    return [f"{dropped}: type again what made the store, 'reinforce build' with --resume or 'reinforce pull'"]

@@ -57,8 +57,8 @@ def verify(location: str | Path | Objects, level: Level = "quick", *, repair: bo
     except (MissingStoreError, UnfinishedStoreError):
         raise
     except StoreError as error:
-        cannot = ["the manifest is damaged: it cannot be repaired, pull or build the store again"] if repair else []
-        return Report(level, [f"{MANIFEST}: {error}"], cannot)
+        cannot = "the manifest cannot be repaired here, pull it again with --repair or build the store again"
+        return Report(level, [f"{MANIFEST}: {error}"], [cannot] if repair else [])
     bad: dict[str, str] = {}
     for path, problem in _problems(objects, manifest, level):
         bad.setdefault(path, problem)

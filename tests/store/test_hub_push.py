@@ -110,6 +110,14 @@ class TestPush:
             push(finished_store, public=True)
         assert not hub.repositories
 
+    def test_a_damaged_manifest_is_replaced_on_request(self, hub, finished_store):
+        push(finished_store)
+        hub.repository(NAME).files["manifest.json"] = b"{"
+        with pytest.raises(CorruptStoreError, match=r"manifest.json is there with other content: type --repair"):
+            push(finished_store)
+        push(finished_store, repair=True)
+        assert stored(hub) == contents_of(finished_store)
+
     def test_folders_of_a_repository_hold_stores_of_their_own(self, hub, finished_store, tmp_path):
         other = build_at(tmp_path / "other.zarr", Int8Codec()).root
         push(finished_store, f"{URL}/a")

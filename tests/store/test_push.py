@@ -387,6 +387,25 @@ class TestPull:
         fetch(str(finished_store), repair=True)
         assert contents_of(Path("here.zarr")) == contents_of(finished_store)
 
+    @pytest.mark.usefixtures("bucket")
+    def test_after_a_repair_that_dropped_units(self, finished_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        fetch(str(finished_store))
+        change("here.zarr", TARGETS, None)
+        assert run_group(command, ["verify", "here.zarr", "--repair"]) == 1
+        assert "'reinforce build' with --resume or 'reinforce pull'" in capsys.readouterr().out
+        assert fetch(str(finished_store)).copied.num_copied == 1
+        assert contents_of(Path("here.zarr")) == contents_of(finished_store)
+
+    @pytest.mark.usefixtures("bucket")
+    def test_what_others_put_beside_markers_is_never_touched(self, finished_store: Path) -> None:
+        fetch(str(finished_store))
+        change("here.zarr", TARGETS, None)
+        run_group(command, ["verify", "here.zarr", "--repair", "--quiet"])
+        Path("here.zarr/units/thesis.tex").write_bytes(b"years")
+        with pytest.raises(OutputExistsError, match=r"such as units/thesis\.tex"):
+            fetch(str(finished_store))
+        assert Path("here.zarr/units/thesis.tex").read_bytes() == b"years"
+
     def test_a_damaged_manifest_of_another_store_is_never_touched(self, finished_store: Path, tmp_path: Path) -> None:
         other = build_at(tmp_path / "other.zarr", Int8Codec()).root
         change(str(other), MANIFEST, b"")

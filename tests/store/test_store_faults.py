@@ -269,7 +269,7 @@ def test_other_damage_cannot_be_repaired_and_changes_nothing(store_copy, name):
     before = contents_of(store_copy)
     report = verify(store_copy, "full", repair=True)
     assert len(report.repaired) == 1
-    assert report.repaired[0].startswith("cannot be repaired, pull or build the store again")
+    assert report.repaired[0].startswith("cannot be repaired here, pull it again with --repair or build it again")
     assert contents_of(store_copy) == before
 
 
