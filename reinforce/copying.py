@@ -201,9 +201,9 @@ class _Copy:
         is_finished = MANIFEST in sizes and self._has_manifest()
         if not is_finished and PLAN in sizes and not self._is_right(PLAN, sizes[PLAN])[0]:
             raise self._taken("it holds another store, which is not finished")
-        others = sizes.keys() - self.manifest.objects.keys() - {MANIFEST}
         is_ours = is_finished or PLAN in sizes
-        foreign = sorted(path for path in others if not (is_ours and _is_marker(path)))
+        others = sorted(sizes.keys() - self.manifest.objects.keys())
+        foreign = [path for path in others if not (is_ours and (path == MANIFEST or _is_marker(path)))]
         if foreign:
             raise self._taken(f"it holds other things, such as {one_line(foreign[0])}")
         if MANIFEST in sizes and not is_finished:

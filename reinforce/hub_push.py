@@ -5,7 +5,6 @@ Until the manifest is there nothing takes the repository for a store.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 
 from reinforce.copying import Copied, CopyOptions, resumable
@@ -56,14 +55,19 @@ def push_to_hub(source: Objects, place: HubPlace, options: CopyOptions, *, is_pu
 
 def _check_way(place: HubPlace, there: Mapping[str, RemoteObject], manifest: Manifest) -> None:
     """Raises OutputExistsError where the place holds another store, or other things."""
+    own = {*manifest.objects, MANIFEST}
     if MANIFEST in there:
-        with contextlib.suppress(CorruptStoreError):  # a damaged one is replaced as any object is
+        try:
             found = Manifest.parse(place.get(MANIFEST)).digest
+        except CorruptStoreError:
+            if PLAN not in there:  # beside this store's plan it is replaced on request
+                own.remove(MANIFEST)
+        else:
             if found != manifest.digest:
                 raise _taken(place, f"it holds another store, {found[:12]} and not {manifest.digest[:12]}")
     if PLAN in there and content_tags(place.get(PLAN))[0] != manifest.plan_digest:
         raise _taken(place, "it holds another store, which is not finished")
-    foreign = sorted(path for path in there if path not in {*manifest.objects, MANIFEST} and not is_hidden(path))
+    foreign = sorted(path for path in there if path not in own and not is_hidden(path))
     if foreign:
         raise _taken(place, f"it holds other things, such as {one_line(foreign[0])}")
 

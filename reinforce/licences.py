@@ -37,6 +37,11 @@ class Licences:
         weights, images = (str(plan.get(origin, {}).get("license") or UNKNOWN) for origin in ("teacher", "transfer"))
         return cls(weights=weights, images=images)
 
+    def in_plan(self, plan: Mapping[str, Any]) -> dict[str, Any]:
+        """The plan with these; the inverse of `of_plan`."""
+        said = {"teacher": self.weights, "transfer": self.images}
+        return {**plan, **{origin: {**plan.get(origin, {}), "license": licence} for origin, licence in said.items()}}
+
     @property
     def all(self) -> tuple[str, ...]:
         """Every single one, once."""

@@ -5,9 +5,8 @@ Plan, card and manifest are those of a build that had been told; everything else
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from reinforce.errors import StoreAccessError, UsageError
 from reinforce.licences import Licences, is_unknown
@@ -22,9 +21,9 @@ def with_licences(objects: Objects, *, teacher: str | None, data: str | None) ->
         return objects
     store = Store.open(objects)
     known = Licences.of_plan(store.plan)
-    stated = {"teacher": _stated("--teacher-license", teacher, known.weights),
-              "transfer": _stated("--data-license", data, known.images)}  # fmt: skip
-    return LicensedObjects(store, stated)
+    stated = Licences(weights=_stated("--teacher-license", teacher, known.weights),
+                      images=_stated("--data-license", data, known.images))  # fmt: skip
+    return objects if stated == known else LicensedObjects(store, stated)
 
 
 def _stated(option: str, said: str | None, known: str) -> str:
@@ -36,11 +35,9 @@ def _stated(option: str, said: str | None, known: str) -> str:
 class LicensedObjects:
     """See Objects; the medium is only read."""
 
-    def __init__(self, store: Store, licences: Mapping[str, str]) -> None:
-        """`licences`: by the plan's member that they belong to."""
+    def __init__(self, store: Store, licences: Licences) -> None:
         self.objects = store.objects.objects
-        origins = {name: {**store.plan[name], "license": licence} for name, licence in licences.items()}
-        plan: dict[str, Any] = store.plan | origins
+        plan = licences.in_plan(store.plan)
         self.contents = {PLAN: canonical_json(plan)}
         manifest = replace(store.manifest, plan_digest=sha256_hex(self.contents[PLAN])).listing_also(self.contents)
         card = card_objects(plan, store.codec, manifest)

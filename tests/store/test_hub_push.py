@@ -150,12 +150,14 @@ class TestNothingIsOverwritten:
         [
             ({"data.csv": b"1,2"}, "other things, such as data.csv"),
             ({"plan.json": b"{}"}, "another store, which is not finished"),
+            ({"manifest.json": b"{}"}, "other things, such as manifest.json"),
         ],
     )
-    def test_by_a_store(self, hub, finished_store, files, message):
+    @pytest.mark.parametrize("repair", [False, True])
+    def test_by_a_store(self, hub, finished_store, files, message, repair):
         hub.add("dataset", NAME).files |= files
         with pytest.raises(OutputExistsError, match=message):
-            push(finished_store)
+            push(finished_store, repair=repair)
         assert hub.repository(NAME).files == files
 
     def test_a_finished_store_by_another(self, hub, finished_store, tmp_path):

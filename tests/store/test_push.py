@@ -414,14 +414,14 @@ class TestPull:
         assert (other / MANIFEST).read_bytes() == b""
 
     @pytest.mark.parametrize("views", [None, "0:1"])
-    @pytest.mark.parametrize("name", ["essay", ".env"])
+    @pytest.mark.parametrize("name", ["essay", ".env", "manifest.json"])
     def test_a_folder_with_other_things_is_never_touched(
         self, finished_store: Path, tmp_path: Path, name: str, views: str | None
     ) -> None:
         (tmp_path / "home-work").mkdir()
         (tmp_path / "home-work" / name).write_bytes(b"x")
         with pytest.raises(OutputExistsError, match=f"such as {name}"):
-            fetch(str(finished_store), str(tmp_path / "home-work"), views=views)
+            fetch(str(finished_store), str(tmp_path / "home-work"), views=views, repair=True)
         assert [path.name for path in (tmp_path / "home-work").iterdir()] == [name]
 
     @pytest.mark.parametrize("source", ["s3://{bucket}/none", "none"])
