@@ -6,8 +6,6 @@ import sys
 import time
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -37,6 +35,8 @@ class Progress:
         self.bar: Any = self._bar() if not quiet and self.stream.isatty() else None
 
     def _bar(self) -> Any:
+        from tqdm import tqdm
+
         return tqdm(
             total=self.total,
             initial=self.initial,

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from reinforce.errors import UsageError
@@ -326,6 +325,8 @@ def _chunks(part: NDArray[Any], width: int) -> list[NDArray[Any]]:
 
 def _packed_bytes(values: NDArray[Any], items_last: bool, level: int) -> int:
     """Bytes of a chunk, with its checksum and its entry in the shard's index."""
+    from numcodecs.zstd import Zstd
+
     ordered = np.moveaxis(values, -1, 0) if items_last else values
     return len(Zstd(level).encode(np.ascontiguousarray(ordered))) + 20
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.request import url2pathname
 
 from reinforce import catalog
 from reinforce.errors import UsageError
@@ -34,6 +33,8 @@ def local_folder(location: str | Path, advice: str = "type a folder") -> Path:
     if text.startswith(_FILE):
         host, slash, path = text.removeprefix(_FILE).partition("/")
         if host in ("", "localhost") and slash:
+            from urllib.request import url2pathname
+
             return Path(url2pathname(slash + path))
     if is_url(text):
         raise UsageError(f"{text} is no folder of this machine: {advice}")

@@ -11,7 +11,6 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs.zstd import decompress
 from numpy.typing import NDArray
 
 from reinforce.store.layout import ArrayLayout
@@ -66,6 +65,8 @@ def decode_chunks(layout: ArrayLayout, pieces: Sequence[bytes]) -> NDArray[Any]:
     Raises ValueError where a checksum is wrong or a frame does not hold exactly one chunk; never allocates more than
     the chunks' own bytes.
     """
+    from numcodecs.zstd import decompress
+
     frames = [_checked(piece, "chunk") for piece in pieces]
     if any(frame_content_bytes(frame) != layout.chunk_bytes for frame in frames):
         raise ValueError("a zstd frame is not of the chunk's size")
