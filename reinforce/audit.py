@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.command import POSITIONAL, CommonOptions
-from reinforce.data import CaptionedSource
-from reinforce.dataset import ReinforcedDataset, open_dataset
 from reinforce.errors import ReinforceError, UnknownNameError, UsageError
 from reinforce.store import EMBEDDINGS, FEATURES, STATE_OK, FidelityStats, Store, local_folder
 from reinforce.store import verify as verify_store
 from reinforce.store.inventory import mending_advice
-from reinforce.unit_captions import UnitCaptions, Words
 from reinforce.units import unit_pairs
 
 if TYPE_CHECKING:
+    from reinforce.dataset import ReinforcedDataset
     from reinforce.target_source import TargetSource
+    from reinforce.unit_captions import Words
 
 DEEP_UNITS = 4
 SAMPLE_SLACK, LEAST_ERROR = 5, 1e-5
@@ -105,6 +104,8 @@ def verify(config: VerifyConfig) -> VerifyReport:
 
 
 def _deep(config: VerifyConfig) -> tuple[list[str], list[str]]:
+    from reinforce.dataset import open_dataset
+
     checks: list[str] = []
     problems: list[str] = []
     dataset = open_dataset(config.store, config.transfer)
@@ -162,6 +163,8 @@ def _reopen_teacher(store: Store, config: VerifyConfig) -> TargetSource:
 
 def _recomputed(dataset: ReinforcedDataset, teacher: TargetSource, unit: int) -> FidelityStats:
     """How far the stored targets of the unit's first teacher batch are from what the teacher says now."""
+    from reinforce.unit_captions import UnitCaptions
+
     store, words = dataset.store, _words(dataset, teacher)
     shown = dataset.replayer(unit) if words is None else UnitCaptions(words, dataset.images(unit))
     num_rows = len(shown.keys)
@@ -178,6 +181,8 @@ def _recomputed(dataset: ReinforcedDataset, teacher: TargetSource, unit: int) ->
 
 def _words(dataset: ReinforcedDataset, teacher: TargetSource) -> Words | None:
     """What a teacher of captions is shown."""
+    from reinforce.data import CaptionedSource
     from reinforce.text_teacher import TextTeacher
+    from reinforce.unit_captions import Words
 
     return Words(CaptionedSource(dataset.source), teacher.tokenizer) if isinstance(teacher, TextTeacher) else None

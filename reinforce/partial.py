@@ -12,13 +12,12 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.copying import in_parallel, resumable
-from reinforce.data.listing import listing_digest
 from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
@@ -50,7 +49,9 @@ from reinforce.store.schema import CARD, PART_FORMAT, UNITS, TargetArray
 from reinforce.store.shard import chunk_range, decode_chunks, index_bytes, parse_index
 from reinforce.store.verified import holds, read_object
 from reinforce.store.writer import encode_array
-from reinforce.views import Fingerprint
+
+if TYPE_CHECKING:
+    from reinforce.views import Fingerprint
 
 WHOLE_BYTES = 256 << 10
 """Smaller objects are fetched whole, by one request, and hashed."""
@@ -185,6 +186,8 @@ class Part:
         return np.stack([array.view_part(own) for own in np.split(chunks, len(self.views))])
 
     def _plan(self) -> dict[str, Any]:
+        from reinforce.data.listing import listing_digest
+
         plan, transfer = self.store.plan, self.store.plan["transfer"]
         first_shard = self.shards.start
         shards = [transfer["shards"][shard] for shard in self.shards]
@@ -211,6 +214,8 @@ class Part:
 
     def _fingerprint(self) -> Fingerprint | None:
         """The whole's probe views of the part's units. Raises UsageError where there were some and none is left."""
+        from reinforce.views import Fingerprint
+
         found = self.store.probes()
         if found is None or not found[0].get("probes"):
             return None

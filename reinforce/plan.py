@@ -30,6 +30,7 @@ from reinforce.data import (
     open_source,
 )
 from reinforce.errors import BuildError, UsageError
+from reinforce.plan_estimate import PlanEstimate
 from reinforce.progress import Progress, human_bytes
 from reinforce.shared_views import SharedViews
 from reinforce.store import (
@@ -62,7 +63,6 @@ PROBES = 256
 KEPT_PROBES = 16
 BYTES_PER_UNIT = 600
 """A unit's lines in the manifest and in the records."""
-SECONDS_PER_HOUR = 3600
 CARD_BYTES = 9000
 """README.md and croissant.json."""
 
@@ -288,60 +288,6 @@ def _without_licences(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_licences(inner) for name, inner in value.items() if name != "license"}
     return [_without_licences(inner) for inner in value] if isinstance(value, list) else value
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanEstimate:
-    """What a build will cost, from a few hundred calibration views on this device."""
-
-    samples: int
-    views: int
-    units: int
-    bytes: int
-    disk_free_bytes: int
-    """Where the store would lie."""
-    teacher_seconds: float
-    """Teacher forward alone, of all devices together."""
-    build_seconds: float
-    """Teacher and replay, one after the other in one process; of all devices together."""
-    break_even_epochs: float
-    """Student epochs after which the store has cost less than running the teacher in each."""
-    codec: str
-    num_devices: int = 1
-    price_per_hour: float | None = None
-
-    @property
-    def wall_seconds(self) -> float:
-        """Of `num_devices` that share the work evenly."""
-        return self.build_seconds / self.num_devices
-
-    @property
-    def cost(self) -> float | None:
-        """Device hours by their price."""
-        return None if self.price_per_hour is None else self.build_seconds / SECONDS_PER_HOUR * self.price_per_hour
-
-    def to_json(self) -> dict[str, Any]:
-        return {**self.__dict__, "wall_seconds": self.wall_seconds, "cost": self.cost}
-
-    def __str__(self) -> str:
-        size, free = human_bytes(self.bytes), human_bytes(self.disk_free_bytes)
-        lines = [
-            f"{self.samples} samples x {self.views} views, {self.units} units, {self.codec}: {size}",
-            f"{free} are free here" + ("" if self.bytes <= self.disk_free_bytes else ": TOO LITTLE"),
-            f"teacher {_human_seconds(self.teacher_seconds)} here; with replay in the same process "
-            f"{_human_seconds(self.build_seconds)}",
-            f"paid for after {self.break_even_epochs:.1f} student epochs",
-        ]
-        if self.num_devices > 1:
-            lines.insert(3, f"on {self.num_devices} such devices {_human_seconds(self.wall_seconds)}")
-        if self.cost is not None:
-            lines.append(f"{self.build_seconds / SECONDS_PER_HOUR:.2f} device hours at {self.price_per_hour:g} each: "
-                         f"{self.cost:.2f}")  # fmt: skip
-        return "\n".join(lines)
-
-
-def _human_seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < SECONDS_PER_HOUR else f"{seconds / SECONDS_PER_HOUR:.1f} h"
 
 
 def plan(config: PlanConfig) -> PlanEstimate:

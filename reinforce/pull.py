@@ -9,7 +9,6 @@ from typing import Any
 
 from reinforce.command import POSITIONAL
 from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
-from reinforce.dataset import transfer_location
 from reinforce.errors import MissingDataError, StoreAccessError
 from reinforce.inspect_store import next_command, next_command_elsewhere
 from reinforce.partial import Part, PartCopied, Selection, copy_part
@@ -94,6 +93,8 @@ def _check_room(source: Objects, folder: Path) -> None:
 
 
 def _is_known(store: Store) -> bool:
+    from reinforce.dataset import transfer_location
+
     try:
         transfer_location(store)
     except MissingDataError:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.data import hash64
 from reinforce.store.canonical import one_line
 from reinforce.store.part import StorePart
 from reinforce.store.unfinished import KeyColumns
@@ -59,6 +58,8 @@ def compare_samples(a: StorePart, b: StorePart) -> SampleDifference | None:
 
 
 def _hashes(keys: KeyColumns) -> NDArray[np.uint64]:
+    from reinforce.data import hash64
+
     return np.fromiter((hash64(keys.encoded(i)) for i in range(len(keys))), np.uint64, len(keys))
 
 

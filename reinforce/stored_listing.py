@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from reinforce.data import Listing
+from typing import TYPE_CHECKING
+
 from reinforce.errors import CorruptStoreError
 from reinforce.store import UnfinishedStore
+
+if TYPE_CHECKING:
+    from reinforce.data import Listing
 
 
 def stored_listing(store: UnfinishedStore) -> Listing:
     """Its `num_bytes` are not kept, and 0. Raises CorruptStoreError where the samples are not those that the plan
     names by their digest."""
+    from reinforce.data import Listing
+
     samples, transfer = store.samples(), store.plan["transfer"]
     listing = Listing.from_columns(
         shard_names=[shard["name"] for shard in transfer["shards"]],

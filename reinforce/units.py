@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.data import Listing
 from reinforce.errors import UsageError
+
+if TYPE_CHECKING:
+    from reinforce.data import Listing
 
 MIN_UNITS = 8
 """A small set is still cut into this many units, so that a killed build loses little of it ..."""
