@@ -5,12 +5,10 @@ Each command runs in a process of its own, which sends itself a real SIGINT whil
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -21,7 +19,6 @@ import train.cli
 from reinforce.command import run_group
 from reinforce.models import create_model, save_model
 
-ROOT = Path(__file__).parents[1]
 GROUPS = {"reinforce": reinforce.cli.command, "train": train.cli.command}
 STOPPING = """
 import os, signal, sys
@@ -84,10 +81,7 @@ def test_ctrl_c_says_how_to_go_on(
 ) -> None:  # fmt: skip
     program, *argv = line.split()
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    code = STOPPING.format(program=program, nth=nth)
-    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=tmp_path, env=environment, capture_output=True,
-                          text=True, check=False, timeout=120)  # fmt: skip
+    done = forked.run(STOPPING.format(program=program, nth=nth), argv, folder=tmp_path)
     assert done.returncode == 130, done.stderr[-2000:]
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"{program}: stopped")

@@ -1,4 +1,4 @@
-"""Two processes under torchrun give the losses and figures of one (a model without BatchNorm, to float noise)."""
+"""Two processes of torchrun give the losses and figures of one (a model without BatchNorm, to float noise)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run_ranks
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 OPTIONS = {"--model": "test_vit", "--image-size": "32", "--lr": "1e-3", "--steps": "6", "--batch-size": "11",
            "--precision": "fp32", "--log-every": "2", "--device": "cpu"}  # fmt: skip
 TASKS = {
@@ -27,21 +29,29 @@ def losses(out: Path) -> list[float]:
 
 
 def run(num_processes: int, folder: Path, argv: Sequence[str]) -> str:
+    """What the main process prints."""
+    first, *others = run_ranks("from train.cli import main; main()", argv, folder=folder, ranks=num_processes)
+    assert all(rank.returncode == 0 for rank in (first, *others)), first.stderr
+    return first.stdout
+
+
+def torchrun(num_processes: int, folder: Path, argv: Sequence[str]) -> str:
     launcher = folder / "launch_training.py"
     launcher.write_text("from train.cli import main\nmain()\n")
-    prefix = ["-m", "torch.distributed.run", "--nproc-per-node", str(num_processes)] if num_processes > 1 else []
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *prefix, str(launcher), *argv]
+    command = [*TORCHRUN, "--nproc-per-node", str(num_processes), str(launcher), *argv]
     return subprocess.run(command, check=True, env=environment, cwd=folder, capture_output=True, text=True).stdout
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
-def test_two_processes_are_one(task: str, colours: Path, scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "start"), [("classification", torchrun), ("segmentation", run)], ids=TASKS)
+def test_two_processes_are_one(
+    task: str, start: Callable[..., str], colours: Path, scenes: Path, tmp_path: Path
+) -> None:
     data = {"classification": colours, "segmentation": scenes}[task]
-    for num_processes in (1, 2):
+    for num_processes, started_by in ((1, run), (2, start)):
         options = itertools.chain(*OPTIONS.items(), TASKS[task], ("--data", str(data), "--out", str(num_processes)))
-        run(num_processes, tmp_path, ["finetune", *options])
+        started_by(num_processes, tmp_path, ["finetune", *options])
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
 
 

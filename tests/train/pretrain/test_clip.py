@@ -10,7 +10,6 @@ import math
 import os
 import pickle
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 import timm
 import tiny_pairs as tiny
 import torch
+from forked import run_ranks
 
 from reinforce.data import open_captioned
 from reinforce.errors import DataError, ModelError, UsageError
@@ -123,9 +123,7 @@ def test_stop_and_resume_is_the_uninterrupted_run(stop_at: int, pairs: Path, mon
         assert Path("stopped", name).read_bytes() == Path("whole", name).read_bytes()
 
 
-LAUNCHER = """
-import sys
-sys.path.insert(0, {folder!r})
+PROGRAM = """
 import tiny_pairs
 tiny_pairs.register_tower()
 from train.cli import main
@@ -138,24 +136,11 @@ def test_two_processes_are_one(pairs: Path, tmp_path: Path) -> None:
     """Steps of 11 or 12 pairs, so that ranks have different numbers; a model without BatchNorm."""
     options = {"model": "test_vit", "batch_size": 12, "steps": 6, "lr": 1e-3, "precision": "fp32", "limit": 47}
     run(pairs, "one", **options)
-    launcher = tmp_path / "launch.py"
-    launcher.write_text(LAUNCHER.format(folder=str(Path(__file__).parents[1])))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
-    words = ["--method", "clip", "--transfer", str(pairs), "--image-size", "32", "--text-tower", tiny.TOWER,
+    words = ["pretrain", "--method", "clip", "--transfer", str(pairs), "--image-size", "32", "--text-tower", tiny.TOWER,
              "--log-every", "1", "--device", "cpu", "--quiet", "--out", "two"]  # fmt: skip
     words += [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        str(launcher),
-        "pretrain",
-        *words,
-    ]
-    done = subprocess.run(command, check=False, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    for rank in run_ranks(PROGRAM, words, folder=tmp_path):
+        assert rank.returncode == 0, rank.stderr
     assert losses("two") == pytest.approx(losses("one"), rel=1e-4)
     assert len(losses("one")) == 6
 

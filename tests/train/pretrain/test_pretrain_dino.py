@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from forked import run_ranks
 from stopping import stop_at_load
 
 from reinforce.errors import ModelError, ReinforceError, UsageError
@@ -145,13 +143,11 @@ def test_the_centre_is_that_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.slow
 def test_two_processes_are_one(colours: Path, tmp_path: Path) -> None:
     """A model without BatchNorm, to float noise; 49 images in odd shares."""
-    (tmp_path / "launch.py").write_text("from train.cli import main\nmain()\n")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "quiet"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "launch.py"),
-               "pretrain", "--model=test_vit", *options, "--precision=fp32", "--lr=1e-3", f"--transfer={colours}",
-               "--out=2"]  # fmt: skip
-    subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True)
+    argv = ["pretrain", "--model=test_vit", *options, "--precision=fp32", "--lr=1e-3", f"--transfer={colours}",
+            "--out=2"]  # fmt: skip
+    for rank in run_ranks("from train.cli import main; main()", argv, folder=tmp_path):
+        assert rank.returncode == 0, rank.stderr
     run(colours, "1", model="test_vit", precision="fp32", lr=1e-3)
     assert losses("2") == pytest.approx(losses("1"), rel=1e-4)
 
