@@ -33,7 +33,7 @@ class Ended:
 
 
 class Forked:
-    """A running process; used as a context manager it ends with the block."""
+    """A running process, the first of a session of its own; used as a context manager it ends with the block."""
 
     def __init__(self, code: str, argv: Sequence[str] = (), *, folder: Path, environment: Mapping[str, str]) -> None:
         self._output = tempfile.TemporaryDirectory()
@@ -42,6 +42,8 @@ class Forked:
             (where / name).touch()
         self.process = _CONTEXT.Process(target=_execute, args=(code, list(argv), folder, dict(environment), where))
         self.process.start()
+        assert self.process.pid is not None
+        self.pid = self.process.pid
 
     def __enter__(self) -> Forked:
         return self
@@ -52,11 +54,15 @@ class Forked:
         self.process.close()
         self._output.cleanup()
 
+    @property
+    def has_ended(self) -> bool:
+        return self.process.exitcode is not None
+
     def ended(self, timeout_seconds: float = TIMEOUT_SECONDS) -> Ended:
         """Wait for its end. Raises TimeoutError."""
         self.process.join(timeout_seconds)
         if self.process.exitcode is None:
-            raise TimeoutError(f"the process has not ended within {timeout_seconds:g} s: {self._read('stderr')}")
+            raise TimeoutError(f"not ended within {timeout_seconds:g} s: {self._read('stderr')}")
         return Ended(self.process.exitcode, self._read("stdout"), self._read("stderr"))
 
     def _read(self, name: str) -> str:
@@ -87,6 +93,7 @@ def _place(rank: int) -> dict[str, str]:
 def _execute(code: str, argv: list[str], folder: Path, environment: dict[str, str], output: Path) -> None:
     import torch
 
+    os.setsid()
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(output / name, os.O_WRONLY | os.O_APPEND), descriptor)
     os.chdir(folder)

@@ -58,7 +58,7 @@ QUICK = Scale(
     builds=[StoreRequest(teacher=_network(SMALL, 70), num_images=160, views=5, view_px=70)],
     students=[StepCase(student=_network("fastvit_t8", 64)), StepCase(student=_network("mobilevitv2_050", 64))],
     online=[OnlineCase(teacher=_network(SMALL, 70), student=_network("fastvit_t8", 64), view_px=70)],
-    counts=(1000, 20_000), stages=("build", "verify", "distill"),
+    counts=(10_000, 30_000), stages=("build", "verify", "distill"),
 )  # fmt: skip
 FULL = Scale(
     rounds=1, steps=21,
@@ -74,7 +74,7 @@ FULL = Scale(
                        view_px=64, batch_size=8, num_images=32, views=2),
             OnlineCase(teacher=_network(LARGE, 70, "segmentation"), student=_network("fastvit_t8", 64, "segmentation"),
                        view_px=64, batch_size=4, num_images=12, views=2)],
-    counts=(1000, 10_000, 100_000),
+    counts=(10_000, 100_000),
 )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -100,6 +100,10 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def with_keys(self, keys: Iterable[str]) -> Listing:
+        """The same, of equal keys (of the first N), whose memory it then shares."""
+        return replace(self, keys=tuple(islice(keys, len(self))))
 
     @property
     def shard_starts(self) -> tuple[int, ...]:

@@ -65,6 +65,7 @@ class UnitBuilder:
         plan, schema, listing = store.plan, store.schema, stored_listing(store)
         check_environment(plan, inputs.environment(), config.mixed_environment)
         check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)
+        listing = listing.with_keys(key for shard in inputs.source.shards for key in shard.keys)
         fix_arithmetic(plan["threads"])
         self.schema, self.device = schema, inputs.teacher.device
         self.ledger = Ledger(objects, schema.num_units, task.owner)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from processes import session_members
 from tiny_builds import LICENCE, ROWS_ONLY, VIEWS, digest_of, largest_object, run
 
@@ -46,12 +47,6 @@ def build_argv(teacher: Path, images: Path, *more: str, workers: int = 0) -> lis
     return ["build", "--teacher", str(teacher), "--transfer", str(images), "--views", str(VIEWS), "--batch-size", "16",
             "--out", "out.zarr", "--workers", str(workers), "--json", "--quiet", "--data-license", LICENCE,
             *more]  # fmt: skip
-
-
-def command_line(arguments: list[str]) -> list[str]:
-    """As a terminal starts it: a background job of a shell would inherit that Ctrl-C is ignored."""
-    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    return [sys.executable, "-c", f"{heeded}from reinforce.cli import main; main()", *arguments]
 
 
 def call(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -351,12 +346,20 @@ def longer_argv(teacher: Path, images: Path, workers: int) -> list[str]:
     return build_argv(teacher, images, *more, workers=workers)
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """The command in a session of its own, until it is in the middle of its units."""
-    process = subprocess.Popen(command_line(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)  # fmt: skip
-    wait_for(lambda: any(Path("out.zarr/units").glob("*.json")) or process.poll() is not None)
-    return process
+COMMAND = """
+import signal
+from reinforce.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs begin with ignored
+main()
+"""
+
+
+@contextlib.contextmanager
+def started(arguments: list[str]) -> Iterator[Forked]:
+    """The command, once it is in the middle of its units."""
+    with Forked(COMMAND, arguments, folder=Path.cwd(), environment=os.environ) as process:
+        wait_for(lambda: any(Path("out.zarr/units").glob("*.json")) or process.has_ended)
+        yield process
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -369,10 +372,10 @@ def wait_for(condition: Callable[[], bool]) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 class TestKilledAndTerminated:
-    def ends(self, process: subprocess.Popen[str], status: int, *words: str) -> None:
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == status, err
-        assert_one_line(err, "--resume", *words)
+    def ends(self, process: Forked, status: int, *words: str) -> None:
+        done = process.ended()
+        assert done.returncode == status, done.stderr
+        assert_one_line(done.stderr, "--resume", *words)
         wait_for(lambda: not session_members(process.pid))
 
     def goes_on(self, teacher: Path, images: Path, longer: dict[str, str]) -> None:
@@ -385,13 +388,13 @@ class TestKilledAndTerminated:
         self, longer: dict[str, str], teacher: Path, images: Path, request: pytest.FixtureRequest
     ) -> None:
         for number in range(30 if request.config.getoption("--long") else 2):
-            process = start(longer_argv(teacher, images, workers=2))
-            workers = session_members(process.pid, "spawn_main")
-            assert len(workers) == 2
-            time.sleep(0.02 * (number % 10))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(workers[number % 2], signal.SIGKILL)
-            self.ends(process, 1, "a decoding process was killed", "--workers")
+            with started(longer_argv(teacher, images, workers=2)) as process:
+                workers = session_members(process.pid, "spawn_main")
+                assert len(workers) == 2
+                time.sleep(0.02 * (number % 10))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(workers[number % 2], signal.SIGKILL)
+                self.ends(process, 1, "a decoding process was killed", "--workers")
             self.goes_on(teacher, images, longer)
             shutil.rmtree("out.zarr")
 
@@ -401,9 +404,9 @@ class TestKilledAndTerminated:
     def test_a_stopped_builder(
         self, how: signal.Signals, workers: int, longer: dict[str, str], teacher: Path, images: Path
     ) -> None:
-        process = start(longer_argv(teacher, images, workers))
-        os.killpg(process.pid, how)  # as a terminal and most schedulers do
-        self.ends(process, 130, "stopped with", "units done")
+        with started(longer_argv(teacher, images, workers)) as process:
+            os.killpg(process.pid, how)  # as a terminal and most schedulers do
+            self.ends(process, 130, "stopped with", "units done")
         done = {path.name for path in Path("out.zarr/units").glob("*.json")}
         assert {path.name for path in Path("out.zarr/claims").glob("*.json")} <= done
         self.goes_on(teacher, images, longer)
@@ -506,9 +509,9 @@ class TestTwoAtOnce:
     def test_a_store_is_not_replaced_under_its_builder(
         self, longer: dict[str, str], teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        process = start(longer_argv(teacher, images, workers=0))
-        status, err = call([*build_argv(teacher, images), "--overwrite"], capsys)
-        assert status == 1
-        assert_one_line(err, f"is being built by process {process.pid}", "stop that first")
-        process.communicate(timeout=60)
+        with started(longer_argv(teacher, images, workers=0)) as process:
+            status, err = call([*build_argv(teacher, images), "--overwrite"], capsys)
+            assert status == 1
+            assert_one_line(err, f"is being built by process {process.pid}", "stop that first")
+            assert process.ended().returncode == 0
         assert digest_of(Path("out.zarr")) == longer

@@ -16,6 +16,9 @@ from suite.peak import LABEL
 MOST_BYTES_A_SAMPLE = 1024
 """A key, its hashes, its place in a tar: what a process may keep of a sample."""
 TILE_PX = 32
+UNIT_BUDGET_MB = 1
+"""So little that units of few samples have no fewer rows than those of many: what a unit needs is bounded by its budget
+and not by the number of samples, but the default lets it grow up to there."""
 STAGES = ("plan", "build", "verify", "inspect", "distill", "embed", "curate")
 MEGABYTE = 1 << 20
 
@@ -40,8 +43,8 @@ def _commands(count: int, folder: Path) -> Iterator[tuple[str, list[str]]]:
     tiles, store = folder / f"tiles-{count}", folder / f"{count}.zarr"
     if not tiles.exists():
         make_tiles(tiles, count, 16)
-    built = ["--teacher", str(folder / "teacher"), "--transfer", str(tiles), "--views", "1", "--batch-size", "256",
-             "--workers", "0", "--quiet"]  # fmt: skip
+    computed = ["--batch-size", "256", "--unit-budget-mb", str(UNIT_BUDGET_MB), "--workers", "0", "--quiet"]
+    built = ["--teacher", str(folder / "teacher"), "--transfer", str(tiles), "--views", "1", *computed]
     yield "plan", ["reinforce", "plan", *built]
     yield "build", ["reinforce", "build", *built, "--overwrite", "--out", str(store)]
     yield "verify", ["reinforce", "verify", str(store), "--level", "full"]
@@ -50,8 +53,8 @@ def _commands(count: int, folder: Path) -> Iterator[tuple[str, list[str]]]:
                       "--steps", "20", "--workers", "0", "--quiet", "--overwrite", "--out",
                       str(folder / f"student-{count}")]  # fmt: skip
     gallery = str(folder / f"gallery-{count}.zarr")
-    yield "embed", ["reinforce", "embed", "--gallery", str(tiles), "--encoder", str(folder / "teacher"), "--batch-size",
-                    "256", "--workers", "0", "--quiet", "--overwrite", "--out", gallery]  # fmt: skip
+    yield "embed", ["reinforce", "embed", "--gallery", str(tiles), "--encoder", str(folder / "teacher"), *computed,
+                    "--overwrite", "--out", gallery]  # fmt: skip
     yield "curate", ["reinforce", "curate", "--gallery", gallery, "--query", str(tiles), "--limit", "50", "--size",
                      "300", "--quiet", "--overwrite", "--out", str(folder / f"curated-{count}")]  # fmt: skip
 
