@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import secrets
@@ -387,7 +388,7 @@ class TestKilledAndTerminated:
     def test_killed_workers(
         self, longer: dict[str, str], teacher: Path, images: Path, request: pytest.FixtureRequest
     ) -> None:
-        for number in range(30 if request.config.getoption("--long") else 2):
+        for number in range(30 if request.config.getoption("--long") else 1):
             with started(longer_argv(teacher, images, workers=2)) as process:
                 workers = session_members(process.pid, "spawn_main")
                 assert len(workers) == 2
@@ -415,36 +416,35 @@ class TestKilledAndTerminated:
 # two at once
 
 RACER = """
-import json, sys, time
-from pathlib import Path
+import json, os, sys
 import torch
 from reinforce.cli import command
 from reinforce.command import run_group
-import reinforce.build, reinforce.teacher, reinforce.engine.local
+import reinforce.build, reinforce.plan, reinforce.teacher, reinforce.engine.local
 
 torch.set_num_threads(1)
-rounds, arguments = int(sys.argv[1]), sys.argv[2:]
-for number in range(rounds):
-    print("ready", flush=True)
-    sys.stdin.readline()
-    status = run_group(command, [*arguments, "--out", f"round{number}.zarr"])
-    print(json.dumps(status), flush=True)
+print("ready", flush=True)
+for line in sys.stdin:
+    folder, os.environ["REINFORCE_HOME"], arguments = json.loads(line)
+    os.chdir(folder)
+    print(run_group(command, arguments), flush=True)
 """
 
 
 class Racer:
-    """A process that builds one store after another, each when it is told to."""
+    """A process that runs one command after another, each when it is told to."""
 
-    def __init__(self, rounds: int, arguments: list[str]) -> None:
-        argv = [sys.executable, "-c", RACER, str(rounds), *arguments]
-        self.errors = Path(f"racer{secrets.token_hex(4)}.txt")
+    def __init__(self, folder: Path) -> None:
+        self.errors = folder / f"racer{secrets.token_hex(4)}.txt"
         with self.errors.open("w") as errors:
             pipe = subprocess.PIPE
-            self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+            self.process = subprocess.Popen([sys.executable, "-c", RACER], stdin=pipe, stdout=pipe, stderr=errors,
+                                            text=True)  # fmt: skip
 
-    def say(self) -> None:
+    def say(self, arguments: list[str]) -> None:
+        """Begin, in the working folder of here."""
         assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
+        self.process.stdin.write(json.dumps([str(Path.cwd()), os.environ["REINFORCE_HOME"], arguments]) + "\n")
         self.process.stdin.flush()
 
     def hear(self) -> str:
@@ -455,17 +455,25 @@ class Racer:
         return line
 
 
-def race(rounds: int, *ways: list[str]) -> Iterator[tuple[list[int], Path]]:
-    """Exit statuses and store of every round."""
-    racers = [Racer(rounds, way) for way in ways]
-    for number in range(rounds):
-        assert [racer.hear() for racer in racers] == ["ready"] * len(racers), [r.errors.read_text() for r in racers]
-        for racer in racers:
-            racer.say()
-        yield [int(racer.hear()) for racer in racers], Path(f"round{number}.zarr")
-    for racer in racers:
+@pytest.fixture(scope="module")
+def racers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Racer, Racer]]:
+    """Two processes for all of the module's races: what they import would take longer than the builds."""
+    folder = tmp_path_factory.mktemp("racers")
+    both = Racer(folder), Racer(folder)
+    assert [racer.hear() for racer in both] == ["ready", "ready"], [racer.errors.read_text() for racer in both]
+    yield both
+    for racer in both:
         racer.process.communicate(timeout=60)
-    assert not any("Traceback" in racer.errors.read_text() for racer in racers)
+    assert not any("Traceback" in racer.errors.read_text() for racer in both)
+
+
+def race(racers: tuple[Racer, Racer], rounds: int, *ways: list[str]) -> Iterator[tuple[list[int], Path]]:
+    """Exit statuses and store of every round."""
+    for number in range(rounds):
+        store = f"round{number}.zarr"
+        for racer, way in zip(racers, ways, strict=True):
+            racer.say([*way, "--out", store])
+        yield [int(racer.hear()) for racer in racers], Path(store)
 
 
 def arguments_of(teacher: Path, images: Path, *more: str, workers: int = 0) -> list[str]:
@@ -489,20 +497,22 @@ class TestTwoAtOnce:
     )
     def test_they_share_the_work(
         self, one: list[str], other: list[str], reference: dict[str, str], teacher: Path, images: Path,
-        request: pytest.FixtureRequest,
+        racers: tuple[Racer, Racer], request: pytest.FixtureRequest,
     ) -> None:  # fmt: skip
-        rounds = 100 if request.config.getoption("--long") else 6
+        rounds = 100 if request.config.getoption("--long") else 4
         ways = [arguments_of(teacher, images, *way) for way in (one, other)]
-        for statuses, store in race(rounds, *ways):
+        for statuses, store in race(racers, rounds, *ways):
             assert set(statuses) <= ({0} if one else {0, 2})  # a late plain start is told to type --resume
             if digest_of(store) != reference:
                 assert run(teacher, images, out=str(store), resume=True).status == "complete"
             assert digest_of(store) == reference
             shutil.rmtree(store)
 
-    def test_with_workers(self, reference: dict[str, str], teacher: Path, images: Path) -> None:
+    def test_with_workers(
+        self, reference: dict[str, str], teacher: Path, images: Path, racers: tuple[Racer, Racer]
+    ) -> None:
         way = arguments_of(teacher, images, "--resume", workers=2)
-        for statuses, store in race(1, way, way):
+        for statuses, store in race(racers, 1, way, way):
             assert statuses == [0, 0]
             assert digest_of(store) == reference
 
