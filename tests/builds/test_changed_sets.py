@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import forked
 import pytest
 import torch
+from forked import Ended
 from tiny_builds import LICENCE, VIEWS, make_images, make_teacher, run
 
 from reinforce.cli import command as reinforce_command
@@ -186,7 +185,7 @@ class TestResuming:
         assert f"another teacher.preprocess.{member}:" in capsys.readouterr().err
 
 
-# whole processes, as a user starts them
+# whole processes
 
 DRIFT = """
 from PIL import Image
@@ -196,17 +195,14 @@ Image.Image.resize = lambda image, size, resample=None, *rest, **more: resize(im
 """
 
 
-def train(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-c", "from train.cli import main; main()", *arguments]
-    return subprocess.run(argv, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=120)
+def train(arguments: list[str], before: str = "") -> Ended:
+    return forked.run(f"{before}\nfrom train.cli import main; main()", arguments, folder=Path.cwd())
 
 
 @pytest.mark.slow
 class TestProcesses:
-    def test_a_library_that_resizes_otherwise_is_named_by_its_stage(self, place: Path, tmp_path: Path) -> None:
-        (tmp_path / "sitecustomize.py").write_text(DRIFT)
-        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-        done = train(distill_argv(place / "set.zarr", place / "set"), PYTHONPATH=path)
+    def test_a_library_that_resizes_otherwise_is_named_by_its_stage(self, place: Path) -> None:
+        done = train(distill_argv(place / "set.zarr", place / "set"), before=DRIFT)
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert "probe views replay differently" in done.stderr
