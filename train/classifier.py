@@ -13,19 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from reinforce.data import LabelledDataset, LabelledSample
-from reinforce.errors import UsageError
-from reinforce.models import ModelInfo, Preprocess, create_model, short_name
+from reinforce.models import Preprocess
 from reinforce.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 
 from train.batches import SkippedImages
 from train.classification import tally_labelled
-from train.evaluate import check_class_names
+from train.evaluated import EvaluatedModel
 from train.labelled import PlainViews
 from train.metrics import Tally
-from train.optim import autocast_dtype
-from train.students import own_task
-from train.world import World
 
 if TYPE_CHECKING:
     from train.evaluate import EvaluateConfig
@@ -75,24 +71,8 @@ class Answers(Tally):
         return column
 
 
-@dataclasses.dataclass(frozen=True)
-class Classifier:
-    name: str
-    """What it is called; no path."""
-    model: nn.Module
-    info: ModelInfo
-    dtype: torch.dtype | None
-    world: World
-
-    @classmethod
-    def open(cls, name: str, config: EvaluateConfig, class_names: Sequence[str], world: World) -> Classifier:
-        """In eval mode, on the device. Raises UsageError for a model of another task, ModelError without a head."""
-        if own_task(name) != "classification":
-            raise UsageError(f"{name} is a model of segmentation: choose one that classifies")
-        model, info = create_model(name, image_size=config.image_size if name == config.model else None)
-        check_class_names(name, info, class_names)
-        dtype = autocast_dtype(config.precision, model, world.device)
-        return cls(short_name(name), model.to(world.device).eval(), info, dtype, world)
+class Classifier(EvaluatedModel):
+    task, choose = "classification", "classifies"
 
     def views(self, dataset: LabelledDataset, samples: Sequence[LabelledSample]) -> PlainViews:
         return PlainViews(dataset.source, samples, num_classes=self.info.num_classes, size_px=self.info.image_size)

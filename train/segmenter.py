@@ -5,50 +5,28 @@ B batch, C classes, H, W an image's own size in px.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from reinforce.data import MaskedDataset, MaskedSample
-from reinforce.errors import UsageError
-from reinforce.models import ModelInfo, Preprocess, create_model, short_name
+from reinforce.models import Preprocess
 from reinforce.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 
 from train.batches import SkippedImages
-from train.evaluate import check_class_names
+from train.evaluated import EvaluatedModel
 from train.mask_tally import MaskTally, tally_masked
 from train.masked import MaskedBatch, WholeViews
-from train.optim import autocast, autocast_dtype
+from train.optim import autocast
 from train.prediction import predicted_mask
-from train.students import own_task
-from train.world import World
 
 if TYPE_CHECKING:
     from train.evaluate import EvaluateConfig
 
 
-@dataclasses.dataclass(frozen=True)
-class Segmenter:
-    name: str
-    """What it is called; no path."""
-    model: nn.Module
-    info: ModelInfo
-    dtype: torch.dtype | None
-    world: World
-
-    @classmethod
-    def open(cls, name: str, config: EvaluateConfig, class_names: Sequence[str], world: World) -> Segmenter:
-        """In eval mode, on the device. Raises UsageError for a model of another task, ModelError without a head."""
-        if own_task(name) != "segmentation":
-            raise UsageError(f"{name} is a model of classification: choose one that train adapt or finetune made with "
-                             "--task segmentation")  # fmt: skip
-        size = config.image_size if name == config.model else None
-        model, info = create_model(name, image_size=size, task="segmentation")
-        check_class_names(name, info, class_names)
-        dtype = autocast_dtype(config.precision, model, world.device)
-        return cls(short_name(name), model.to(world.device).eval(), info, dtype, world)
+class Segmenter(EvaluatedModel):
+    task, choose = "segmentation", "train adapt or finetune made with --task segmentation"
 
     def views(self, dataset: MaskedDataset, samples: Sequence[MaskedSample]) -> WholeViews:
         return WholeViews(dataset, samples, size_px=self.info.image_size)
