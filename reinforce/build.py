@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reinforce import catalog, growth, run_log
+from reinforce import catalog, run_log
 from reinforce.engine.options import EngineOptions
 from reinforce.errors import (
     BuildError,
@@ -82,6 +82,7 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
 
 
 def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
+    from reinforce import growth
     from reinforce.plan import Inputs, check_request, draft_plan, estimate
     from reinforce.teacher import choose_devices
 
@@ -136,6 +137,8 @@ def _check_way(config: BuildConfig, objects: LocalObjects, *, grows: bool) -> No
     path = config.path
     check_place(path, objects)
     if grows:
+        from reinforce import growth
+
         growth.check_growing(path, goes_on=config.resume or config.shard is not None)
         return
     if config.overwrite:
@@ -147,6 +150,7 @@ def _check_way(config: BuildConfig, objects: LocalObjects, *, grows: bool) -> No
 
 
 def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
+    from reinforce.growth import growing_path
     from reinforce.plan import draft_plan, estimate
 
     draft = draft_plan(inputs, inputs.freeze())
@@ -158,7 +162,7 @@ def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
             "free some, or type fewer --views or promise less"
         )
     if config.overwrite:
-        for begun in (LocalObjects(growth.growing_path(config.path)), objects):
+        for begun in (LocalObjects(growing_path(config.path)), objects):
             if begun.exists(PLAN) or begun.exists(MANIFEST):
                 _remove(begun)
         objects = LocalObjects(config.path)
