@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
+import bench_scale
 import bench_suite
 from figures import Figure
 from suite.build_speed import build_figures
@@ -92,3 +93,13 @@ def test_json_is_one_object_and_a_wrong_part_is_named(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         bench_suite.main()
     assert "--only takes some of build,step,online,memory, not speed" in capsys.readouterr().err
+
+
+def test_a_sample_more_is_timed_in_sets_of_several_sizes(tmp_path):
+    figures = list(bench_scale.growth_figures((40, 400), tmp_path, ["build"]))
+    assert by_name(figures, "build: us a sample more, up to 400").value > 0
+
+
+def test_a_store_of_the_metadata_of_a_large_one(tmp_path):
+    figures = list(bench_scale.whole_stores(tmp_path, 400, 3))
+    assert [figure.value for figure in figures if figure.name == "... most objects in a folder"] == [8, 6]

@@ -184,7 +184,8 @@ after = mb("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
 reader = TargetReader(store, budget_bytes=int(sys.argv[2]))
 rng = np.random.Generator(np.random.Philox(0))
-for _ in range(int(sys.argv[3])):
+plane_bytes = 4 * store.unit_rows * int(np.prod(store.item_shape))
+for _ in range(4 * int(sys.argv[2]) // plane_bytes):
     unit, view = rng.integers(store.num_units), rng.integers(store.num_views)
     reader.read(np.array([unit * store.unit_rows]), np.array([view]))
 print(opened, after - before, mb("VmHWM") - after)
@@ -201,25 +202,26 @@ def large(folder: Path, num_samples: int, views: int) -> list[Figure]:
     )
     root = folder / "large.zarr"
     write_store(root, calibrate(logits[:4], request).codec, logits, num_samples)
+    return list(store_figures(root, f"{num_samples:,} samples x {views} views"))
+
+
+def store_figures(root: Path, title: str) -> Iterator[Figure]:
+    """Opening a store, its memory, its objects."""
     listed = [path for path, _ in LocalObjects(root).list()]
     largest = max(Counter(path.rpartition("/")[0] for path in listed).values())
-    runs = [_open_elsewhere(root, unit_rows) for _ in range(3)]
+    runs = [_open_elsewhere(root) for _ in range(3)]
     opened, memory, reading = (statistics.median(column) for column in zip(*runs, strict=True))
     limit = seconds(lambda: (list(LocalObjects(root).list()), (root / "manifest.json").read_bytes()), repeats=3)
-    title = f"{num_samples:,} samples x {views} views"
-    return [
-        Figure(name=f"{title}: open, s", value=opened, limit=limit, goal=1.0, lower_is_better=True),
-        Figure(name=f"{title}: memory of an open store, MB", value=memory, lower_is_better=True),
-        Figure(name=f"{title}: memory of a reader of {BUDGET_BYTES >> 20} MB, MB", value=reading,
-               goal=1.5 * (BUDGET_BYTES >> 20), lower_is_better=True),
-        Figure(name=f"{title}: objects", value=len(listed), goal=1e5, lower_is_better=True),
-        Figure(name=f"{title}: most objects in a folder", value=largest, goal=1e4, lower_is_better=True),
-    ]  # fmt: skip
+    yield Figure(name=f"{title}: open, s", value=opened, limit=limit, goal=1.0, lower_is_better=True)
+    yield Figure(name="... memory of the open store, MB", value=memory, lower_is_better=True)
+    yield Figure(name=f"... memory of a reader of {BUDGET_BYTES >> 20} MB, MB", value=reading,
+                 goal=1.5 * (BUDGET_BYTES >> 20), lower_is_better=True)  # fmt: skip
+    yield Figure(name="... objects", value=len(listed), goal=1e5, lower_is_better=True)
+    yield Figure(name="... most objects in a folder", value=largest, goal=1e4, lower_is_better=True)
 
 
-def _open_elsewhere(root: Path, unit_rows: int) -> tuple[float, ...]:
-    planes = 4 * BUDGET_BYTES // (4 * unit_rows * 10)
-    command = [sys.executable, "-c", OPENING, str(root), str(BUDGET_BYTES), str(planes)]
+def _open_elsewhere(root: Path) -> tuple[float, ...]:
+    command = [sys.executable, "-c", OPENING, str(root), str(BUDGET_BYTES)]
     return tuple(map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()))
 
 
