@@ -23,6 +23,7 @@ from reinforce.progress import human_bytes
 from reinforce.store import (
     MANIFEST,
     PLAN,
+    PROBES,
     LocalObjects,
     Store,
     UnfinishedStore,
@@ -60,7 +61,8 @@ def begin(inputs: Inputs, store: LocalObjects, *, unit_budget_mb: int, mixed_env
     check_request(plan, inputs)
     check_environment(plan, inputs.environment(), mixed_environment)
     check_memory(store.name, base.unit_rows, plan["views"], math.prod(base.item_shape), unit_budget_mb)
-    if not place.exists(MANIFEST):
+    _check_begun(place, plan)
+    if not (place.exists(PLAN) and place.exists(PROBES)):
         _create(inputs, base, place, plan)
     return place
 
@@ -70,14 +72,16 @@ def _grown_plan(base: Store, num_views: int) -> dict[str, Any]:
     return base.plan | {"views": num_views, "grown_from": [*base.plan.get("grown_from", []), before]}
 
 
+def _check_begun(place: LocalObjects, plan: dict[str, Any]) -> None:
+    if place.exists(PLAN) and place.get(PLAN) != canonical_json(plan):
+        views = UnfinishedStore(place).schema.num_views
+        raise BuildError(f"{place.name} has begun to grow to {views} views, maybe of another store: type "
+                         f"--views {views} --resume to go on, or remove that folder")  # fmt: skip
+
+
 def _create(inputs: Inputs, base: Store, place: LocalObjects, plan: dict[str, Any]) -> None:
-    begun = UnfinishedStore(place).plan if place.exists(PLAN) else None
-    if begun is not None and canonical_json(begun) != canonical_json(plan):
-        raise BuildError(f"{place.name} has begun to grow to {begun['views']} views, maybe of another store: type "
-                         f"--views {begun['views']} --resume to go on, or remove that folder")  # fmt: skip
-    if begun is None:
-        click.echo(f"{base.name} grows from {base.num_views} to {plan['views']} views in {place.name}", err=True)
-        _check_disk(base, place, plan["views"])
+    click.echo(f"{base.name} grows from {base.num_views} to {plan['views']} views in {place.name}", err=True)
+    _check_disk(base, place, plan["views"])
     listing = stored_listing(UnfinishedStore(base.objects.objects))
     check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)
     units = [UnitImages.of(inputs.source, listing, *unit) for unit in base.units]
