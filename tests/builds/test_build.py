@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import session_members
 from tiny_builds import (
     BAD,
     CLASSES,
@@ -203,24 +204,11 @@ def kill(process: subprocess.Popen[Any], builder_alone: bool) -> None:
     wait_for(lambda: not session_members(process.pid), None)
 
 
-def session_members(session: int) -> list[int]:
-    """Living processes of a session, from /proc."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, member_of, *_ = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(member_of) == session and state not in "ZX":
-            found.append(int(stat.parent.name))
-    return found
-
-
 def wait_for(condition: Any, process: subprocess.Popen[Any] | None) -> None:
     deadline = time.monotonic() + 60
     while not condition() and (process is None or process.poll() is None):
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 class TestResume:
