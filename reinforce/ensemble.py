@@ -55,13 +55,9 @@ class EnsembleReader:
 
 
 def check_ensemble(stores: Sequence[Store]) -> None:
-    """Raises UsageError where stores are one and the same, or not of logits of the same classes over the same views;
-    names what differs."""
+    """Raises UsageError where the stores are not of logits of the same classes over the same views (and names what
+    differs), or where two are one and the same."""
     first = stores[0]
-    for store, other in combinations(stores, 2):
-        if _targets(store) == _targets(other):
-            raise UsageError(f"{store.name} and {other.name} are one store, by every target's hash: type --cache once "
-                             "for it")  # fmt: skip
     if first.target not in (LOGITS, DENSE_LOGITS):
         raise UsageError(f"{first.name} holds {first.target}, which are not averaged: type a single --cache")
     for store in stores[1:]:
@@ -70,6 +66,10 @@ def check_ensemble(stores: Sequence[Store]) -> None:
             if names := differing_members(shared(first), shared(store)):
                 raise UsageError(f"{first.name} and {store.name} cannot be averaged, since they have another "
                                  f"{', '.join(names)}: {advice}")  # fmt: skip
+    for store, other in combinations(stores, 2):
+        if _targets(store) == _targets(other):
+            raise UsageError(f"{store.name} and {other.name} are one store, by every target's hash: type --cache once "
+                             "for it")  # fmt: skip
 
 
 def _targets(store: Store) -> dict[str, ObjectDigest]:

@@ -105,6 +105,15 @@ class CodecContract:
         first, second = codec.encode(FLAT_VRC), again.encode(FLAT_VRC)
         assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
+    def test_views_that_come_later_keep_what_others_share(self):
+        codec = self.make(FLAT_VRC)
+        stored = codec.encode(FLAT_VRC[:2])
+        shared = {name: stored[name] for name, spec in codec.arrays(7).items() if not spec.per_view}
+        later = codec.encode(FLAT_VRC[2:], level=1, shared=shared)
+        assert all(later[name].tobytes() == shared[name].tobytes() for name in shared)
+        decoded_RC = codec.decode(view_arrays(codec, later, 0, 7))
+        assert Divergence(1.0).errors(FLAT_VRC[2], decoded_RC).mean() < 2 * self.max_kl
+
     def test_no_parameter_may_be_hostile(self):
         codec = self.make(FLAT_VRC)
         for name, value in codec.parameters().items():

@@ -85,11 +85,12 @@ class EveryAxisCodec:
         }
 
     def encode(
-        self, targets_VRC: np.ndarray, *, level: int = 0, spilled_VR: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
+        self, targets_VRC: np.ndarray, *, level: int = 0, spilled_VR: np.ndarray | None = None,
+        shared: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:  # fmt: skip
         if not np.isfinite(targets_VRC).all():
             raise ValueError("targets hold NaN or infinity")
-        means = targets_VRC.mean(axis=(0, 2), dtype=np.float32)
+        means = targets_VRC.mean(axis=(0, 2), dtype=np.float32) if shared is None else shared["means"]
         rest = targets_VRC - means[None, :, None] - self.prior_C
         steps = (np.abs(rest).max(axis=(1, 2), initial=1e-6) / (2 ** (self.bits - 1) - 1)).astype(np.float32)
         codes = np.rint(rest / steps[:, None, None]).astype(f"int{self.bits}")
