@@ -43,6 +43,11 @@ def growing_path(store: Path) -> Path:
     return Path(f"{store}.growing")
 
 
+def _replaced_path(store: Path) -> Path:
+    """Where a store is moved by the one that grew from it, and then removed."""
+    return Path(f"{store}.replaced")
+
+
 def stored_views(store: LocalObjects) -> int:
     """Of a finished store; 0 where there is none."""
     return UnfinishedStore(store).schema.num_views if store.exists(MANIFEST) else 0
@@ -111,8 +116,10 @@ def _check_replay(inputs: Inputs, base: Store, units: list[UnitImages]) -> None:
 
 def check_growing(store: Path, *, goes_on: bool) -> None:
     """Raises OutputExistsError where something is where a store would grow that is not to be gone on with."""
-    place = LocalObjects(growing_path(store))
+    place, old = LocalObjects(growing_path(store)), _replaced_path(store)
     check_place(place.root, place)
+    if old.exists() and not (old.is_dir() and not any(old.iterdir())):
+        raise OutputExistsError(old, f"{store} would be moved there when it has grown; move that elsewhere")
     if place.exists(PLAN) and not goes_on:
         raise OutputExistsError(place.root, f"{store} has begun to grow there; type --resume to go on, or remove it")
 
@@ -122,7 +129,7 @@ def adopt(store: Path) -> None:
 
     Raises StoreAccessError where the system does not let it.
     """
-    grown, old = growing_path(store), Path(f"{store}.replaced")
+    grown, old = growing_path(store), _replaced_path(store)
     if not (grown.exists() or old.exists()):
         return
     try:

@@ -251,6 +251,16 @@ class TestRefused:
             run(teacher, images, views=MORE)
         assert (GROWING / "notes.txt").read_text() == "mine"
 
+    def test_something_else_where_the_old_one_would_be_moved(self, teacher: Path, images: Path, store: Path) -> None:
+        old = Path("out.zarr.replaced")
+        old.mkdir()
+        (old / "notes.txt").write_text("mine")
+        with pytest.raises(OutputExistsError, match="move that elsewhere"):
+            run(teacher, images, views=MORE)
+        (old / "notes.txt").unlink()
+        assert run(teacher, images, views=MORE).views == MORE
+        assert not old.exists()
+
     def test_memory_that_its_units_exceed(self, teacher: Path, images: Path, store: Path) -> None:
         with pytest.raises(UsageError, match="type --unit-budget-mb 5 or more"):
             run(teacher, images, views=9000, unit_budget_mb=1)
