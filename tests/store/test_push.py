@@ -495,7 +495,7 @@ class TestKilled:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
     def test_a_signal_says_how_to_go_on(self, finished_store: Path, bucket: Bucket, number: int) -> None:
-        argv = ["push", str(finished_store), f"{bucket.url}/x.zarr", "--quiet"]
+        argv = ["push", str(finished_store), f"{bucket.url}/x.zarr", "--quiet", "--jobs", "1"]
         with slowly(bucket, "PUT", 5) as reached:
             process = subprocess.Popen([*REINFORCE, *argv], stderr=subprocess.PIPE, text=True)
             assert reached.wait(60)
