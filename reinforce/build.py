@@ -150,7 +150,7 @@ def _check_way(config: BuildConfig, objects: LocalObjects, *, grows: bool) -> No
 
 
 def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
-    from reinforce.growth import growing_path
+    from reinforce import growth
     from reinforce.plan import draft_plan, estimate
 
     draft = draft_plan(inputs, inputs.freeze())
@@ -162,9 +162,10 @@ def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
             "free some, or type fewer --views or promise less"
         )
     if config.overwrite:
-        for begun in (LocalObjects(growing_path(config.path)), objects):
-            if begun.exists(PLAN) or begun.exists(MANIFEST):
-                _remove(begun)
+        if growth.has_begun(config.path):
+            _remove(LocalObjects(growth.growing_path(config.path)))
+        if config.path.exists():
+            _remove(objects)
         objects = LocalObjects(config.path)
     create_store(objects, draft.plan, draft.codec, draft.samples)
     write_probes(objects, draft.fingerprint.kept, draft.fingerprint.to_json())

@@ -114,6 +114,12 @@ def _check_replay(inputs: Inputs, base: Store, units: list[UnitImages]) -> None:
         )
 
 
+def has_begun(store: Path) -> bool:
+    """Whether a store has begun to grow, and what lies there is not somebody's own of that name."""
+    place = LocalObjects(growing_path(store))
+    return place.exists(PLAN) and "grown_from" in UnfinishedStore(place).plan
+
+
 def check_growing(store: Path, *, goes_on: bool) -> None:
     """Raises OutputExistsError where something is where a store would grow that is not to be gone on with."""
     place, old = LocalObjects(growing_path(store)), _replaced_path(store)

@@ -283,6 +283,13 @@ class TestRefused:
         assert not GROWING.exists()
         assert Store.open(store).num_views == 1
 
+    def test_overwrite_leaves_a_store_that_is_merely_called_so(
+        self, teacher: Path, images: Path, store: Path, small: Path
+    ) -> None:
+        shutil.copytree(small, GROWING)
+        run(teacher, images, views=1, overwrite=True)
+        assert digest_of(GROWING) == digest_of(small)
+
 
 @ROWS_ONLY
 def test_a_dry_run_counts_what_is_to_be_computed(teacher: Path, images: Path, store: Path) -> None:
