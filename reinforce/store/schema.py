@@ -315,6 +315,8 @@ def _grown_from(fields: Fields, num_views: int) -> tuple[int, ...]:
     """Of a plan's member `grown_from`, which stores that never grew have not got."""
     items = fields.items("grown_from") if "grown_from" in fields.members else []
     found = [Fields(item, f"{PLAN}: 'grown_from'") for item in items]
+    for item in found:
+        item.digest("plan_digest")
     numbers = tuple(item.integer("views", 1, MAX_VIEWS) for item in found)
     if any(before >= after for before, after in pairwise([*numbers, num_views])):
         raise CorruptStoreError(f"{PLAN}: 'grown_from' does not grow")

@@ -126,6 +126,8 @@ def _store_rows(store: Store) -> list[Row]:
         *([("map", "{} x {} cells".format(*store.map_size))] if store.map_size else []),
         ("units", f"{store.num_units:,} of {store.unit_rows:,} rows"),
     ]
+    grown_from = plan.get("grown_from", [])
+    rows += [("grown from", f"{item['views']} views, plan {item['plan_digest']}") for item in grown_from]
     rows += [(f"promise {name}", value) for name, value in described(plan["promise"])]
     known = ("batch_size", "batch_rows", "threads", "effort", "forced_codec")
     rows += [(name.replace("_", " "), in_words(plan[name])) for name in known if name in plan]

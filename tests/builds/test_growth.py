@@ -30,9 +30,10 @@ from reinforce.build import build
 from reinforce.dataset import open_dataset
 from reinforce.errors import BuildError, CorruptStoreError, OutputExistsError, TransferMismatchError, UsageError
 from reinforce.plan import PlanEstimate
-from reinforce.store import LocalObjects, Store, verify
+from reinforce.store import LocalObjects, Schema, Store, verify
 from reinforce.store.measures import Divergence
 from reinforce.store.records import read_records
+from reinforce.store_page.provenance import provenance_tables
 from reinforce.teacher import Teacher
 
 MORE = VIEWS + 2
@@ -107,7 +108,20 @@ class TestWhatIsStored:
 
     def test_it_says_what_it_grew_from(self, small: Path, grown: Path) -> None:
         digest = Store.open(small).manifest.plan_digest
-        assert Store.open(grown).plan["grown_from"] == [{"views": VIEWS, "plan_digest": digest}]
+        store = Store.open(grown)
+        assert store.plan["grown_from"] == [{"views": VIEWS, "plan_digest": digest}]
+        said = [row for table in provenance_tables(store) for row in table.rows]
+        assert ("grown from", f"{VIEWS} views, plan {digest}") in said
+
+    @ROWS_ONLY
+    @pytest.mark.parametrize(
+        "member",
+        [3, [3], [{"views": 3}], [{"views": 0, "plan_digest": "0" * 64}], [{"views": MORE, "plan_digest": "0" * 64}],
+         [{"views": 2, "plan_digest": "0" * 64}] * 2],
+    )  # fmt: skip
+    def test_what_it_says_is_checked(self, grown: Path, member: object) -> None:
+        with pytest.raises(CorruptStoreError, match="grown_from"):
+            Schema.from_plan(Store.open(grown).plan | {"grown_from": member})
 
     def test_probe_views_are_of_all_views_as_a_fresh_build_draws_them(
         self, grown: Path, teacher: Path, images: Path
