@@ -139,6 +139,7 @@ class TestFolder:
             ({"classes": ["fruits"]}, UnknownNameError, "unknown class 'fruits', did you mean 'fruit'"),
             ({"classes": ["fruit", "fruit"]}, UsageError, "names a class twice"),
             ({"classes": ["fine", "fruit"]}, UsageError, "--classes fine is a set of classes of its own"),
+            ({"classes": ["fine", "emoji"]}, UsageError, "--classes fine is a set of classes of its own"),
         ],
     )
     def test_wrong_options(self, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -155,11 +156,13 @@ class TestFolder:
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_missing_assets_say_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("classes", "package"), [(None, "openclipart"), (["emoji"], "emoji-1000")])
+def test_missing_assets_say_what_to_type(classes: list[str] | None, package: str, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setenv("REINFORCE_HOME", str(tmp_path / "nowhere"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingDataError, match=r"python tools/fetch_assets\.py openclipart photographs"):
-        make(tmp_path / "scenes")
+    with pytest.raises(MissingDataError, match=rf"python tools/fetch_assets\.py {package}$"):
+        make(tmp_path / "scenes", classes=classes)
 
 
 class TestObjects:
@@ -186,7 +189,7 @@ class TestObjects:
         (tmp_path / "a" / "2.png").symlink_to("1.png")
         picture.save(tmp_path / "a" / "3-left.png")
         group = Group(name="things", clipart=("a",), left_out=("left",))
-        cutouts = load_cutouts([group], tmp_path, tmp_path, 40)
+        cutouts = load_cutouts([group], {"openclipart": tmp_path}, 40)
         assert [cutout.name for cutout in cutouts] == ["openclipart/a/0.png", "openclipart/a/1.png"][: 1 + is_kept]
         assert all(max(cutout.picture.size) <= 40 for cutout in cutouts)
 
@@ -199,7 +202,7 @@ class TestObjects:
         picture.save(tmp_path / "0.png")
         picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "1.png")
         picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "2.png")
-        cutouts = load_cutouts([Group(name="things", clipart=(".",))], tmp_path, tmp_path, 40)
+        cutouts = load_cutouts([Group(name="things", clipart=(".",))], {"openclipart": tmp_path}, 40)
         assert [cutout.name for cutout in cutouts] == ["openclipart/0.png", "openclipart/2.png"]
 
 
@@ -212,6 +215,7 @@ class TestPlaces:
             pytest.param("a/*u[gp].png", ["cup", "mug"], id="a pattern"),
             pytest.param("*/*/c*.png", ["b/cup"], id="a pattern of folders"),
             pytest.param("a/mug.png", ["mug"], id="a file"),
+            pytest.param("*/cup*", ["cup"], id="a pattern of all files"),
             pytest.param("nowhere", [], id="nothing"),
         ],
     )
@@ -222,7 +226,7 @@ class TestPlaces:
         (tmp_path / "a" / "b").mkdir(parents=True)
         for number, name in enumerate(("cup", "mug", "b/cup")):
             disc((100 * number, 0, 200)).save(tmp_path / "a" / f"{name}.png")
-        cutouts = load_cutouts([Group(name="things", clipart=(place,))], tmp_path, tmp_path, 40)
+        cutouts = load_cutouts([Group(name="things", clipart=(place,))], {"openclipart": tmp_path}, 40)
         assert [cutout.name for cutout in cutouts] == [f"openclipart/a/{name}.png" for name in found]
 
     def test_a_file_belongs_to_the_first_of_two_groups(self, tmp_path: Path) -> None:
@@ -232,7 +236,7 @@ class TestPlaces:
         for number, name in enumerate(("cup", "mug")):
             disc((100 * number, 0, 200)).save(tmp_path / f"{name}.png")
         groups = [Group(name="cups", clipart=("c*.png",)), Group(name="others", clipart=(".",))]
-        cutouts = load_cutouts(groups, tmp_path, tmp_path, 40)
+        cutouts = load_cutouts(groups, {"openclipart": tmp_path}, 40)
         assert [(cutout.name, cutout.class_id) for cutout in cutouts] == [("openclipart/cup.png", 1),
                                                                           ("openclipart/mug.png", 2)]  # fmt: skip
 

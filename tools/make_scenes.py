@@ -27,9 +27,8 @@ import PIL
 from PIL import Image
 from scenes.backgrounds import Tile, draw_background, load_tiles, split_tiles
 from scenes.compose import Mask, compose, draw_casts
-from scenes.fine_groups import FINE_GROUPS
 from scenes.group import Group
-from scenes.groups import BACKGROUND, FINE, GROUPS, choose_groups
+from scenes.groups import BACKGROUND, GROUPS, SETS, choose_groups
 from scenes.objects import Cutout, files_sha256, load_cutouts, split_cutouts
 
 from reinforce import catalog
@@ -38,7 +37,9 @@ from reinforce.errors import MissingDataError, OutputExistsError, ReinforceError
 from reinforce.pages.palette import palette as class_palette
 from reinforce.progress import Progress
 
-ASSETS = ("openclipart", "photographed-objects", "photographed-scenes")
+OBJECTS = {"openclipart": "openclipart", "photographs": "photographed-objects", "emoji": "emoji-1000"}
+"""What a group calls an asset -> its catalog name."""
+BACKGROUNDS = "photographed-scenes"
 RECORD = "scenes.json"
 MIN_SIZE_PX, MAX_SIZE_PX = 32, 512
 COLOURS = ((0, 0, 0), (230, 25, 75), (150, 75, 0), (0, 130, 200), (255, 225, 25), (245, 130, 48), (60, 180, 75),
@@ -57,7 +58,7 @@ class Scenes:
     """Side of a scene in px."""
     seed: int = 0
     classes: Sequence[str] | None = None
-    """Some of the classes, in this order; or ("fine",)."""
+    """Some of the classes, in this order; or a set of others, ("fine",) or ("emoji",)."""
     overwrite: bool = False
     quiet: bool = False
 
@@ -75,9 +76,11 @@ def make_scenes(config: Scenes) -> dict[str, Any]:
     Raises MissingDataError without the assets, OutputExistsError for a folder that is there.
     """
     groups = choose_groups(config.classes)
-    clipart, photographs, tiles_folder = (_asset(name) for name in ASSETS)
+    needed = {asset for group in groups for asset, _ in group.places()}
+    roots = {asset: _asset(name) for asset, name in OBJECTS.items() if asset in needed}
+    tiles_folder = _asset(BACKGROUNDS)
     _check_free(config)
-    cutouts = split_cutouts(load_cutouts(groups, clipart, photographs, 2 * config.size))
+    cutouts = split_cutouts(load_cutouts(groups, roots, 2 * config.size))
     tiles = split_tiles(load_tiles(tiles_folder))
     partial = config.out.absolute().with_name(f".tmp-{config.out.name}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -155,8 +158,8 @@ def _asset(name: str) -> Path:
     try:
         return Path(str(catalog.resolve_data(name).path))
     except (MissingDataError, UnknownNameError) as error:
-        advice = "type python tools/fetch_assets.py openclipart photographs"
-        raise MissingDataError(f"the asset {name} is not here: {advice}") from error
+        package = "photographs" if name.startswith("photographed-") else name
+        raise MissingDataError(f"the asset {name} is not here: type python tools/fetch_assets.py {package}") from error
 
 
 def _check_free(config: Scenes) -> None:
@@ -178,8 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=Scenes.size, help="side of a scene in px")
     parser.add_argument("--seed", type=int, default=Scenes.seed)
     parser.add_argument("--classes", nargs="+", metavar="NAME",
-                        help=f"some of {', '.join(group.name for group in GROUPS)}; or {FINE}: {len(FINE_GROUPS)} "
-                             "classes of one kind of thing each")  # fmt: skip
+                        help=f"some of {', '.join(group.name for group in GROUPS)}; or a set of other classes: "
+                             + ", ".join(f"{name} ({len(groups)})" for name, groups in SETS.items()))  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace earlier scenes")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print the record as one JSON object")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reinforce.errors import UnknownNameError, UsageError
+from scenes.emoji_groups import EMOJI_GROUPS
 from scenes.fine_groups import FINE_GROUPS
 from scenes.group import Group
 
 BACKGROUND = "background"
-FINE = "fine"
-"""What --classes takes for all of FINE_GROUPS, instead of names."""
+SETS = {"fine": FINE_GROUPS, "emoji": EMOJI_GROUPS}
+"""What --classes takes for a whole set of other classes, instead of names."""
 
 CARD_DECKS = ("bordered", "cardbacks", "ornamental", "simple", "white")
 
@@ -140,17 +141,17 @@ GROUPS = (
 
 
 def choose_groups(names: Sequence[str] | None) -> tuple[Group, ...]:
-    """The groups of these names, in this order; all without names; the fine ones for "fine" alone.
+    """The groups of these names, in this order; all without names; those of a set for its name alone.
 
     Raises UnknownNameError and UsageError.
     """
     by_name = {group.name: group for group in GROUPS}
     if names is None:
         return GROUPS
-    if FINE in names:
+    if chosen := [name for name in names if name in SETS]:
         if len(names) > 1:
-            raise UsageError(f"--classes {FINE} is a set of classes of its own: type it without other names")
-        return FINE_GROUPS
+            raise UsageError(f"--classes {chosen[0]} is a set of classes of its own: type it without other names")
+        return SETS[chosen[0]]
     if unknown := [name for name in names if name not in by_name]:
         raise UnknownNameError("class", unknown[0], by_name)
     if len(set(names)) != len(names):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,13 +58,16 @@ class Cutout:
     """RGBA, cropped to what is not faint, at most `keep_px` at its longer side."""
 
 
-def load_cutouts(groups: Sequence[Group], clipart: Path, photographs: Path, keep_px: int) -> list[Cutout]:
-    """All usable objects of the groups, class ids from 1; of near-duplicates and links the first."""
+def load_cutouts(groups: Sequence[Group], roots: Mapping[str, Path], keep_px: int) -> list[Cutout]:
+    """All usable objects of the groups, class ids from 1; of near-duplicates and links the first.
+
+    `roots`: where each asset is that the groups have places in.
+    """
     seen_files: set[str] = set()
     kept: list[Cutout] = []
     for class_id, group in enumerate(groups, 1):
         thumbs: list[Thumb] = []
-        for name, path in _files(group, clipart, photographs):
+        for name, path in _files(group, roots):
             data = path.read_bytes()
             sha256 = hashlib.sha256(data).hexdigest()
             picture = None if sha256 in seen_files else _object(data, group.may_fill_box)
@@ -95,20 +98,16 @@ def files_sha256(items: Iterable[FromFile]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _files(group: Group, clipart: Path, photographs: Path) -> Iterator[tuple[str, Path]]:
-    for asset, root, places in (
-        ("openclipart", clipart, group.clipart),
-        ("photographs", photographs, group.photographs),
-    ):
-        for place in places:
-            for path in sorted(_matching(root, place)):
-                name = f"{asset}/{path.relative_to(root).as_posix()}"
-                if not any(word in name for word in group.left_out):
-                    yield name, path
+def _files(group: Group, roots: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
+    for asset, place in group.places():
+        for path in sorted(_matching(roots[asset], place)):
+            name = f"{asset}/{path.relative_to(roots[asset]).as_posix()}"
+            if not any(word in name for word in group.left_out):
+                yield name, path
 
 
 def _matching(root: Path, place: str) -> Iterator[Path]:
-    if place.endswith(".png"):
+    if place.endswith((".png", "*")):
         return root.glob(place)
     return (root / place).rglob("*.png") if place.endswith("/") else (root / place).glob("*.png")
 
