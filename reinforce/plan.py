@@ -29,6 +29,7 @@ from reinforce.data import (
     open_captioned,
     open_source,
 )
+from reinforce.decoding_workers import choose_workers
 from reinforce.errors import BuildError, UsageError
 from reinforce.plan_estimate import PlanEstimate
 from reinforce.progress import Progress, human_bytes
@@ -73,6 +74,8 @@ class PlanConfig(TargetOptions):
     """Devices like this one that would share the build."""
     price_per_hour: float | None = None
     """What an hour of one such device costs, in your currency: the plan then says what the build does."""
+    views_per_second: float | None = None
+    """What the teacher does on one device of another machine; by default it is measured on this one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,6 +83,8 @@ class PlanConfig(TargetOptions):
             raise UsageError(f"--num-devices must be at least 1, not {self.num_devices}")
         if self.price_per_hour is not None and not 0 <= self.price_per_hour < math.inf:
             raise UsageError(f"--price-per-hour must be 0 or more, not {self.price_per_hour}")
+        if self.views_per_second is not None and not 0 < self.views_per_second < math.inf:
+            raise UsageError(f"--views-per-second must be more than 0, not {self.views_per_second}")
 
 
 @dataclass(frozen=True)
@@ -294,7 +299,8 @@ def plan(config: PlanConfig) -> PlanEstimate:
     """Say what a build will cost before it runs: bytes, teacher time, break-even, disk, money."""
     inputs = Inputs(config)
     found = estimate(inputs, draft_plan(inputs, inputs.freeze()), Path())
-    return replace(found, num_devices=config.num_devices, price_per_hour=config.price_per_hour)
+    found = replace(found, num_devices=config.num_devices, price_per_hour=config.price_per_hour)
+    return found if config.views_per_second is None else found.on_device(config.views_per_second)
 
 
 def estimate(inputs: Inputs, draft: DraftPlan, path: Path, num_stored: int = 0) -> PlanEstimate:
@@ -303,7 +309,9 @@ def estimate(inputs: Inputs, draft: DraftPlan, path: Path, num_stored: int = 0) 
     request = _codec_request(inputs, len(draft.listing), draft.plan["unit_rows"])
     total = len(draft.listing) * (views - num_stored)
     teacher_seconds = total * calibration.teacher_seconds_per_view
-    build_seconds = teacher_seconds + total * calibration.replay_seconds_per_view
+    replay_seconds = total * calibration.replay_seconds_per_view
+    device = inputs.teacher.device.type
+    workers = choose_workers(inputs.options.workers, total, device)
     return PlanEstimate(
         samples=len(draft.listing),
         views=views,
@@ -311,10 +319,18 @@ def estimate(inputs: Inputs, draft: DraftPlan, path: Path, num_stored: int = 0) 
         bytes=_store_bytes(draft, request),
         disk_free_bytes=shutil.disk_usage(_existing_parent(path)).free,
         teacher_seconds=teacher_seconds,
-        build_seconds=build_seconds,
-        break_even_epochs=build_seconds / (teacher_seconds / (views - num_stored)),
+        replay_seconds=replay_seconds,
+        build_seconds=build_seconds(device, workers, teacher_seconds=teacher_seconds, replay_seconds=replay_seconds),
         codec=draft.codec.name,
+        stored_views=num_stored,
     )
+
+
+def build_seconds(device: str, workers: int, *, teacher_seconds: float, replay_seconds: float) -> float:
+    """A teacher on the CPU shares its cores with decoding; beside another device, the slower of the two counts."""
+    if device == "cpu" or workers == 0:
+        return teacher_seconds + replay_seconds
+    return max(teacher_seconds, replay_seconds / workers)
 
 
 def _existing_parent(path: Path) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reinforce.progress import human_bytes
@@ -22,13 +23,22 @@ class PlanEstimate:
     """Where the store would lie."""
     teacher_seconds: float
     """Teacher forward alone, of all devices together."""
+    replay_seconds: float
+    """Decoding and rendering all views on one core of this machine."""
     build_seconds: float
-    """Teacher and replay, one after the other in one process; of all devices together."""
-    break_even_epochs: float
-    """Student epochs after which the store has cost less than running the teacher in each."""
+    """Of all devices together: teacher and replay where they share cores, else that of both that takes longer."""
     codec: str
+    stored_views: int = 0
+    """Of `views`, those that a store that grows has already."""
     num_devices: int = 1
     price_per_hour: float | None = None
+    views_per_second: float | None = None
+    """What the teacher of one device was said to do; None: measured here."""
+
+    @property
+    def decoding_processes(self) -> int:
+        """On cores like those of this machine, that keep one device busy."""
+        return max(1, math.ceil(self.replay_seconds / self.teacher_seconds))
 
     @property
     def wall_seconds(self) -> float:
@@ -40,16 +50,26 @@ class PlanEstimate:
         """Device hours by their price."""
         return None if self.price_per_hour is None else self.build_seconds / SECONDS_PER_HOUR * self.price_per_hour
 
+    @property
+    def break_even_epochs(self) -> float:
+        """Student epochs after which the store has cost less than running the teacher in each."""
+        return self.build_seconds / self.teacher_seconds * (self.views - self.stored_views)
+
+    def on_device(self, views_per_second: float) -> PlanEstimate:
+        """Where a device's teacher does so much, and has as many decoding processes as keep it busy."""
+        seconds = self.samples * (self.views - self.stored_views) / views_per_second
+        return replace(self, teacher_seconds=seconds, build_seconds=seconds, views_per_second=views_per_second)
+
     def to_json(self) -> dict[str, Any]:
-        return {**self.__dict__, "wall_seconds": self.wall_seconds, "cost": self.cost}
+        derived = ("break_even_epochs", "decoding_processes", "wall_seconds", "cost")
+        return {**self.__dict__, **{name: getattr(self, name) for name in derived}}
 
     def __str__(self) -> str:
         size, free = human_bytes(self.bytes), human_bytes(self.disk_free_bytes)
         lines = [
             f"{self.samples} samples x {self.views} views, {self.units} units, {self.codec}: {size}",
             f"{free} are free here" + ("" if self.bytes <= self.disk_free_bytes else ": TOO LITTLE"),
-            f"teacher {_human_seconds(self.teacher_seconds)} here; with replay in the same process "
-            f"{_human_seconds(self.build_seconds)}",
+            self._time(),
             f"paid for after {self.break_even_epochs:.1f} student epochs",
         ]
         if self.num_devices > 1:
@@ -58,6 +78,14 @@ class PlanEstimate:
             lines.append(f"{self.build_seconds / SECONDS_PER_HOUR:.2f} device hours at {self.price_per_hour:g} each: "
                          f"{self.cost:.2f}")  # fmt: skip
         return "\n".join(lines)
+
+    def _time(self) -> str:
+        teacher = _human_seconds(self.teacher_seconds)
+        if self.views_per_second is None:
+            return f"teacher {teacher} here; with replay {_human_seconds(self.build_seconds)}"
+        plural = "" if self.decoding_processes == 1 else "es"
+        return (f"teacher {teacher} at {self.views_per_second:g} views/s a device, each with "
+                f"{self.decoding_processes} decoding process{plural} on cores like these")  # fmt: skip
 
 
 def _human_seconds(seconds: float) -> str:

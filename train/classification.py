@@ -148,12 +148,12 @@ def tally_labelled(model: nn.Module, views: TrainingData, preprocess: Preprocess
     model.eval()
     for batch in loader:
         skipped.note(batch, progress)
-        if progress is not None:
-            progress.update(len(batch) + len(batch.skipped))
         if len(batch):
             with torch.inference_mode(), autocast(world.device, dtype):
                 logits = model(preprocess(batch.inputs, world.device))
             tally.add(logits, batch.targets.to(world.device))
+        if progress is not None:
+            progress.update(len(batch) + len(batch.skipped))
     return tally
 
 

@@ -142,9 +142,9 @@ class MapProbe:
         with Progress("features", num_rows, quiet=bench.config.quiet or not bench.world.is_main) as progress:
             for batch in loader:
                 bench.skipped.note(batch, progress)
-                progress.update(len(batch))
                 if len(batch):
                     yield batch
+                progress.update(len(batch))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,12 +96,12 @@ def tally_masked(answer: Answer, views: TrainingData, *, num_classes: int, world
     for batch in make_loader(views, batch_size, start=0, total=total, world=world, workers=workers):
         assert isinstance(batch, MaskedBatch)
         skipped.note(batch, progress)
-        if progress is not None:
-            progress.update(batch.num_global)
         if len(batch):
             moved = batch.to(world.device)
             with torch.inference_mode(), autocast(world.device, dtype):
                 map_BChw = answer(moved.inputs)
             tally.add(map_BChw, moved)
+        if progress is not None:
+            progress.update(batch.num_global)
     tally.sum_over(world)
     return tally

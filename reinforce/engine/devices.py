@@ -14,9 +14,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from reinforce.allocator import keep_freed_memory
+from reinforce.decoding_workers import choose_workers
 from reinforce.engine.builder import BuildTask
 from reinforce.engine.feed import ClaimedUnits
-from reinforce.engine.local import choose_workers
 from reinforce.engine.work import Work, WorkBook
 from reinforce.errors import WorkerDiedError
 from reinforce.store import UnfinishedStore

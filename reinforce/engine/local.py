@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
+from reinforce.decoding_workers import choose_workers
 from reinforce.engine.builder import BuildTask, UnitBuilder
 from reinforce.engine.feed import ClaimedUnits
 from reinforce.engine.work import WorkBook
 from reinforce.plan import Inputs
-
-FEW_VIEWS = 2000
-"""Fewer views than this are rendered sooner in this process than in workers that must first start."""
-MAX_WORKERS = 16
 
 
 def build_here(task: BuildTask, inputs: Inputs, todo: Sequence[int], book: WorkBook) -> None:
@@ -21,19 +17,3 @@ def build_here(task: BuildTask, inputs: Inputs, todo: Sequence[int], book: WorkB
     workers = choose_workers(task.config.workers, task.num_views(builder.schema, todo), builder.device.type)
     for work in builder.build(ClaimedUnits(builder.ledger, todo), workers):
         book.add(work)
-
-
-def choose_workers(asked: int, total_views: int, device: str, num_devices: int = 1) -> int:
-    """Decoding processes for each device: as asked, or none for little work, few beside a CPU teacher, many beside a
-    GPU."""
-    if asked >= 0:
-        return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return share_of_cores(total_views // num_devices, device, cores // num_devices)
-
-
-def share_of_cores(views: int, device: str, cores: int) -> int:
-    """Of the cores that a device has to itself, for its views."""
-    if views < FEW_VIEWS:
-        return 0
-    return max(1, cores // 2) if device == "cpu" else max(1, min(MAX_WORKERS, cores - 1))

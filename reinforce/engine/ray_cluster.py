@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from reinforce.engine.local import share_of_cores
+from reinforce.decoding_workers import share_of_cores
 from reinforce.errors import MissingExtraError, UsageError
 
 CONNECT_SECONDS = 10.0

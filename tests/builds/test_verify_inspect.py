@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,7 @@ def test_plan(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -
     assert (found["wall_seconds"], found["cost"]) == (found["build_seconds"], None)
 
 
-def test_plan_of_several_devices_at_a_price(
-    teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_of_several_devices_at_a_price(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["plan", "--teacher", str(teacher), "--transfer", str(images), "--views", str(VIEWS), "--quiet",
             "--num-devices", "8", "--price-per-hour", "3.5"]  # fmt: skip
     _, found = call(capsys, *argv)
@@ -126,6 +125,34 @@ def test_plan_of_several_devices_at_a_price(
     text = capsys.readouterr().out
     assert "on 8 such devices" in text
     assert "device hours at 3.5 each" in text
+
+
+def test_plan_of_a_faster_machine(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its teacher is what is said, and decoding here says how many such cores each of its devices wants."""
+    argv = ["plan", "--teacher", str(teacher), "--transfer", str(images), "--views", str(VIEWS), "--quiet",
+            "--num-devices", "2", "--views-per-second", "1e5"]  # fmt: skip
+    _, found = call(capsys, *argv)
+    num_views = VIEWS * found["samples"]
+    assert found["build_seconds"] == found["teacher_seconds"] == pytest.approx(num_views / 1e5)
+    assert found["wall_seconds"] == pytest.approx(num_views / 2e5)
+    assert found["break_even_epochs"] == VIEWS
+    assert found["decoding_processes"] == math.ceil(found["replay_seconds"] / found["teacher_seconds"]) > 1
+    assert run_group(command, argv) == 0
+    text = capsys.readouterr().out
+    assert "at 100000 views/s a device" in text
+    assert "decoding processes on cores like these" in text
+    assert run_group(command, [*argv[:-1], "0"]) == 2
+    assert "--views-per-second must be more than 0, not 0.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "seconds"), [("cpu", 4, 14.0), ("cuda", 4, 10.0), ("cuda", 0, 14.0), ("cuda", 1, 10.0)]
+)
+def test_what_shares_cores_takes_turns(device: str, workers: int, seconds: float) -> None:
+    from reinforce.plan import build_seconds
+
+    assert build_seconds(device, workers, teacher_seconds=10.0, replay_seconds=4.0) == seconds
+    assert build_seconds("cuda", 2, teacher_seconds=10.0, replay_seconds=44.0) == 22.0
 
 
 @pytest.mark.parametrize(
@@ -140,8 +167,16 @@ def test_plan_of_several_devices_at_a_price(
         (["plan", "--teacher", "x", "--transfer", ".", "--price-per-hour", "nan"], 2, "--price-per-hour"),
         (["biuld"], 2, "'build'"),
     ],
-    ids=["no store", "no store to verify", "no data", "near name", "missing option", "no devices", "no price",
-         "no verb"],
+    ids=[
+        "no store",
+        "no store to verify",
+        "no data",
+        "near name",
+        "missing option",
+        "no devices",
+        "no price",
+        "no verb",
+    ],
 )
 def test_wrong_input_is_one_line(
     argv: list[str], status: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
