@@ -21,7 +21,7 @@ from typing import Final, Literal, cast
 from reinforce.curate.curated import LeakRecord
 from reinforce.curate.leaks import NEAREST_SHOWN
 from reinforce.data.tar_writing import write_whole
-from reinforce.errors import DataError, MissingDataError, suggestion
+from reinforce.errors import DataError, MissingDataError
 
 Decision = Literal["leak", "keep"]
 LEAK: Final = "leak"
@@ -63,7 +63,7 @@ def read_decisions(path: Path, known: Collection[str] | None = None) -> dict[str
         if key in lines:
             raise DataError(f"{path} line {line}: {key!a} is in line {lines[key]} already: remove one of them")
         if known is not None and key not in known:
-            raise DataError(f"{path} line {line}: {key!a} is no image of the gallery{suggestion(key, known)}")
+            raise DataError(f"{path} line {line}: {key!a} is no image of the gallery{_meant(key, known)}")
         lines[key] = line
         if decision:
             decisions[key] = _decision(decision, f"{path} line {line}")
@@ -142,6 +142,20 @@ def _row(columns: tuple[str, ...], cells: list[str], where: str) -> tuple[str, s
     if not key:
         raise DataError(f"{where} has no key")
     return key, row.get(DECISION, "").strip().lower()
+
+
+def _meant(key: str, known: Collection[str]) -> str:
+    """The one image whose key differs only in what is easily lost. Keys that look alike name different images."""
+    same = [other for other in known if _bare(other) == _bare(key)]
+    if len(same) == 1:
+        return f", did you mean {same[0]!a}?"
+    return ": copy keys from the page or from the leaks.csv that curate wrote"
+
+
+def _bare(key: str) -> str:
+    """Without folder, suffix, case, and blanks around it."""
+    base = key.strip().rpartition("/")[2]
+    return (base.rpartition(".")[0] or base).casefold()
 
 
 def _decision(text: str, where: str) -> Decision:

@@ -99,12 +99,15 @@ class TestDecisions:
         ("key,decision\na\\U99999999,keep\n", "line 2: .*illegal Unicode"),
         ('key,decision\n"a"b,keep\n', "line 2 is no CSV"),
         ('key,decision\na,keep\n"b,keep\n', "line 3 is no CSV"),
-        ("key,decision\ncut,keep\n", "line 2: 'cut' is no image of the gallery, did you mean 'cat'"),
+        ("key,decision\n1.JPG,keep\n", r"line 2: '1.JPG' is no image of the gallery, did you mean 'x/1.jpg'\?$"),
+        ("key,decision\n x/1.jpg ,keep\n", r"did you mean 'x/1.jpg'\?$"),
+        ("key,decision\nx/2,keep\n", "line 2: 'x/2' is no image of the gallery: copy keys from the page or from the "),
+        ("key,decision\ncut,keep\n", "line 2: 'cut' is no image of the gallery: copy keys from"),
     ])  # fmt: skip
     def test_that_cannot_be_meant_are_refused(self, tmp_path, text, message):
         path = written(tmp_path / "d.csv", text)
         with pytest.raises(DataError, match=message) as refused:
-            read_decisions(path, ["a", "b", "cat"])
+            read_decisions(path, ["a", "b", "cat", "x/1.jpg", "x/2.jpg", "y/2.jpg"])
         assert str(refused.value).startswith(str(path))
         assert "\n" not in str(refused.value)
 
