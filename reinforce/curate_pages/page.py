@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from reinforce import catalog
-from reinforce.curate.curated import CuratedSet
+from reinforce.curate.curated import IMAGES, CuratedSet
 from reinforce.curate_pages.clusters import shown_clusters
 from reinforce.curate_pages.contribution import MAX_BARS, Contribution, contribution_plot, rank_plot
 from reinforce.curate_pages.leak_review import EXPORT_SCRIPT, leak_review
@@ -21,11 +21,12 @@ from reinforce.curate_pages.sample_map import map_plot
 from reinforce.curate_pages.settings import settings_tables
 from reinforce.curate_pages.strategies import check_comparable, compare, set_names
 from reinforce.data import ImageSource, open_source
-from reinforce.errors import DataError, MissingExtraError, UsageError
+from reinforce.errors import DataError, MissingDataError, MissingExtraError, UsageError
 from reinforce.pages import Plotter, check_writable, render, write_page
 
 QUERIES_SHOWN, ITEMS_SHOWN = 12, 8
 PURPOSE = "review --html"
+ABSENT = "was not at hand"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +51,19 @@ class Sources:
     def open(cls, sets: Sequence[CuratedSet], transfer: str | None, target_data: str | None) -> Sources:
         """Raises UsageError and DataError for a location that was typed and cannot be used."""
         lacking: list[str] = []
-        images = [_or_none(lambda path=curated.path: open_source(str(path)))  # type: ignore[misc]
-                  for curated in sets]  # fmt: skip
-        lacking += [f"The images of {name} are not there: only their keys are shown."
-                    for name, source in zip(set_names(sets), images, strict=True) if source is None]  # fmt: skip
-        gallery = _typed_or_known(transfer, _gallery_location(sets[0]))
+        images = [_opened(str(curated.path.absolute()))[0] for curated in sets]
+        lacking += [_lack_of_images(name, curated)
+                    for name, curated, source in zip(set_names(sets), sets, images, strict=True)
+                    if source is None]  # fmt: skip
+        gallery, why = _typed_or_known(transfer, _gallery_location(sets[0]))
         if gallery is None:
-            lacking.append("The gallery was not at hand when this page was made: originals are not shown. "
+            lacking.append(f"The gallery {why} when this page was made: originals are not shown. "
                            "--transfer says where it lies.")  # fmt: skip
         targets = None
         if sets[0].leaks:
-            targets = _typed_or_known(target_data, _name(sets[0].summary.get("decontamination"), "data"))
+            targets, why = _typed_or_known(target_data, _name(sets[0].summary.get("decontamination"), "data"))
             if targets is None:
-                lacking.append("The target dataset was not at hand when this page was made: of its images only the "
+                lacking.append(f"The target dataset {why} when this page was made: of its images only the "
                                "keys are shown. --target-data says where it lies.")  # fmt: skip
         return cls(images=images, gallery=gallery, targets=targets, lacking=lacking)
 
@@ -179,18 +180,27 @@ def _gallery_location(curated: CuratedSet) -> str | None:
     return location if location is not None and catalog.is_there(location) else _name(record, "name")
 
 
-def _typed_or_known(typed: str | None, known: str | None) -> ImageSource | None:
-    """What a user typed must be there; what is known may have gone."""
+def _typed_or_known(typed: str | None, known: str | None) -> tuple[ImageSource | None, str]:
+    """And why there is none. What a user typed must be there; what is known may have gone."""
     if typed is not None:
-        return open_source(str(catalog.resolve_data(typed).path))
-    return None if known is None else _or_none(lambda: open_source(str(catalog.resolve_data(known).path)))
+        return open_source(str(catalog.resolve_data(typed).path)), ""
+    return (None, ABSENT) if known is None else _opened(known)
 
 
-def _or_none(opened: Callable[[], ImageSource]) -> ImageSource | None:
+def _opened(data: str) -> tuple[ImageSource | None, str]:
+    """And why there is none."""
     try:
-        return opened()
-    except (DataError, UsageError):  # UnknownNameError is a UsageError
-        return None
+        return open_source(str(catalog.resolve_data(data).path)), ""
+    except (MissingDataError, UsageError):  # UnknownNameError is a UsageError
+        return None, ABSENT
+    except DataError:
+        return None, "could not be read"
+
+
+def _lack_of_images(name: str, curated: CuratedSet) -> str:
+    what = "damaged" if any((curated.path / IMAGES).glob("*.tar")) else "not there"
+    return (f"The images of {name} are {what}: only their keys are shown. "
+            "The same reinforce curate with --resume writes them anew.")  # fmt: skip
 
 
 def _name(record: object, field: str) -> str | None:

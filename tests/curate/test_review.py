@@ -103,6 +103,12 @@ def written(root: Path, html: Path, *sets: str, has_images: bool = True) -> Page
     return Page(html)
 
 
+def review_page() -> Path:
+    """Of the set in the working folder, by what is known of other places."""
+    review(ReviewConfig(curated=("set",), html="page.html"))
+    return Path("page.html")
+
+
 @pytest.fixture(scope="module")
 def page(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
     with pytest.MonkeyPatch.context() as patch:
@@ -224,6 +230,31 @@ class TestContents:
         assert "target dataset was not at hand" in page.text
         assert page.count("img") == 9 + 4  # the set's own
         assert str(root) not in page.text
+
+    @pytest.mark.parametrize("what", ["set", "gallery", "targets"])
+    def test_a_tar_that_was_cut_off_is_called_damaged(self, root: Path, what: str) -> None:
+        """And is not said to be gone: the images are there, but for what is behind the cut."""
+        shutil.copytree(root / "set", "set")
+        tar = Path("set/images/00000.tar")
+        data = tar.read_bytes()
+        if what == "set":
+            tar.write_bytes(data[: len(data) // 2])
+        else:
+            Path("cut.tar").write_bytes(data[: len(data) // 2])
+            name = {"gallery": "gallery", "targets": SUMMARY["decontamination"]["data"]}[what]  # type: ignore[index]
+            Path("reinforce.toml").write_text(f'[data]\n{name} = {{ path = "cut.tar" }}\n')
+        page = Page(review_page())
+        expected = {"set": "The images of set are damaged: only their keys are shown. The same reinforce curate with "
+                           "--resume writes them anew.",
+                    "gallery": "The gallery could not be read when", "targets": "target dataset could not be read when"}
+        assert expected[what] in page.text
+        assert "not there" not in page.text
+        assert page.count("img") == (0 if what == "set" else 9 + 4)
+
+    def test_images_that_are_gone(self, root: Path) -> None:
+        shutil.copytree(root / "set", "set")
+        Path("set/images/00000.tar").unlink()
+        assert "The images of set are not there: only their keys" in Page(review_page()).text
 
     def test_several_sets_side_by_side(self, root: Path) -> None:
         shutil.copytree(root / "set", "set")
