@@ -303,6 +303,14 @@ class TestAgain:
         assert curate(request_of(out="parts", shard="2/2")).items == SIZE
         assert bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "whole")
 
+    def test_a_part_that_is_done_ends_well(self, request_of, stores, task, encoders, capsys):
+        """A scheduler takes another exit status for a failure."""
+        argv = ["curate", "--gallery", stores["wholes"], "--query", str(task), "--shots", "2", "--size", "9",
+                "--encoder", encoders[0], "--encoder", encoders[1], "--quiet"]  # fmt: skip
+        for shard, said in (("2/2", "part 2/2 of the search is done"), ("1/2", "curated: 9 items")):
+            assert run_group(command, [*argv, "--shard", shard]) == 0
+            assert said in capsys.readouterr().out
+
     def test_overwrite_starts_again(self, request_of):
         curate(request_of())
         summary = curate(request_of(overwrite=True, size=5))
