@@ -21,6 +21,7 @@ from reinforce.data import (
     open_labelled,
     open_masked,
     open_source,
+    shortage,
     take,
     take_masked,
 )
@@ -97,9 +98,19 @@ def _labelled(location: str, task: str, shots: int | None, num_labelled: int | N
               seed: int) -> tuple[ImageSource, Sequence[LabelledSample | MaskedSample]]:  # fmt: skip
     if task == "segmentation":
         masked = open_masked(location)
-        return masked.source, take_masked(masked.split(TRAIN), num_labelled=num_labelled, limit=limit, seed=seed)
+        masks = masked.split(TRAIN)
+        _warn_of(shortage([0] * len(masks), (), num_labelled=num_labelled))
+        return masked.source, take_masked(masks, num_labelled=num_labelled, limit=limit, seed=seed)
     data = open_labelled(location)
-    return data.source, take(data.split(TRAIN), shots=shots, num_labelled=num_labelled, limit=limit, seed=seed)
+    samples = data.split(TRAIN)
+    labels = (sample.label for sample in samples)
+    _warn_of(shortage(labels, data.class_names, shots=shots, num_labelled=num_labelled))
+    return data.source, take(samples, shots=shots, num_labelled=num_labelled, limit=limit, seed=seed)
+
+
+def _warn_of(lack: str) -> None:
+    if lack:
+        click.echo(f"warning: {lack}: all of them are queries", err=True)
 
 
 def _views(replayer: UnitReplayer, num: int) -> tuple[NDArray[np.uint8], list[int], str]:

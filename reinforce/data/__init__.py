@@ -10,7 +10,7 @@ from reinforce.data.masked import MaskedDataset, MaskedSample, open_masked, take
 from reinforce.data.matching import check_keys_match, find_shards
 from reinforce.data.opening import open_source
 from reinforce.data.sources import IMAGE_SUFFIXES, ImageSource, Shard, num_images
-from reinforce.data.splits import LabelledSample, take
+from reinforce.data.splits import LabelledSample, shortage, take
 from reinforce.data.unit_images import UnitImages
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "open_labelled",
     "open_masked",
     "open_source",
+    "shortage",
     "take",
     "take_masked",
 ]

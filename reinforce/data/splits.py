@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -127,6 +127,20 @@ def take(
         keys = {sample.key for sample in kept}
         chosen = tuple(sample for sample in chosen if sample.key in keys)
     return chosen[:limit]
+
+
+def shortage(labels: Iterable[int], class_names: Sequence[str], *, shots: int | None = None,
+             num_labelled: int | None = None) -> str:  # fmt: skip
+    """In a line, what `take` cannot give of what it is asked for; "" where it can. `labels`: of all samples."""
+    counts = Counter(labels)
+    if num_labelled is not None and counts.total() < num_labelled:
+        return f"--num-labelled {num_labelled}: there are only {counts.total()} labelled images"
+    short = [label for label in range(len(class_names)) if shots is not None and counts[label] < shots]
+    if not short:
+        return ""
+    fewest = min(short, key=counts.__getitem__)
+    all_short = f" ({len(short)} classes have too few)" if len(short) > 1 else ""
+    return f"--shots {shots}: class {class_names[fewest]!a} has only {counts[fewest]}{all_short}"
 
 
 def _rank(seed: int) -> Callable[[LabelledSample], tuple[int, str]]:

@@ -195,6 +195,19 @@ class TestStrategies:
         curated = made(strategy="random", query=None, shots=None)
         assert (len(curated.items), curated.queries) == (SIZE, ())
 
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            ({"shots": 4}, ""),
+            ({"shots": 5}, "warning: --shots 5: class 'blue' has only 4 (3 classes have too few): all of "),
+            ({"shots": None, "num_labelled": 13}, "warning: --num-labelled 13: there are only 12 labelled images: all"),
+        ],
+    )
+    def test_fewer_query_images_than_were_asked_for_are_said(self, request_of, capsys, asked, said):
+        assert curate(request_of(dry_run=True, **asked)).num_queries == 12
+        err = capsys.readouterr().err
+        assert (err.startswith(said), err.count("\n")) == (True, bool(said))
+
     def test_retrieval_finds_the_tasks_colours(self, made):
         related = {strategy: sum(item.key.split("/")[0] in {*COLOURS, "leaks", "copies"} for item in
                                  made(strategy=strategy, out=strategy).items)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reinforce.data import LabelledSample, hash64, take
+from reinforce.data import LabelledSample, hash64, shortage, take
 from reinforce.data.splits import Samples, base_name, carve, make_splits, part, tenth
 from reinforce.errors import DataError, UsageError
 
@@ -163,3 +163,18 @@ class TestTake:
 
 
 GOLDEN_SHOTS = ["key2", "key4", "key9", "key11"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, ""),
+        ({"shots": 1}, ""),
+        ({"shots": 3}, "--shots 3: class 'rare' has only 1"),
+        ({"shots": 4}, "--shots 4: class 'rare' has only 1 (2 classes have too few)"),
+        ({"num_labelled": 11}, ""),
+        ({"num_labelled": 12}, "--num-labelled 12: there are only 11 labelled images"),
+    ],
+)
+def test_what_cannot_be_taken_is_said(asked: dict[str, int], said: str) -> None:
+    assert shortage([0] * 7 + [1] * 3 + [2], ("common", "some", "rare"), **asked) == said
