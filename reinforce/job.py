@@ -131,13 +131,24 @@ class Ledger:
     def release(self) -> None:
         """Give up the claims of units that we did not finish."""
         for unit in set(range(self.num_units)) - set(self.done()):
-            generation = 0
-            while self.objects.exists(claim_path(unit, generation + 1)):
-                generation += 1
+            generation = self._last_generation(unit)
             with contextlib.suppress(FileNotFoundError):
                 holder = _read_owner(self.objects, claim_path(unit, generation))
                 if holder is not None and holder.is_same(self.owner):
                     self.objects.delete(claim_path(unit, generation))
+
+    def reopen(self, unit: int) -> None:
+        """Make a unit that was done one that nobody has computed. Its marker goes last: who is stopped before that
+        leaves a unit that is done."""
+        for generation in range(self._last_generation(unit), -1, -1):
+            self.objects.delete(claim_path(unit, generation))
+        self.objects.delete(marker_path(unit))
+
+    def _last_generation(self, unit: int) -> int:
+        generation = 0
+        while self.objects.exists(claim_path(unit, generation + 1)):
+            generation += 1
+        return generation
 
     def _is_held(self, holder: Owner, helpers: Collection[str]) -> bool:
         if not holder.is_same(self.owner):

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+import click
 import numpy as np
 
 from reinforce.curate.embeddings import Embeddings, Items, Vectors
@@ -29,7 +30,7 @@ from reinforce.curate.search import (
     Search,
     as_items,
 )
-from reinforce.curate.search_parts import add_part, encode_part
+from reinforce.curate.search_parts import add_part, decode_part, encode_part
 from reinforce.errors import CorruptStoreError, UsageError
 from reinforce.job import Ledger, Owner, Share
 from reinforce.store import ObjectExistsError, Objects, canonical_json, marker_path
@@ -79,8 +80,8 @@ def run_search(objects: Objects, request: SearchRequest, share: Share = WHOLE, *
     """Search the spans of a share that nobody has searched, and give what was found, or None while others' spans lack.
 
     Whoever calls it when all spans are done gets the result: equal to the last bit to that of `nearest` or
-    `best_matches`. `progress` is told of spans found done, too. Raises UsageError where the folder holds another
-    search, CorruptStoreError where what it holds was changed.
+    `best_matches`. `progress` is told of spans found done, too. What is damaged counts as not done, which is said on
+    stderr. Raises UsageError where the folder holds another search, CorruptStoreError where it does not say which.
     """
     search = request.search(device)
     bind(objects, request)
@@ -103,10 +104,18 @@ def bind(objects: Objects, request: SearchRequest) -> None:
     except ObjectExistsError:
         there = objects.get(REQUEST)
         if there != record:
-            theirs, ours = parse_object(there, REQUEST), parse_object(record, REQUEST)
+            theirs, ours = _parse_request(objects, there), parse_object(record, REQUEST)
             names = ", ".join(name for name in ours if theirs.get(name) != ours[name])
             raise UsageError(f"{objects.name} holds a search for something else (its {names}): "
                              "remove it, or name another folder") from None  # fmt: skip
+
+
+def _parse_request(objects: Objects, data: bytes) -> dict[str, Any]:
+    try:
+        return parse_object(data, REQUEST)
+    except CorruptStoreError as error:
+        raise CorruptStoreError(f"{objects.name}/{REQUEST} is damaged: remove the folder {objects.name}, then type the "
+                                "same command with --resume") from error  # fmt: skip
 
 
 class _Job:
@@ -135,13 +144,21 @@ class _Job:
         self.known.add(span)
 
     def load_done(self) -> None:
-        """Take over all spans that are done and not known. Raises CorruptStoreError."""
+        """Take over all spans that are done and not known; what is damaged is no longer done."""
         for span in self.ledger.done():
             if span not in self.known:
-                self._load(span)
+                try:
+                    self._load(span)
+                except FileNotFoundError:  # another process has found it damaged
+                    continue
+                except CorruptStoreError as error:
+                    click.echo(f"warning: {error}: its span is searched again", err=True)
+                    self.ledger.reopen(span)
+                    continue
                 self.known.add(span)
 
     def _load(self, span: int) -> None:
+        """All of it or, where anything is damaged, nothing: an entry must not come twice. Raises CorruptStoreError."""
         path = marker_path(span)
         marker = Fields(parse_object(self.objects.get(path), path), path)
         first = marker.integer("first_item", 0, self.request.gallery.num_items)
@@ -150,16 +167,24 @@ class _Job:
         digests = marker.items("parts")
         if len(digests) != len(self.running.found) or not all(map(is_sha256, digests)):
             raise CorruptStoreError(f"{self.objects.name}: {path} does not name the parts of this search")
-        for digest, found in zip(digests, self.running.found, strict=True):
-            add_part(self._get(digest), found, ids, f"{self.objects.name}: {part_path(digest)}")
+        named = [(digest, found, f"{self.objects.name}: {part_path(digest)}")
+                 for digest, found in zip(digests, self.running.found, strict=True)]  # fmt: skip
+        for digest, found, name in named:
+            decode_part(self._get(digest), len(found), ids, name)
+        for digest, found, name in named:
+            add_part(found, decode_part(self._get(digest), len(found), ids, name))
         gallery = self.request.gallery
         self.progress((stop - first) * gallery.num_embedded // gallery.num_items)
 
     def _put(self, data: bytes) -> str:
         """Publish a part under its own hash: equal ones are one object, and different ones never meet."""
         digest = sha256_hex(data)
-        with contextlib.suppress(ObjectExistsError):
+        try:
             self.objects.put_new(part_path(digest), data)
+        except ObjectExistsError:
+            if self.objects.get(part_path(digest)) != data:  # damaged
+                self.objects.delete(part_path(digest))
+                return self._put(data)
         return digest
 
     def _get(self, digest: str) -> bytes:
@@ -168,8 +193,7 @@ class _Job:
         except FileNotFoundError:
             data = b""
         if sha256_hex(data) != digest:
-            raise CorruptStoreError(f"{self.objects.name}: {part_path(digest)} is missing or damaged: "
-                                    "remove the folder and search again")  # fmt: skip
+            raise CorruptStoreError(f"{self.objects.name}: {part_path(digest)} is missing or damaged")
         return data
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,30 @@ def encode_part(found: TopK, ids: range) -> bytes:
     return file.getvalue()
 
 
-def add_part(data: bytes, found: TopK, ids: range, name: str) -> None:
-    """Show `found` the entries of a part. Raises CorruptStoreError, naming `name`, for what no search writes."""
-    counts_R, ids_n, scores_n = _arrays(data, name)
-    if len(counts_R) != len(found) or counts_R.min() < 0 or not counts_R.sum() == len(ids_n) == len(scores_n):
+@dataclass(frozen=True)
+class Part:
+    """Entries, row by row."""
+
+    counts_R: NDArray[np.signedinteger]
+    ids_n: NDArray[np.signedinteger]
+    scores_n: NDArray[np.float64]
+
+
+def decode_part(data: bytes, num_rows: int, ids: range, name: str) -> Part:
+    """Raises CorruptStoreError, naming `name`, for what no search of `ids` writes."""
+    part = Part(*_arrays(data, name))
+    counts_R, ids_n, scores_n = part.counts_R, part.ids_n, part.scores_n
+    if len(counts_R) != num_rows or counts_R.min() < 0 or not counts_R.sum() == len(ids_n) == len(scores_n):
         raise CorruptStoreError(f"{name}: its arrays do not fit each other")
     if len(ids_n) and not (ids.start <= ids_n.min() and ids_n.max() < ids.stop and np.isfinite(scores_n).all()):
         raise CorruptStoreError(f"{name}: an entry is outside its span, or its score is no number")
-    rows_n = np.repeat(np.arange(len(counts_R)), counts_R)
-    found.add(*(torch.from_numpy(array).to(found.device) for array in (rows_n, ids_n, scores_n)))
+    return part
+
+
+def add_part(found: TopK, part: Part) -> None:
+    """Show `found` the entries of a part."""
+    rows_n = np.repeat(np.arange(len(part.counts_R)), part.counts_R)
+    found.add(*(torch.from_numpy(array).to(found.device) for array in (rows_n, part.ids_n, part.scores_n)))
 
 
 def _arrays(data: bytes, name: str) -> list[NDArray[Any]]:

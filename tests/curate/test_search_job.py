@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from galleries import unit_rows
 
+from reinforce.curate import kernel
 from reinforce.curate.embeddings import ArrayEmbeddings, Block
 from reinforce.curate.search import best_matches, nearest
 from reinforce.curate.search_job import SearchRequest, cut_spans, run_search
@@ -151,16 +152,59 @@ def test_an_excluded_mask_is_the_same_search(objects: LocalObjects) -> None:
     assert run_search(objects, dataclasses.replace(request(), excluded=np.arange(600) < 5)) is not None
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
-def test_damaged_parts_are_refused(objects: LocalObjects, damage: str) -> None:
-    run_search(objects, request())
-    path = next(path for path, _ in objects.list() if path.startswith("parts/"))
+def damaged(objects: LocalObjects, path: str, how: str) -> str:
     data = bytearray(objects.get(path))
     objects.delete(path)
     data[-1] ^= 1
-    if damage != "remove":
-        objects.put_new(path, bytes(data if damage == "flip" else data[:-8]))
-    with pytest.raises(CorruptStoreError, match="missing or damaged: remove the folder"):
+    if how != "remove":
+        objects.put_new(path, bytes(data if how == "flip" else data[: len(data) // 2]))
+    return path
+
+
+@pytest.mark.parametrize("strategy", WHOLE)
+class TestDamage:
+    """Of what was found costs searching its span again, and nothing else."""
+
+    @pytest.mark.parametrize("how", ["flip", "cut", "remove"])
+    def test_of_a_part(
+        self, objects: LocalObjects, strategy: str, how: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = request(strategy)
+        run_search(objects, asked)
+        parts = json.loads(objects.get(marker_path(3)))["parts"]
+        path = damaged(objects, f"parts/{parts[-1]}.npy", how)
+        assert_equal(run_search(objects, asked), whole(asked))
+        assert f"warning: {objects.name}: {path} is missing or damaged: its span is searched again\n" in (
+            capsys.readouterr().err)  # fmt: skip
+        assert_equal(run_search(objects, asked), whole(asked))
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize("how", ["flip", "cut"])
+    def test_of_a_marker(self, objects: LocalObjects, strategy: str, how: str) -> None:
+        asked = request(strategy)
+        run_search(objects, asked)
+        damaged(objects, marker_path(3), how)
+        assert run_search(objects, asked, Share(2, 4)) is None  # which has not that span
+        assert_equal(run_search(objects, asked), whole(asked))
+
+
+@pytest.mark.parametrize("last", ["first tile", "last tile"])
+def test_a_span_of_several_tiles_is_taken_whole_or_not_at_all(
+    objects: LocalObjects, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sound parts of a damaged span are not kept: its entries would come twice."""
+    monkeypatch.setattr(kernel, "TILE_QUERIES", 3)
+    run_search(objects, request())
+    parts = json.loads(objects.get(marker_path(0)))["parts"]
+    assert len(parts) == 3
+    damaged(objects, f"parts/{parts[0 if last == 'first tile' else -1]}.npy", "flip")
+    assert_equal(run_search(objects, request()), whole(request()))
+
+
+def test_a_damaged_request_says_what_to_remove(objects: LocalObjects) -> None:
+    run_search(objects, request())
+    damaged(objects, "search.json", "cut")
+    with pytest.raises(CorruptStoreError, match=rf"remove the folder {objects.name}, then type .* --resume$"):
         run_search(objects, request())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from reinforce.curate.search_parts import add_part, encode_part
+from reinforce.curate.search_parts import add_part, decode_part, encode_part
 from reinforce.curate.top_k import TopK
 from reinforce.errors import CorruptStoreError
 
@@ -27,7 +27,7 @@ def arrays(*values: np.ndarray) -> bytes:
 def test_entries_of_a_range_come_back() -> None:
     found, again = top(), top()
     found.add(torch.tensor([0, 0, 1]), torch.tensor([5, 20, 7]), torch.tensor([0.5, 0.25, -1.0], dtype=torch.float64))
-    add_part(encode_part(found, range(5, 20)), again, range(5, 20), "part")
+    add_part(again, decode_part(encode_part(found, range(5, 20)), 2, range(5, 20), "part"))
     counts, ids, scores = again.entries(0, 100)
     assert (counts.tolist(), ids.tolist(), scores.tolist()) == ([1, 1], [5, 7], [0.5, -1.0])
 
@@ -55,4 +55,4 @@ COUNTS, IDS, SCORES = np.array([1, 1], np.int32), np.array([5, 7], np.int32), np
 )  # fmt: skip
 def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(CorruptStoreError, match="part"):
-        add_part(data, top(), range(1, 90), "part")
+        decode_part(data, 2, range(1, 90), "part")
