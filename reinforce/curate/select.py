@@ -64,7 +64,7 @@ class QueryBalanced:
     that is still among another query's neighbours stays.
     """
 
-    items: Items
+    items: NDArray[np.signedinteger]
     """(Q, K)"""
     scores: NDArray[np.float64]
     """(Q, K)"""
@@ -99,7 +99,7 @@ class QueryBalanced:
         kept = (first.ranks <= depth) & ~np.isin(first.items, dropped)
         return Selection(first.items[kept], first.queries[kept], first.ranks[kept], depth)
 
-    def _dropped(self, items_QK: Items, first: Selection, depth: int, size: int) -> Items:
+    def _dropped(self, items_QK: NDArray[np.signedinteger], first: Selection, depth: int, size: int) -> Items:
         """Items that only queries at rank `depth` hold, given up one query after the other until `size` are left."""
         last = items_QK[:, depth - 1]
         held, counts = np.unique(last[np.isin(last, first.items[first.ranks == depth])], return_counts=True)
@@ -161,7 +161,8 @@ def random_order(names: Sequence[str], seed: int) -> Items:
     return np.argsort(hashes, kind="stable")
 
 
-def _without(items_QK: Items, scores_QK: NDArray[np.float64], banned: Items) -> tuple[Items, NDArray[np.float64]]:
+def _without(items_QK: NDArray[np.signedinteger], scores_QK: NDArray[np.float64], banned: Items
+             ) -> tuple[NDArray[np.signedinteger], NDArray[np.float64]]:  # fmt: skip
     """The lists without banned items, moved up; their ends are filled with NONE and -inf."""
     is_banned = np.isin(items_QK, banned)
     order = np.argsort(is_banned, axis=1, kind="stable")
@@ -170,7 +171,7 @@ def _without(items_QK: Items, scores_QK: NDArray[np.float64], banned: Items) -> 
     return items, np.where(moved, -np.inf, np.take_along_axis(scores_QK, order, axis=1))
 
 
-def _first_finds(items_QK: Items, scores_QK: NDArray[np.float64]) -> Selection:
+def _first_finds(items_QK: NDArray[np.signedinteger], scores_QK: NDArray[np.float64]) -> Selection:
     """Every item once, at the best rank that any query gives it: by rank, then similarity, then query."""
     num_queries, num_found = items_QK.shape
     items, scores = items_QK.T.reshape(-1), scores_QK.T.reshape(-1)
@@ -179,4 +180,4 @@ def _first_finds(items_QK: Items, scores_QK: NDArray[np.float64]) -> Selection:
     _, first = np.unique(items[order], return_index=True)
     place = order[np.sort(first)]
     place = place[items[place] != NONE]
-    return Selection(items[place], queries[place], ranks[place] + 1)
+    return Selection(items[place].astype(np.int64), queries[place], ranks[place] + 1)

@@ -22,6 +22,8 @@ SLACK_PART = 4
 """The slack is a quarter of k."""
 CUT_SLOTS = 1 << 20
 """Slots that are cut at once."""
+RANKED_SLOTS = 1 << 18
+"""Slots that are sorted at once: each takes some 60 bytes meanwhile, beside all that was found."""
 SMALL_IDS = 1 << 31
 """Below it an id takes four bytes."""
 
@@ -36,6 +38,8 @@ class TopK:
         self.k, self.tie_order, self.device = k, tie_order, device
         capacity = k + max(LEAST_SLACK, k // SLACK_PART)
         small = num_ids <= SMALL_IDS
+        self.id_dtype: type[np.signedinteger] = np.int32 if small else np.int64
+        """Wide enough for every id."""
         self._scores_RC = torch.full((num_rows, capacity), -torch.inf, dtype=torch.float64, device=device)
         self._ids_RC = torch.zeros((num_rows, capacity), dtype=torch.int32 if small else torch.int64, device=device)
         self._counts_R = torch.zeros(num_rows, dtype=torch.int64, device=device)
@@ -90,12 +94,13 @@ class TopK:
         """Entries of the row that has fewest, at most k."""
         return min(self.k, int(self._counts_R.min()))
 
-    def rank(self, ids_Rk: Items, scores_Rk: NDArray[np.float64]) -> None:
-        """Write every row's k best into these arrays, best first. Only where every row has k."""
+    def rank(self, ids_Rk: NDArray[np.signedinteger], scores_Rk: NDArray[np.float64]) -> None:
+        """Write every row's k best into these arrays (ids in `id_dtype` or wider), best first. Only where every row has
+        k."""
         nothing = torch.zeros(0, dtype=torch.int64, device=self.device)
         over = (self._counts_R > self.k).nonzero()[:, 0]
         self._cut(over, nothing, nothing, nothing.to(self._ids_RC.dtype), nothing.double())
-        step = max(1, CUT_SLOTS // self.k)
+        step = max(1, RANKED_SLOTS // self.k)
         for start in range(0, len(self), step):
             here = slice(start, start + step)
             ids, scores = (full[here, : self.k].cpu().numpy() for full in (self._ids_RC, self._scores_RC))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinforce.curate import kernel, top_k
-from reinforce.curate.embeddings import ArrayEmbeddings, Embeddings
+from reinforce.curate.embeddings import ArrayEmbeddings, Block, Embeddings
 from reinforce.curate.search import best_matches, nearest
 from reinforce.errors import EmbeddingError, UsageError
 
@@ -120,7 +120,8 @@ def test_several_tiles_and_many_pairs_at_once(search: object, monkeypatch: pytes
     made = case("tiles", 3000, 50, 60, (8, 8))
     before = search(made.queries, embeddings(made), made.k)  # type: ignore[operator]
     for module, name, value in ((kernel, "TILE_QUERIES", 7), (kernel, "FEW_PAIRS", 3), (kernel, "GATHERED_PAIRS", 2),
-                                (top_k, "CUT_SLOTS", 500), (top_k, "SMALL_IDS", 10)):  # fmt: skip
+                                (top_k, "CUT_SLOTS", 500), (top_k, "RANKED_SLOTS", 500),
+                                (top_k, "SMALL_IDS", 10)):  # fmt: skip
         monkeypatch.setattr(module, name, value)
     after = search(made.queries, embeddings(made), made.k, readers=3)  # type: ignore[operator]
     assert all(np.array_equal(getattr(before, name), getattr(after, name)) for name in vars(before))
@@ -207,6 +208,41 @@ def test_a_program_that_allows_low_precision_gets_its_setting_back() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+class Far(ArrayEmbeddings):
+    """Items that begin at `first`, as the last ones of a huge gallery."""
+
+    first = 0
+
+    @property
+    def num_items(self) -> int:
+        return self.first + len(self._vectors)
+
+    @property
+    def num_units(self) -> int:
+        return -(-len(self._vectors) // self._unit_rows)
+
+    def unit(self, unit: int) -> Block:
+        start = unit * self._unit_rows
+        vectors = self._vectors[start : start + self._unit_rows]
+        return Block(np.arange(start, start + len(vectors)) + self.first, vectors)
+
+    def tie_order(self, items: np.ndarray) -> np.ndarray:
+        return super().tie_order(items - self.first)
+
+
+@pytest.mark.parametrize(("largest", "kept_as"), [(499, np.int32), (2**31 - 1, np.int32), (2**31, np.int64)])
+def test_item_numbers_are_as_small_as_they_fit(largest: int, kept_as: type) -> None:
+    made = case("far", 500, 6, 25, keys=[f"{place:03d}" for place in RNG(7).permutation(500)])
+    near, far = embeddings(made), Far(made.vectors, made.widths, keys=made.keys, unit_rows=37)
+    far.first = largest - 499
+    expected, found = nearest(made.queries, near, made.k), nearest(made.queries, far, made.k)
+    assert found.items_Qk.dtype == kept_as
+    assert np.array_equal(found.items_Qk.astype(np.int64) - far.first, expected.items_Qk)
+    matches = best_matches(made.queries, far, made.k)
+    assert matches.items_N.dtype == np.int64
+    assert np.array_equal(matches.items_N - far.first, best_matches(made.queries, near, made.k).items_N)
 
 
 def test_a_plateau_costs_no_memory() -> None:

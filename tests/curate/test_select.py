@@ -39,10 +39,11 @@ def test_query_balanced_is_the_papers_algorithm(
     banned = data.draw(st.sets(st.integers(0, num_items - 1), max_size=num_items - 1))
     size = data.draw(st.integers(1, num_items - len(banned)))
     order = data.draw(st.permutations(range(num_queries)))
+    items = items.astype(data.draw(st.sampled_from([np.int32, np.int64])))
     whole = QueryBalanced(items, scores, np.array(order), is_whole=True)
     selection = whole.select(size, np.array(sorted(banned), np.int64))
     assert set(selection.items.tolist()) == by_the_letter(items, size, order, banned)
-    assert len(selection) == size
+    assert (len(selection), selection.items.dtype) == (size, np.int64)
     shallow = data.draw(st.integers(1, num_items))
     part = QueryBalanced(items[:, :shallow], scores[:, :shallow], np.array(order), is_whole=False)
     try:
