@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +94,7 @@ def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     devices = choose_devices(config.device)
     config, started = replace(config, device=devices[0]), time.time()
     is_finished = num_stored >= config.num_views
-    with nullcontext() if is_finished or config.dry_run else _connected(config):
+    with nullcontext() if is_finished or config.dry_run else config.connected():
         inputs = Inputs(config)
         if config.dry_run:
             return estimate(inputs, draft_plan(inputs, inputs.freeze()), config.path, num_stored if grows else 0)
@@ -217,9 +217,9 @@ def _run(config: BuildConfig, devices: Sequence[str], inputs: Inputs, objects: L
 def _compute(task: BuildTask, devices: Sequence[str], inputs: Inputs, todo: Sequence[int], book: WorkBook) -> None:
     """By the engine that was asked for."""
     if task.config.engine == "ray":
-        from reinforce.engine.ray_engine import build_on_ray
+        from reinforce.engine.ray_engine import compute_on_ray
 
-        build_on_ray(task, todo, book)
+        compute_on_ray(task, todo, book)
     elif len(devices) > 1:
         from reinforce.engine.devices import build_on_devices
 
@@ -228,12 +228,3 @@ def _compute(task: BuildTask, devices: Sequence[str], inputs: Inputs, todo: Sequ
         from reinforce.engine.local import build_here
 
         build_here(task, inputs, todo, book)
-
-
-def _connected(config: BuildConfig) -> AbstractContextManager[None]:
-    """To a cluster, where one is asked for: before anything costs time."""
-    if config.engine != "ray":
-        return nullcontext()
-    from reinforce.engine.ray_engine import connected
-
-    return connected(config.ray_address or "auto")

@@ -18,7 +18,7 @@
     │   └── StoreAccessError      the disk is full, permission is denied: what is there stays as it is
     ├── RemoteAccessError         an object store cannot be reached, or refuses; never says which credentials
     ├── UnfinishedSearchError     other parts of a divided search are not done yet
-    ├── BuildError                a build had to stop; what is committed stays
+    ├── BuildError                a build, or a search on a cluster, had to stop; what is committed stays
     │   ├── NonFiniteTargetError  the teacher gave NaN or infinity for a named sample
     │   └── EnvironmentMismatchError  resuming here would not give the plan's bytes
     ├── WorkerDiedError           a decoding process was killed; says how to go on

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from reinforce.command import REPEATED, OutputOptions
+from reinforce.command import REPEATED
 from reinforce.curate.curated import DECISIONS, CuratedSet
+from reinforce.engine.options import ClusterOptions
 from reinforce.errors import UnfinishedSearchError, UsageError
 from reinforce.job import Share
 from reinforce.licences import UNKNOWN
@@ -21,7 +23,7 @@ ALIKE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurateConfig(OutputOptions):
+class CurateConfig(ClusterOptions):
     gallery: str
     """The store that `reinforce embed` wrote."""
     size: int
@@ -170,11 +172,12 @@ def curate(config: CurateConfig) -> CuratedSummary | CuratePlan | CuratePart:
     from reinforce.curate.curation import Curation
 
     try:
-        curation = Curation(config)
-        if config.dry_run:
-            return CuratePlan(gallery_items=curation.gallery.searched.num_embedded, size=config.size,
-                              num_queries=curation.num_queries)  # fmt: skip
-        curation.run()
+        with nullcontext() if config.dry_run else config.connected():
+            curation = Curation(config)
+            if config.dry_run:
+                return CuratePlan(gallery_items=curation.gallery.searched.num_embedded, size=config.size,
+                                  num_queries=curation.num_queries)  # fmt: skip
+            curation.run()
     except UnfinishedSearchError:
         if config.shard is None:
             raise

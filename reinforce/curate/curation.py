@@ -127,7 +127,7 @@ class Curation:
         if self.queries is None:
             return RandomRetrieval(searched, config.seed)
         searches = Searches(folder=self.folder / SEARCHES, gallery=self.gallery, share=Share.parse(config.shard),
-                            device=self.device, quiet=config.quiet)  # fmt: skip
+                            device=self.device, on_cluster=config.engine == "ray", quiet=config.quiet)  # fmt: skip
         if config.strategy == "best-matches":
             return BestRetrieval(self.queries.vectors, searched, searches.best)
         return BalancedRetrieval(self.queries.vectors, self.queries.names, searched, searches.nearest, config.seed)

@@ -13,11 +13,14 @@ the k best of all parts are the k best of the gallery, whichever process searche
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import numpy as np
+import torch
 
 from reinforce.curate.embeddings import Embeddings, Items, Vectors
 from reinforce.curate.search import (
@@ -31,10 +34,16 @@ from reinforce.curate.search import (
     as_items,
 )
 from reinforce.curate.search_parts import add_part, decode_part, encode_part
+from reinforce.engine.work import Work
 from reinforce.errors import CorruptStoreError, UsageError
 from reinforce.job import Ledger, Owner, Share
 from reinforce.store import ObjectExistsError, Objects, canonical_json, marker_path
 from reinforce.store.canonical import Fields, is_sha256, parse_object, sha256_hex
+
+if TYPE_CHECKING:
+    from reinforce.engine.feed import UnitQueue
+
+Strategy = Literal["query-balanced", "best-matches"]
 
 REQUEST = "search.json"
 FORMAT = 1
@@ -47,7 +56,7 @@ MOST_SPANS = 512
 class SearchRequest:
     """What is searched for."""
 
-    strategy: Literal["query-balanced", "best-matches"]
+    strategy: Strategy
     """The nearest of every query, or the nearest to any query."""
     queries_QD: Vectors
     gallery: Embeddings
@@ -83,9 +92,7 @@ def run_search(objects: Objects, request: SearchRequest, share: Share = WHOLE, *
     `best_matches`. `progress` is told of spans found done, too. What is damaged counts as not done, which is said on
     stderr. Raises UsageError where the folder holds another search, CorruptStoreError where it does not say which.
     """
-    search = request.search(device)
-    bind(objects, request)
-    job = _Job(objects, request, search, progress or (lambda _: None))
+    job = SearchJob(objects, request, device, Owner.here(), progress or (lambda _: None))
     try:
         job.load_done()
         for span in share.units(len(job.spans)):
@@ -93,7 +100,7 @@ def run_search(objects: Objects, request: SearchRequest, share: Share = WHOLE, *
         job.load_done()
     finally:
         job.ledger.release()
-    return search.result() if job.is_done else None
+    return job.running.result() if job.is_done else None
 
 
 def bind(objects: Objects, request: SearchRequest) -> None:
@@ -118,13 +125,18 @@ def _parse_request(objects: Objects, data: bytes) -> dict[str, Any]:
                                 "same command with --resume") from error  # fmt: skip
 
 
-class _Job:
-    """A running search and the folder that it shares with others."""
+class SearchJob:
+    """A running search and the folder that it shares with others. See `UnitWorker`."""
 
-    def __init__(self, objects: Objects, request: SearchRequest, search: Search, progress: Advance) -> None:
-        self.objects, self.request, self.running, self.progress = objects, request, search, progress
+    def __init__(self, objects: Objects, request: SearchRequest, device: str, owner: Owner,
+                 progress: Advance = lambda _: None) -> None:  # fmt: skip
+        """Raises as `bind`, and UsageError and EmbeddingError for what cannot be searched."""
+        self.running = request.search(device)
+        bind(objects, request)
+        self.objects, self.request, self.progress = objects, request, progress
         self.spans = cut_spans(request.gallery.num_units)
-        self.ledger = Ledger(objects, len(self.spans), Owner.here())
+        self.ledger = Ledger(objects, len(self.spans), owner)
+        self.device = torch.device(device)
         self.known: set[int] = set()
 
     @property
@@ -133,15 +145,31 @@ class _Job:
 
     def search(self, span: int) -> None:
         """Search and publish a span, unless it is known already or another process has it."""
-        if span in self.known or not self.ledger.claim(span):
-            return
+        if span not in self.known and self.ledger.claim(span):
+            self._publish(span)
+
+    def build(self, queue: UnitQueue, workers: int) -> Iterator[Work]:
+        """Search and publish claimed spans."""
+        for span in queue.units(0, 1):
+            started = time.monotonic()
+            num_bytes = self._publish(span)
+            amount = amount_of(self.request.gallery, [span])
+            yield Work(amount=amount, units=(span,), num_bytes=num_bytes, seconds=time.monotonic() - started)
+
+    def _publish(self, span: int) -> int:
+        """Bytes written."""
         items = self.running.run(self.spans[span], self.request.excluded, self.progress)
         ids = range(items.start * self.running.ids_per_item, items.stop * self.running.ids_per_item)
-        parts = [self._put(encode_part(found, ids)) for found in self.running.found]
+        parts, num_bytes = [], 0
+        for found in self.running.found:
+            data = encode_part(found, ids)
+            parts.append(self._put(data))
+            num_bytes += len(data)
         marker = {"span": span, "first_item": items.start, "stop_item": items.stop, "parts": parts}
         with contextlib.suppress(ObjectExistsError):  # who took a claim for stale has searched the same
             self.objects.put_new(marker_path(span), canonical_json(marker))
         self.known.add(span)
+        return num_bytes
 
     def load_done(self) -> None:
         """Take over all spans that are done and not known; what is damaged is no longer done."""
@@ -199,6 +227,13 @@ class _Job:
 
 def part_path(digest: str) -> str:
     return f"parts/{digest}.npy"
+
+
+def amount_of(gallery: Embeddings, spans: Iterable[int]) -> int:
+    """Vectors in spans, if all units had as many."""
+    cut, each = cut_spans(gallery.num_units), gallery.num_embedded
+    ends = [(cut[span].start, cut[span].stop) for span in spans]
+    return sum(each * stop // gallery.num_units - each * start // gallery.num_units for start, stop in ends)
 
 
 def cut_spans(num_units: int) -> list[range]:

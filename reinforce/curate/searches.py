@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from reinforce.curate.embeddings import Vectors
 from reinforce.curate.search import Matches, Neighbours
-from reinforce.curate.search_job import SearchRequest, run_search
+from reinforce.curate.search_job import SearchRequest, Strategy, run_search
 from reinforce.curate.stored import EmbeddingStore
 from reinforce.errors import UnfinishedSearchError
 from reinforce.job import Share
@@ -24,6 +23,8 @@ class Searches:
     gallery: EmbeddingStore
     share: Share
     device: str
+    on_cluster: bool
+    """Spans are searched by the Ray cluster that this process is connected to."""
     quiet: bool
 
     def nearest(self, queries_QD: Vectors, k: int) -> Neighbours:
@@ -38,14 +39,18 @@ class Searches:
         assert isinstance(found, Matches)
         return found
 
-    def _run(self, strategy: Literal["query-balanced", "best-matches"], queries_QD: Vectors, count: int
-             ) -> Neighbours | Matches:  # fmt: skip
+    def _run(self, strategy: Strategy, queries_QD: Vectors, count: int) -> Neighbours | Matches:
         objects = LocalObjects(self.folder / f"{strategy}-{count}")
         searched = self.gallery.searched
         request = SearchRequest(strategy=strategy, queries_QD=queries_QD, gallery=searched, count=count,
                                 gallery_digest=self.gallery.store.manifest.digest)  # fmt: skip
         with Progress("search", searched.num_embedded, unit="items", quiet=self.quiet) as progress:
-            found = run_search(objects, request, self.share, device=self.device, progress=progress.update)
+            if self.on_cluster:
+                from reinforce.curate.cluster_search import search_on_cluster
+
+                search_on_cluster(objects, request, self.gallery.location, self.share, self.device, progress)
+            told = None if self.on_cluster else progress.update
+            found = run_search(objects, request, self.share, device=self.device, progress=told)
         if found is None:
             raise UnfinishedSearchError("other processes search parts of the gallery: type the same command with "
                                         "--resume when they are done")  # fmt: skip

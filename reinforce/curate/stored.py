@@ -26,6 +26,7 @@ class EmbeddingStore:
 
     def __init__(self, location: str | Path) -> None:
         """Raises StoreError as `Store.open`, and EmbeddingError for a store of another kind."""
+        self.location = str(location)
         self.store = Store.open(location)
         if self.store.target != EMBEDDINGS:
             raise EmbeddingError(f"{location} is a store of {self.store.target}: type reinforce embed --gallery NAME "

@@ -9,16 +9,18 @@ import contextlib
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reinforce.data import check_keys_match
 from reinforce.engine.feed import UnitQueue, UnitRenderer, ViewFeed, open_feed
 from reinforce.engine.runner import UnitRunner
+from reinforce.engine.unit_task import UnitTask, Workload
 from reinforce.engine.work import Work
 from reinforce.errors import EnvironmentMismatchError
-from reinforce.job import Ledger, Owner
+from reinforce.job import Ledger
 from reinforce.plan import Inputs, check_request
-from reinforce.store import GrownUnits, Objects, Promise, Schema, Store, UnfinishedStore
+from reinforce.store import PLAN, GrownUnits, Objects, Promise, Schema, Store, UnfinishedStore
 from reinforce.stored_listing import stored_listing
 from reinforce.teacher import fix_arithmetic
 from reinforce.worker_process import naming_dead_workers
@@ -28,14 +30,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildTask:
-    """What another process is told, to compute units of a store. Picklable."""
+class BuildTask(UnitTask):
+    """Units of a store."""
+
+    verb = "build"
+    request = PLAN
 
     config: BuildConfig
     """With one device."""
-    objects: Objects
-    owner: Owner
-    """The builder's process, and which of its helpers the other one is."""
     base: Objects | None = None
     """The finished store that this one grows from."""
 
@@ -43,6 +45,11 @@ class BuildTask:
         """That are computed of all the units' samples."""
         stored = 0 if self.base is None else schema.grown_from[-1]
         return (schema.num_views - stored) * sum(schema.unit_size(unit) for unit in units)
+
+    def workload(self) -> Workload:
+        store = UnfinishedStore(self.objects)
+        return Workload(num_units=store.schema.num_units, device=self.config.device, threads=store.plan["threads"],
+                        workers=self.config.workers, amount=partial(self.num_views, store.schema))  # fmt: skip
 
     def open_builder(self) -> UnitBuilder:
         """Raises what opening the teacher and the transfer set does, BuildError where either is not the plan's, and as

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from reinforce.allocator import keep_freed_memory
-from reinforce.engine.builder import BuildTask, UnitBuilder
 from reinforce.engine.feed import AssignedUnits
+from reinforce.engine.unit_task import UnitTask, UnitWorker
 from reinforce.engine.work import Work
 from reinforce.errors import BuildError, MissingStoreError, ReinforceError
-from reinforce.store import PLAN, Objects
 from reinforce.worker_process import naming_dead_workers, portable
 
 T = TypeVar("T")
@@ -32,10 +31,10 @@ REPORT_SECONDS = 1.0
 class ActorTask:
     """What an actor is told when it starts. Picklable."""
 
-    build: BuildTask
+    units: UnitTask
     workers: int
     """Decoding processes."""
-    plan_sha256: str
+    request_sha256: str
     folder: str
     """Where the driver was started: names and relative paths mean there what they mean to it."""
     home: str
@@ -51,21 +50,21 @@ class ActorReport:
 
 
 class UnitActor:
-    """One teacher process. It lives until it is killed; what it has committed stays."""
+    """One process that computes. It lives until it is killed; what it has committed stays."""
 
-    builder: UnitBuilder
+    builder: UnitWorker
     queue: Any
     steps: Iterator[Work]
     open_units: set[int]
     """Claimed and not yet committed."""
 
     def open(self, task: ActorTask) -> ActorReport | Exception:
-        """Open teacher, transfer set and store."""
+        """Open what it needs, such as teacher, transfer set and store."""
         return _answer(lambda: self._open(task))
 
     def advance(self, units: Sequence[int], helpers: Collection[str]) -> ActorReport | Exception:
         """Take on further units and work until one is done, or for about REPORT_SECONDS; `helpers` are the living
-        actors of this build."""
+        actors of this job."""
         return _answer(lambda: self._advance(units, helpers))
 
     def _open(self, task: ActorTask) -> ActorReport:
@@ -75,8 +74,8 @@ class UnitActor:
         with contextlib.suppress(OSError):  # what cannot be found then is named
             os.chdir(task.folder)
         with _named_by_host():
-            _check_sees(task.build.objects, task.plan_sha256)
-            self.builder = task.build.open_builder()
+            _check_sees(task.units, task.request_sha256)
+            self.builder = task.units.open_builder()
         context = multiprocessing.get_context("spawn")
         self.queue = context.SimpleQueue() if task.workers else queue.SimpleQueue()
         self.steps = self.builder.build(AssignedUnits(self.queue), task.workers)
@@ -114,12 +113,12 @@ def _named_by_host() -> Iterator[None]:
         raise
 
 
-def _check_sees(objects: Objects, plan_sha256: str) -> None:
-    """Raises BuildError where the driver's plan is not seen."""
+def _check_sees(units: UnitTask, request_sha256: str) -> None:
+    """Raises BuildError where the driver's request is not seen."""
     try:
-        is_seen = hashlib.sha256(objects.get(PLAN)).hexdigest() == plan_sha256
+        is_seen = hashlib.sha256(units.objects.get(units.request)).hexdigest() == request_sha256
     except (FileNotFoundError, MissingStoreError):
         is_seen = False
     if not is_seen:
-        raise BuildError(f"{objects.name} is not the store that the build has planned: type an --out that all machines "
-                         "of the cluster see, such as a folder on a shared file system")  # fmt: skip
+        raise BuildError(f"{units.objects.name} is not what the {units.verb} has begun: type an --out that all "
+                         "machines of the cluster see, such as a folder on a shared file system")  # fmt: skip

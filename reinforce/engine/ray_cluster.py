@@ -96,13 +96,13 @@ class ActorSize:
 
     @classmethod
     def choose(cls, machines: Machines, device: str, threads: int, asked_workers: int, num_views: int) -> ActorSize:
-        """For a teacher on a device of this type, and so many views in all. Every machine with a GPU holds one for each
+        """For a process on a device of this type, and so many views in all. Every machine with a GPU holds one for each
         of them; of processors the largest holds at least one, even where the plan has more threads. Raises UsageError
         where there is no GPU."""
         if device == "cuda":
             machines = [machine for machine in machines if machine.get("GPU", 0) >= 1]
             if not machines:
-                raise UsageError("the cluster has no GPU, and this store is computed on one: type --device cpu")
+                raise UsageError("the cluster has no GPU, and this is computed on one: type --device cpu")
             cores = max(1, min(int(machine.get("CPU", 0) // machine["GPU"]) for machine in machines))
             threads, num_gpus = 1, 1
         else:

@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from reinforce import catalog
-from reinforce.engine.builder import BuildTask
 from reinforce.engine.ray_actor import ActorReport, ActorTask, UnitActor
-from reinforce.engine.ray_cluster import ActorSize, connected, import_ray, living_machines
+from reinforce.engine.ray_cluster import ActorSize, import_ray, living_machines
+from reinforce.engine.unit_task import UnitTask
 from reinforce.engine.work import WorkBook
 from reinforce.errors import BuildError, WorkerDiedError
 from reinforce.job import Ledger
-from reinforce.store import PLAN, UnfinishedStore
-
-__all__ = ["build_on_ray", "connected"]
 
 SECONDS_BETWEEN_COUNTS = 2.0
 """Machines come and go."""
@@ -34,7 +31,7 @@ SPARE_LOSSES = 3
 """A unit that kills who computes it must not kill for ever."""
 
 
-def build_on_ray(task: BuildTask, todo: Sequence[int], book: WorkBook) -> None:
+def compute_on_ray(task: UnitTask, todo: Sequence[int], book: WorkBook) -> None:
     """Compute every unit whose claim is won, on the cluster that this process is connected to.
 
     Raises BuildError where no machine of the cluster can go on, and whatever an actor's work raises; what is committed
@@ -57,20 +54,20 @@ class _Member:
     call: Any
     """What it was last asked; there is always one thing."""
     units: list[int] = field(default_factory=list)
-    uncommitted_views: int = 0
+    uncommitted: int = 0
+    """What it has told of units that it has not committed."""
 
 
 class _Crew:
-    """The actors of one build."""
+    """The actors of one job."""
 
-    def __init__(self, task: BuildTask, todo: Sequence[int], book: WorkBook) -> None:
+    def __init__(self, task: UnitTask, todo: Sequence[int], book: WorkBook) -> None:
         self.ray, self.task, self.book, self.todo = import_ray(), task, book, list(todo)
-        store = UnfinishedStore(task.objects)
-        self.schema = store.schema
-        self.ledger = Ledger(task.objects, self.schema.num_units, task.owner)
-        self.plan_sha256 = hashlib.sha256(task.objects.get(PLAN)).hexdigest()
-        config, views = task.config, task.num_views(self.schema, todo)
-        self.size = ActorSize.choose(living_machines(), config.device, store.plan["threads"], config.workers, views)
+        self.load = task.workload()
+        self.ledger = Ledger(task.objects, self.load.num_units, task.owner)
+        self.request_sha256 = hashlib.sha256(task.objects.get(task.request)).hexdigest()
+        self.size = ActorSize.choose(living_machines(), self.load.device, self.load.threads, self.load.workers,
+                                     self.load.amount(todo))  # fmt: skip
         self.members: list[_Member] = []
         self.name, self.num_started = secrets.token_hex(4), 0
         self.losses = 0
@@ -120,8 +117,8 @@ class _Crew:
         actor = self.ray.remote(UnitActor).options(
             num_cpus=self.size.num_cpus, num_gpus=self.size.num_gpus, max_restarts=0, scheduling_strategy="SPREAD"
         ).remote()  # fmt: skip
-        build = replace(self.task, owner=replace(self.task.owner, helper=name))
-        told = ActorTask(build=build, workers=self.size.workers, plan_sha256=self.plan_sha256,
+        units = replace(self.task, owner=replace(self.task.owner, helper=name))
+        told = ActorTask(units=units, workers=self.size.workers, request_sha256=self.request_sha256,
                          folder=str(Path.cwd()), home=str(catalog.home()))  # fmt: skip
         return _Member(self.num_started, name, actor, actor.open.remote(told))
 
@@ -144,14 +141,14 @@ class _Crew:
 
     def _settle(self, member: _Member, report: ActorReport) -> None:
         self.book.add_of(member.number, report.device, report.work)
-        member.uncommitted_views += report.work.views - self.task.num_views(self.schema, report.work.units)
+        member.uncommitted += report.work.amount - self.load.amount(report.work.units)
         done = {*report.work.units, *report.refused}
         member.units = [unit for unit in member.units if unit not in done]
         if report.work.units:
             self.losses = 0
         if report.refused:  # some of a lost actor may have been done, and not told
             marked = set(self.ledger.done()).intersection(report.refused)
-            self.book.progress.update(self.task.num_views(self.schema, marked))
+            self.book.progress.update(self.load.amount(marked))
 
     def _assign(self, member: _Member) -> None:
         """Units enough for its decoding processes and one ahead, but no more than its share; let it go without any."""
@@ -167,9 +164,9 @@ class _Crew:
     def _lose(self, member: _Member, reason: str) -> None:
         self._kill(member)
         self.todo[:0] = member.units
-        self.book.take_back(member.uncommitted_views)
+        self.book.take_back(member.uncommitted)
         self.losses += 1
-        self.book.progress.write(f"build: lost an actor ({reason}); {len(member.units)} units go to others")
+        self.book.progress.write(f"{self.task.verb}: lost an actor ({reason}); {len(member.units)} units go to others")
         if self.losses > SPARE_LOSSES + self.room:
             raise BuildError(f"{self.losses} actors were lost and no unit was done meanwhile ({reason}): look at their "
                              "logs, then type the same command with --resume")  # fmt: skip

@@ -60,7 +60,7 @@ class UnitRunner:
             num_bytes = self.add(batch)
             done = time.monotonic()
             yield Work(
-                views=len(batch.images),
+                amount=len(batch.images),
                 units=(batch.unit,) if batch.is_last else (),
                 num_bytes=num_bytes,
                 seconds=done - asked,

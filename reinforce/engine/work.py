@@ -13,18 +13,19 @@ from reinforce.progress import Progress, human_bytes
 class Work:
     """What one process did since it last reported."""
 
-    views: int = 0
+    amount: int = 0
+    """Views of a build, items of a search."""
     units: tuple[int, ...] = ()
     """Those that it committed."""
     num_bytes: int = 0
     """Of committed units."""
     seconds: float = 0.0
     waited_seconds: float = 0.0
-    """Its teacher had no views."""
+    """A teacher had no views."""
 
     def __add__(self, other: Work) -> Work:
         return Work(
-            views=self.views + other.views,
+            amount=self.amount + other.amount,
             units=self.units + other.units,
             num_bytes=self.num_bytes + other.num_bytes,
             seconds=self.seconds + other.seconds,
@@ -33,7 +34,7 @@ class Work:
 
 
 class WorkBook:
-    """The work of a build's processes: shown as it comes in, and summed up for each of them."""
+    """The work of a job's processes: shown as it comes in, and summed up for each of them."""
 
     def __init__(self, progress: Progress, device: str, started: float) -> None:
         """`device` is the builder's own, on which it has planned since `started` (seconds since 1970)."""
@@ -46,17 +47,20 @@ class WorkBook:
     def add(self, work: Work) -> None:
         """Of the builder itself."""
         self.total += work
-        share = self.total.waited_seconds / max(self.total.seconds, 1e-9)
-        self.progress.update(work.views, wait=f"{100 * share:.0f}%", written=human_bytes(self.total.num_bytes))
+        figures = {"written": human_bytes(self.total.num_bytes)}
+        if self.total.waited_seconds:
+            share = self.total.waited_seconds / max(self.total.seconds, 1e-9)
+            figures = {"wait": f"{100 * share:.0f}%", **figures}
+        self.progress.update(work.amount, **figures)
 
     def add_of(self, number: int, device: str, work: Work) -> None:
         """Of a process that helps it."""
         self.helpers[number, device] = self.helpers.get((number, device), Work()) + work
         self.add(work)
 
-    def take_back(self, views: int) -> None:
+    def take_back(self, amount: int) -> None:
         """Of units that were lost before they were committed."""
-        self.progress.update(-views)
+        self.progress.update(-amount)
 
     def records(self) -> list[dict[str, Any]]:
         """One a process: its device, for how long it held that, and the number of units. The builder's has planning in

@@ -150,10 +150,10 @@ def test_a_machine_that_does_not_see_the_store(there: str, teacher: Path, images
     if there == "another store":
         run(teacher, images, limit=8)
     build = BuildTask(config=config(teacher, images), objects=LocalObjects("out.zarr"), owner=Owner.here())
-    task = ActorTask(build=build, workers=0, plan_sha256="0" * 64, folder=str(tmp_path), home=str(tmp_path / "home"))
+    task = ActorTask(units=build, workers=0, request_sha256="0" * 64, folder=str(tmp_path), home=str(tmp_path / "home"))
     answer = UnitActor().open(task)
     assert isinstance(answer, BuildError)
-    assert str(answer).startswith(f"on {socket.gethostname()}: out.zarr is not the store that the build has planned")
+    assert str(answer).startswith(f"on {socket.gethostname()}: out.zarr is not what the build has begun")
 
 
 HEAD, GPUS, FEW_CORES = {"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}
