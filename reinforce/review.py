@@ -45,6 +45,8 @@ class SetSummary:
     """Query images that the set holds besides the items."""
     depth: int | None
     """k, the neighbours of each query."""
+    approximate: str | None
+    """How the items were found, where the search was not exact."""
     gallery: str | None
     encoders: Sequence[str]
     contribution: Contribution | None
@@ -57,10 +59,12 @@ class SetSummary:
     @classmethod
     def of(cls, curated: CuratedSet) -> SetSummary:
         """Raises DataError for a damaged leaks.csv."""
+        from reinforce.curate.curate import described
         from reinforce.curate_pages.contribution import Contribution
         from reinforce.curate_pages.leak_review import count_decisions
 
         summary = curated.summary
+        approximate = summary.get("approximate")
         depth, encoders = summary.get("depth"), summary.get("encoders")
         return cls(
             path=str(curated.path),
@@ -68,6 +72,7 @@ class SetSummary:
             items=len(curated.items),
             queries=len(curated.queries),
             depth=depth if isinstance(depth, int) and depth else None,
+            approximate=described(approximate) if isinstance(approximate, dict) else None,
             gallery=_text(_inner(summary.get("gallery"), "name")),
             encoders=[str(_inner(record, "name")) for record in encoders] if isinstance(encoders, list) else [],
             contribution=Contribution.of(curated),
@@ -84,6 +89,8 @@ class SetSummary:
         how = f" by {self.strategy}" if self.strategy else ""
         deep = f", k = {self.depth}" if self.depth else ""
         lines = [f"{self.path}: {self.items} items{how}{deep}, and {self.queries} query images"]
+        if self.approximate is not None:
+            lines.append(f"  approximate {self.approximate}")
         if self.gallery is not None:
             by = f", by {', '.join(self.encoders)}" if self.encoders else ""
             lines.append(f"  gallery     {self.gallery}{by}")

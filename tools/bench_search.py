@@ -3,6 +3,7 @@
     python tools/bench_search.py                 # a table
     python tools/bench_search.py --json          # {"figures": [{"name", "value", "limit", "peer", "goal", ...}]}
     python tools/bench_search.py --quick         # small galleries
+    python tools/bench_search.py --vectors X.npy # only what an approximate search of real vectors costs and misses
 
 Vectors are synthetic: of each unit from its own seed, or rows of one block shifted, where making them would take longer
 than searching. `limit` is `torch.mm` alone, of the same queries with the same vectors in float32 that lie in memory;
@@ -26,7 +27,8 @@ import numpy as np
 import torch
 from figures import Figure, table, to_json
 
-from reinforce.curate.embeddings import Block, Items, Vectors
+from reinforce.curate.approximate import ApproximateIndex, ApproximateNeighbours
+from reinforce.curate.embeddings import ArrayEmbeddings, Block, Items, Vectors
 from reinforce.curate.search import nearest
 
 GOAL = 0.85
@@ -163,12 +165,35 @@ def extrapolated(measured: Figure, queries: int, dimensions: int) -> list[Figure
     ]  # fmt: skip
 
 
+def approximate(vectors_ND: Vectors, words: str, probes: int, k: int) -> list[Figure]:
+    """Process seconds of an index and of its search, beside the exact one (`limit`). The last seventh are queries."""
+    cut = len(vectors_ND) - len(vectors_ND) // 7
+    gallery, queries = ArrayEmbeddings(vectors_ND[:cut], vectors_ND.shape[1:], unit_rows=UNIT_ROWS), vectors_ND[cut:]
+    made: list[ApproximateIndex] = []
+    found: list[ApproximateNeighbours] = []
+    building = process_seconds(lambda: made.append(ApproximateIndex(gallery, words, probes)))
+    exact = process_seconds(lambda: nearest(queries, gallery, k))
+    asking = process_seconds(lambda: found.append(made[0].nearest(queries, k)))
+    name = f"{words}, {probes} probes, {len(queries):,} queries of {cut:,} vectors, k = {k:,}"
+    return [
+        Figure(name=f"{name}: building the index, s", value=building, lower_is_better=True),
+        Figure(name=f"{name}: search, s", value=asking, limit=exact, lower_is_better=True),
+        Figure(name=f"{name}: recall", value=found[0].recall),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small galleries: a try, not a record")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--vectors", type=Path, help="(N, D) rows of unit length, as .npy")
     args = parser.parse_args()
+    if args.vectors is not None:
+        rows = np.load(args.vectors).astype(np.float16)
+        figures = [figure for probes in (4, 16) for figure in approximate(rows, "IVF256,SQfp16", probes, 100)]
+        print(to_json(figures) if args.json else table(figures, limit="exact search", peer="-"))
+        return
     small = 10 if args.quick else 1
     figures = []
     for num_queries, dimensions, num_items in SPEEDS:

@@ -59,6 +59,11 @@ class CurateConfig(ClusterOptions):
     out."""
     transfer: str | None = None
     """Where the gallery's images lie; by default as registered."""
+    index: str | None = None
+    """Search approximately, by an index in memory in the words of faiss's index_factory, such as IVF1024,SQfp16; the
+    set says how many of the exact neighbours it finds. By default the search is exact."""
+    probes: int | None = None
+    """Cells of an IVF --index that a query visits; by default 16."""
     shard: str | None = None
     """Search only part i of n of the gallery, as i/n, into the same --out; who finds all parts done writes the set."""
     out: str = "curated"
@@ -66,7 +71,7 @@ class CurateConfig(ClusterOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("size", "shots", "num_labelled", "limit"):
+        for name in ("size", "shots", "num_labelled", "limit", "probes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
@@ -76,8 +81,22 @@ class CurateConfig(ClusterOptions):
         if self.query is None and self.strategy != "random":
             raise UsageError(f"--strategy {self.strategy} needs queries: type --query DATA")
         Share.parse(self.shard)
+        self._check_index()
         if self.overwrite and self.resume:
             raise UsageError("--overwrite and --resume contradict each other: type one of them")
+
+    def _check_index(self) -> None:
+        if self.index is None:
+            if self.probes is not None:
+                raise UsageError("--probes is of --index: type that, too, or leave it out")
+            return
+        if self.strategy not in ("query-balanced", "text"):
+            raise UsageError(f"--index finds the neighbours of queries, which --strategy {self.strategy} does not ask "
+                             "for: leave it out")  # fmt: skip
+        if self.shard is not None or self.engine != "local":
+            divides = "--shard" if self.shard is not None else f"--engine {self.engine}"
+            raise UsageError(f"--index holds the whole gallery in one process, and {divides} divides the exact search: "
+                             "leave one of them out")  # fmt: skip
 
     @property
     def has_query_images(self) -> bool:
@@ -101,6 +120,8 @@ class CuratedSummary:
     strategy: str
     depth: int
     """k, see `Selection`."""
+    approximate: dict[str, Any] | None
+    """The index that found the items, and how much it misses; None where the search was exact."""
     duplicates: dict[str, Any] | None
     decontamination: dict[str, Any] | None
     license: str
@@ -113,6 +134,8 @@ class CuratedSummary:
     def __str__(self) -> str:
         deep = f", k = {self.depth}" if self.depth else ""
         lines = [f"{self.path}: {self.items} items by {self.strategy}{deep}, and {self.queries} query images"]
+        if self.approximate is not None:
+            lines.append(f"  approximate {described(self.approximate)}")
         if self.duplicates is not None:
             found = self.duplicates
             lines.append(f"  duplicates  {found['removed']} left out of {found['clusters']} clusters{_chained(found)}")
@@ -124,6 +147,13 @@ class CuratedSummary:
         lines.append(f"next: reinforce review {self.path} --html review.html, then "
                      f"reinforce build --teacher NAME --transfer {self.path}")  # fmt: skip
         return "\n".join(lines)
+
+
+def described(approximate: Mapping[str, Any]) -> str:
+    """An approximate search, in words."""
+    visits = f" with {approximate['probes']} probes" if approximate["probes"] is not None else ""
+    return (f"{approximate['index']}{visits} finds {100 * approximate['recall']:.1f} % of the exact neighbours "
+            f"(of {approximate['sampled_queries']} queries)")  # fmt: skip
 
 
 def _chained(duplicates: Mapping[str, Any]) -> str:
@@ -190,6 +220,7 @@ def summarize(path: Path) -> CuratedSummary:
     curated = CuratedSet.open(path)
     summary = curated.summary
     return CuratedSummary(path=str(path), items=len(curated.items), queries=len(curated.queries),
-                          strategy=summary["strategy"], depth=summary["depth"], duplicates=summary["duplicates"],
+                          strategy=summary["strategy"], depth=summary["depth"],
+                          approximate=summary.get("approximate"), duplicates=summary["duplicates"],
                           decontamination=summary["decontamination"], license=summary.get("license", UNKNOWN),
                           digest=summary["digest"])  # fmt: skip

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforce.curate.approximate import probes_of
+from reinforce.curate.approximate_searches import ApproximateSearches
 from reinforce.curate.cleaning import Cleaning, Filter
 from reinforce.curate.curate import CurateConfig
 from reinforce.curate.curated import DECISIONS, DUPLICATES, LEAKS, SEARCHES, Record
@@ -50,6 +52,7 @@ class Curation:
         check_way(self.folder, overwrite=config.overwrite, resume=config.resume or config.shard is not None)
         self.device = str(choose_device(config.device))
         self.gallery = EmbeddingStore(config.gallery)
+        self.probes = None if config.index is None else probes_of(self.gallery.widths, config.index, config.probes)
         self.decisions = self._decisions()
         self.originals = Originals(self.gallery, config.transfer)
         self.images = self._open_images()
@@ -88,6 +91,14 @@ class Curation:
         members = members_of(selection, contents.items, self.originals, contents.queries, self.images)
         with Progress("curate", len(members), quiet=self.config.quiet) as progress:
             write_set(self.folder, contents, members, progress.update)
+
+    @cached_property
+    def approximate(self) -> ApproximateSearches | None:
+        config = self.config
+        if config.index is None:
+            return None
+        return ApproximateSearches(self.folder / SEARCHES, self.gallery, config.index, self.probes, seed=config.seed,
+                                   device=self.device, quiet=config.quiet)  # fmt: skip
 
     @cached_property
     def crops(self) -> CropFilter | None:
@@ -130,7 +141,8 @@ class Curation:
                             device=self.device, on_cluster=config.engine == "ray", quiet=config.quiet)  # fmt: skip
         if config.strategy == "best-matches":
             return BestRetrieval(self.queries.vectors, searched, searches.best)
-        return BalancedRetrieval(self.queries.vectors, self.queries.names, searched, searches.nearest, config.seed)
+        nearest = searches.nearest if self.approximate is None else self.approximate.nearest
+        return BalancedRetrieval(self.queries.vectors, self.queries.names, searched, nearest, config.seed)
 
     def _whole_vectors(self, items: Items) -> Vectors:
         """Of the items' original images."""
@@ -144,8 +156,9 @@ class Curation:
             DUPLICATES: [] if self.duplicates is None else self.duplicates.records(self.originals.key),
             LEAKS: [] if self.leaks is None else list(self.leaks.found.values()),
         }
-        summary = summary_of(self.config, self.gallery, selection, self.num_queries or len(queries), self.duplicates,
-                             self.leaks)  # fmt: skip
+        approximate = None if self.approximate is None else self.approximate.record()
+        summary = summary_of(self.config, self.gallery, selection, self.num_queries or len(queries), approximate,
+                             self.duplicates, self.leaks)  # fmt: skip
         return Contents(items, queries, records, self._samples(selection), summary)
 
     def _cosines(self, selection: Selection) -> NDArray[np.float64]:
@@ -179,6 +192,8 @@ class Curation:
             "max_similarity": None if config.keep_duplicates else config.max_similarity,
             "decontaminate": None if config.decontaminate is None else target_identity(config.decontaminate),
             "max_target_cosine": None if config.decontaminate is None else config.max_target_cosine,
+            "index": config.index,
+            "probes": self.probes,
         }
 
 

@@ -14,7 +14,8 @@ from reinforce.licences import Licences, single_licences
 
 
 def summary_of(config: CurateConfig, gallery: EmbeddingStore, selection: Selection, num_queries: int,
-               duplicates: DuplicateFilter | None, leaks: LeakFilter | None) -> dict[str, Any]:  # fmt: skip
+               approximate: dict[str, Any] | None, duplicates: DuplicateFilter | None, leaks: LeakFilter | None
+               ) -> dict[str, Any]:  # fmt: skip
     """Everything but the digest and the files' hashes, which are told when they are written."""
     transfer = gallery.store.plan["transfer"]
     return {
@@ -23,6 +24,7 @@ def summary_of(config: CurateConfig, gallery: EmbeddingStore, selection: Selecti
         "seed": config.seed,
         "depth": selection.depth,
         "num_queries": num_queries,
+        "approximate": approximate,
         "encoders": [{name: record[name] for name in ("name", "weights_sha256", "dimensions")}
                      for record in gallery.encoders],
         "gallery": {"name": transfer["name"], "digest": transfer["digest"],

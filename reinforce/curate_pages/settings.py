@@ -10,6 +10,9 @@ SETTINGS = {"strategy": "strategy", "size": "items asked for", "depth": "k, neig
             "num_queries": "queries", "seed": "seed"}  # fmt: skip
 GALLERY = {"name": "gallery", "items": "items searched", "crops": "crops an image", "digest": "digest of its images",
            "manifest_digest": "digest of its embeddings"}  # fmt: skip
+APPROXIMATE = {"index": "index of faiss", "probes": "cells that a query visits",
+               "recall": "part of the exact neighbours found",
+               "sampled_queries": "queries that were asked exactly, too"}  # fmt: skip
 DUPLICATES = {"threshold": "more alike than (mean cosine)", "clusters": "clusters", "removed": "items removed"}
 LEAKS = {"data": "target data", "threshold": "more alike than (largest cosine)", "possible": "possible leaks",
          "removed": "removed", "kept": "kept by decision"}  # fmt: skip
@@ -26,6 +29,7 @@ def settings_tables(summary: Mapping[str, Any]) -> list[Table]:
     query = _inner(summary, "query")
     tables = [
         Table("Retrieval", _rows(summary, SETTINGS) + _rows(query, {"name": "query data"})),
+        Table("Approximate search", _rows(_inner(summary, "approximate"), APPROXIMATE)),
         Table("Gallery", _rows(_inner(summary, "gallery"), GALLERY)),
         *_encoders(summary.get("encoders")),
         Table("Duplicates", _rows(_inner(summary, "duplicates"), DUPLICATES)),

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from reinforce.curate.stored import EmbeddingStore
 from reinforce.data import hash64, hex64, open_source
 from reinforce.embed import EmbedConfig, embed
 from reinforce.errors import DataError, ReinforceError, TransferMismatchError, UsageError
+from reinforce.review import ReviewConfig, review
 
 SIZE, SHOTS = 12, 2
 NUM_QUERIES = SHOTS * len(COLOURS)
@@ -265,6 +267,86 @@ class TestLeaks:
         first = made(size=20, decontaminate=str(task), max_target_cosine=0.9999, out="a")
         second = made(size=20, decontaminate="t.zarr", max_target_cosine=0.9999, out="b")
         assert (first.items, first.leaks) == (second.items, second.leaks)
+
+
+class TestApproximate:
+    """By an index of faiss: a set says so, and how much was missed."""
+
+    @pytest.fixture(autouse=True)
+    def needs_faiss(self):
+        pytest.importorskip("faiss")
+
+    @pytest.mark.parametrize(
+        ("changes", "probes"), [({"index": "Flat"}, None), ({"index": "IVF4,Flat"}, 4), ({"index": "IVF4,SQ8"}, 4)]
+    )
+    def test_one_that_misses_nothing_gives_the_exact_set_and_says_it_was_approximate(self, made, changes, probes):
+        exact, found = made(out="exact"), made(out="found", **changes)
+        assert (found.items, found.queries) == (exact.items, exact.queries)
+        assert exact.summary["approximate"] is None
+        assert found.summary["approximate"] == {
+            "index": changes["index"], "probes": probes, "recall": 1.0, "sampled_queries": NUM_QUERIES}  # fmt: skip
+
+    def test_one_that_misses_some_says_how_many(self, request_of):
+        summary = curate(request_of(index="IVF2,Flat", probes=1, size=25))
+        recall = CuratedSet.open("curated").summary["approximate"]["recall"]
+        assert 0.5 < recall < 1
+        said = f"IVF2,Flat with 1 probes finds {100 * recall:.1f} % of the exact neighbours (of 6 queries)"
+        assert f"  approximate {said}\n" in str(summary)
+        told = review(ReviewConfig(curated=("curated",)))
+        assert f"  approximate {said}\n" in str(told)
+        assert told.sets[0].approximate == said
+
+    def test_is_the_same_however_often_it_is_gone_on_with(self, request_of, tmp_path, monkeypatch):
+        config = {"index": "IVF2,Flat", "probes": 1, "size": 25}
+        curate(request_of(**config))
+        whole = bytes_of(tmp_path / "curated")
+        (tmp_path / "curated/curated.json").unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr("reinforce.curate.approximate_searches.ApproximateIndex", _stop)  # it is not made again
+            curate(request_of(**config, resume=True))
+        assert bytes_of(tmp_path / "curated") == whole
+        (found,) = (tmp_path / "curated/search").iterdir()
+        data = bytearray(found.read_bytes())
+        data[len(data) // 3] ^= 1
+        found.write_bytes(data)
+        curate(request_of(**config, resume=True))
+        assert bytes_of(tmp_path / "curated") == whole
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [({}, {"index": "Flat"}), ({"index": "IVF4,Flat"}, {}), ({"index": "IVF4,Flat"}, {"index": "IVF4,SQ8"})],
+    )
+    def test_is_no_continuation_of_another_search(self, request_of, before, after):
+        curate(request_of(**before))
+        with pytest.raises(UsageError, match="begun with another index"):
+            curate(request_of(**after, resume=True))
+
+    def test_probes_are_part_of_what_was_asked(self, request_of):
+        curate(request_of(index="IVF4,Flat"))
+        curate(request_of(index="IVF4,Flat", probes=4, resume=True))
+        with pytest.raises(UsageError, match="begun with another probes:"):
+            curate(request_of(index="IVF4,Flat", probes=3, resume=True))
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [({"probes": 4}, "--probes is of --index"), ({"index": "IVF4,Flat", "probes": 0}, "--probes must be at least"),
+         ({"index": "Flat", "shard": "1/2"}, "--shard divides the exact search"),
+         ({"index": "Flat", "engine": "ray"}, "--engine ray divides the exact search"),
+         ({"index": "Flat", "strategy": "best-matches"}, "--strategy best-matches does not ask for"),
+         ({"index": "nonsense"}, "--index nonsense is nothing that faiss makes"),
+         ({"index": "IVF100,Flat"}, "--index IVF100,Flat cannot be trained on 47 vectors"),
+         ({"index": "IVF8,Flat", "probes": 1, "size": 40}, "proposes fewer than")],
+    )  # fmt: skip
+    def test_refusals_leave_nothing_behind(self, request_of, changes, words):
+        with pytest.raises(UsageError, match=words):
+            curate(request_of(**changes))
+        assert not Path("curated").exists()
+
+    def test_without_faiss(self, request_of, monkeypatch):
+        monkeypatch.setitem(sys.modules, "faiss", None)
+        with pytest.raises(UsageError, match=r"^--index needs faiss-cpu: pip install 'reinforce-vision\[curate\]'$"):
+            curate(request_of(index="Flat"))
+        assert not Path("curated").exists()
 
 
 class TestAgain:

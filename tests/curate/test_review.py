@@ -264,6 +264,14 @@ class TestContents:
         for words in ("set and set (2)", "100.0 %", "66.7 %", "drawn", "A sample of each set"):
             assert words in page.text
 
+    def test_an_approximate_set_says_so(self, root: Path, page: Page) -> None:
+        found = {"index": "IVF64,Flat", "probes": 8, "recall": 0.9375, "sampled_queries": 50}
+        write_set(Path("set"), root / "gallery", BROUGHT[:2], summary={**SUMMARY, "approximate": found})
+        told = Page(review_page()).text
+        for words in ("Approximate search", "IVF64,Flat", "part of the exact neighbours found", "0.9375"):
+            assert words in told
+            assert words not in page.text
+
     @pytest.mark.parametrize("summary", [{"format": 1}, {"format": 1, "gallery": None, "encoders": 3, "depth": "x"}])
     def test_a_summary_that_says_little(self, root: Path, summary: dict[str, object]) -> None:
         shutil.copytree(root / "set", "set")
