@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,7 +33,8 @@ from reinforce.curate.search import (
     Search,
     as_items,
 )
-from reinforce.curate.search_parts import add_part, decode_part, encode_part
+from reinforce.curate.search_parts import Part, add_part, decode_part, encode_part
+from reinforce.curate.top_k import TopK
 from reinforce.engine.work import Work
 from reinforce.errors import CorruptStoreError, UsageError
 from reinforce.job import Ledger, Owner, Share
@@ -173,20 +174,24 @@ class SearchJob:
 
     def load_done(self) -> None:
         """Take over all spans that are done and not known; what is damaged is no longer done."""
-        for span in self.ledger.done():
-            if span not in self.known:
-                try:
-                    self._load(span)
-                except FileNotFoundError:  # another process has found it damaged
-                    continue
-                except CorruptStoreError as error:
-                    click.echo(f"warning: {error}: its span is searched again", err=True)
-                    self.ledger.reopen(span)
-                    continue
-                self.known.add(span)
+        for span in sorted(set(self.ledger.done()) - self.known):
+            try:
+                ids, digests = self._sound_parts(span)
+            except FileNotFoundError:  # another process has found it damaged
+                continue
+            except CorruptStoreError as error:
+                click.echo(f"warning: {error}: its span is searched again", err=True)
+                self.ledger.reopen(span)
+                continue
+            for digest, found in zip(digests, self.running.found, strict=True):
+                add_part(found, self._part(digest, found, ids))
+            self.known.add(span)
+            gallery = self.request.gallery
+            self.progress(len(ids) // self.running.ids_per_item * gallery.num_embedded // gallery.num_items)
 
-    def _load(self, span: int) -> None:
-        """All of it or, where anything is damaged, nothing: an entry must not come twice. Raises CorruptStoreError."""
+    def _sound_parts(self, span: int) -> tuple[range, Sequence[str]]:
+        """A done span's ids and the hashes of its parts, each of which is read before any is taken over: half a span
+        would come twice. Raises CorruptStoreError."""
         path = marker_path(span)
         marker = Fields(parse_object(self.objects.get(path), path), path)
         first = marker.integer("first_item", 0, self.request.gallery.num_items)
@@ -195,14 +200,13 @@ class SearchJob:
         digests = marker.items("parts")
         if len(digests) != len(self.running.found) or not all(map(is_sha256, digests)):
             raise CorruptStoreError(f"{self.objects.name}: {path} does not name the parts of this search")
-        named = [(digest, found, f"{self.objects.name}: {part_path(digest)}")
-                 for digest, found in zip(digests, self.running.found, strict=True)]  # fmt: skip
-        for digest, found, name in named:
-            decode_part(self._get(digest), len(found), ids, name)
-        for digest, found, name in named:
-            add_part(found, decode_part(self._get(digest), len(found), ids, name))
-        gallery = self.request.gallery
-        self.progress((stop - first) * gallery.num_embedded // gallery.num_items)
+        for digest, found in zip(digests, self.running.found, strict=True):
+            self._part(digest, found, ids)
+        return ids, digests
+
+    def _part(self, digest: str, found: TopK, ids: range) -> Part:
+        """Raises CorruptStoreError."""
+        return decode_part(self._get(digest), len(found), ids, f"{self.objects.name}: {part_path(digest)}")
 
     def _put(self, data: bytes) -> str:
         """Publish a part under its own hash: equal ones are one object, and different ones never meet."""
