@@ -42,6 +42,7 @@ from reinforce.store import ObjectExistsError, Objects, canonical_json, marker_p
 from reinforce.store.canonical import Fields, is_sha256, parse_object, sha256_hex
 
 if TYPE_CHECKING:
+    from reinforce.engine.commits import OthersFollow
     from reinforce.engine.feed import UnitQueue
 
 Strategy = Literal["query-balanced", "best-matches"]
@@ -149,8 +150,8 @@ class SearchJob:
         if span not in self.known and self.ledger.claim(span):
             self._publish(span)
 
-    def build(self, queue: UnitQueue, workers: int) -> Iterator[Work]:
-        """Search and publish claimed spans."""
+    def build(self, queue: UnitQueue, workers: int, others_follow: OthersFollow) -> Iterator[Work]:
+        """Search and publish claimed spans, one after the other."""
         for span in queue.units(0, 1):
             started = time.monotonic()
             num_bytes = self._publish(span)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reinforce.data import check_keys_match
+from reinforce.engine.commits import OthersFollow, always, never
 from reinforce.engine.feed import UnitQueue, UnitRenderer, ViewFeed, open_feed
 from reinforce.engine.runner import UnitRunner
 from reinforce.engine.unit_task import UnitTask, Workload
@@ -90,16 +91,24 @@ class UnitBuilder:
         )
         keys = [listing.keys[start:stop] for _, start, stop in schema.units]
         promise = Promise.from_json(plan["promise"], schema.measure)
-        self.runner = UnitRunner(inputs.teacher, schema, store.codec(), objects, keys, promise, grown)
+        self.runner = UnitRunner(inputs.teacher, schema, store.codec(), objects, keys, promise, plan["threads"], grown)
 
-    def build(self, queue: UnitQueue, workers: int) -> Iterator[Work]:
+    @property
+    def shares_cores(self) -> bool:
+        """Whether the teacher computes where units are encoded."""
+        return self.device.type == "cpu"
+
+    def build(self, queue: UnitQueue, workers: int, others_follow: OthersFollow = always) -> Iterator[Work]:
         """Render, run the teacher, encode and commit the units that a queue gives; says after each batch what was done.
+
+        `others_follow`: of the queue's units; a teacher on the CPU has nothing committed beside it.
 
         Raises WorkerDiedError where a decoding process is killed, NonFiniteTargetError, and what reading images and
         writing objects raises; what is committed stays.
         """
         with naming_dead_workers():
-            yield from self.runner.run(open_feed(ViewFeed(self.renderer, queue), workers))
+            feed = open_feed(ViewFeed(self.renderer, queue), workers)
+            yield from self.runner.run(feed, never if self.shares_cores else others_follow)
 
 
 def check_environment(plan: dict[str, Any], here: dict[str, Any], allow_mixed: bool) -> None:

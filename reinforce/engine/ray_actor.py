@@ -78,9 +78,13 @@ class UnitActor:
             self.builder = task.units.open_builder()
         context = multiprocessing.get_context("spawn")
         self.queue = context.SimpleQueue() if task.workers else queue.SimpleQueue()
-        self.steps = self.builder.build(AssignedUnits(self.queue), task.workers)
+        self.steps = self.builder.build(AssignedUnits(self.queue), task.workers, self._has_others)
         self.open_units = set()
         return ActorReport(device=str(self.builder.device), work=Work(seconds=time.monotonic() - started))
+
+    def _has_others(self, units: Collection[int]) -> bool:
+        """Without, the queue would be waited for, and their commit never be told of."""
+        return bool(self.open_units.difference(units))
 
     def _advance(self, units: Sequence[int], helpers: Collection[str]) -> ActorReport:
         won = [unit for unit in units if self.builder.ledger.claim(unit, helpers)]

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 import torch
 
+from reinforce.engine.commits import OthersFollow
 from reinforce.engine.feed import UnitQueue
 from reinforce.engine.work import Work
 from reinforce.job import Ledger, Owner
@@ -21,8 +22,8 @@ class UnitWorker(Protocol):
     ledger: Ledger
     device: torch.device
 
-    def build(self, queue: UnitQueue, workers: int) -> Iterator[Work]:
-        """Those that a queue gives; says again and again what was done."""
+    def build(self, queue: UnitQueue, workers: int, others_follow: OthersFollow) -> Iterator[Work]:
+        """Those that a queue gives; says again and again what was done. `others_follow` in the queue."""
 
 
 @dataclass(frozen=True, kw_only=True)
