@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from reinforce import catalog
-from reinforce.data import LabelledDataset, LabelledSample, open_labelled, take
+from reinforce.data import LabelledDataset, LabelledSample, open_labelled, shortage, take
 from reinforce.models import Preprocess
 from reinforce.progress import Progress
 from reinforce.views import named_policy
@@ -23,7 +23,7 @@ from train.metrics import Tally
 from train.optim import autocast
 from train.options import LabelledOptions, default_epochs
 from train.probe import FeatureTable, Standardisation, extract_features, new_probe, num_probe_views, set_head
-from train.tasks import Bench, Task, crop_range
+from train.tasks import Bench, Task, crop_range, warn_of
 from train.world import World
 
 PROBE_PASSES = 50_000
@@ -37,8 +37,9 @@ class Classification(Task[LabelledDataset, LabelledSample]):
     @classmethod
     def open(cls, config: LabelledOptions) -> Classification:
         dataset = open_labelled(str(catalog.resolve_data(config.data).path))
-        train = take(dataset.split("train"), shots=config.shots, num_labelled=config.num_labelled, limit=config.limit,
-                     seed=config.seed)  # fmt: skip
+        samples, asked = dataset.split("train"), {"shots": config.shots, "num_labelled": config.num_labelled}
+        warn_of(shortage((sample.label for sample in samples), dataset.class_names, **asked))
+        train = take(samples, **asked, limit=config.limit, seed=config.seed)
         val = dataset.splits.get("val", ())
         # A fixed seed: the validation images stay the same ones when --seed draws other training images.
         return cls(dataset, train, take(val, num_labelled=config.val_limit) if val else ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reinforce import catalog
-from reinforce.data import MaskedDataset, MaskedSample, open_masked, take_masked
+from reinforce.data import MaskedDataset, MaskedSample, open_masked, shortage, take_masked
 from reinforce.views import named_policy
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ from train.map_probe import MapProbe
 from train.mask_tally import tally_masked
 from train.masked import MaskedTrainingViews, WholeViews
 from train.options import LabelledOptions
-from train.tasks import Bench, Task, crop_range
+from train.tasks import Bench, Task, crop_range, warn_of
 
 
 class Segmentation(Task[MaskedDataset, MaskedSample]):
@@ -22,8 +22,9 @@ class Segmentation(Task[MaskedDataset, MaskedSample]):
     @classmethod
     def open(cls, config: LabelledOptions) -> Segmentation:
         dataset = open_masked(str(catalog.resolve_data(config.data).path))
-        train = take_masked(dataset.split("train"), num_labelled=config.num_labelled, limit=config.limit,
-                            seed=config.seed)  # fmt: skip
+        samples, count = dataset.split("train"), config.num_labelled
+        warn_of(shortage([0] * len(samples), (), num_labelled=count))
+        train = take_masked(samples, num_labelled=count, limit=config.limit, seed=config.seed)
         val = dataset.splits.get("val", ())
         # A fixed seed: the validation images stay the same ones when --seed draws other training images.
         return cls(dataset, train, take_masked(val, num_labelled=config.val_limit) if val else ())

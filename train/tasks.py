@@ -10,13 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import click
 import torch
 from reinforce.models import ModelInfo, Preprocess
 from torch import Tensor, nn
 
 from train.batches import Batch, SkippedImages, TrainingData
 from train.options import LabelledOptions
-from train.world import World
+from train.world import World, is_main_process
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,6 +142,12 @@ def open_task(config: LabelledOptions) -> Task[Any, Any]:
     from train.classification import Classification
 
     return Classification.open(config)
+
+
+def warn_of(lack: str) -> None:
+    """Say, once for all ranks, what --shots or --num-labelled ask for and is not there; "" is nothing."""
+    if lack and is_main_process():
+        click.echo(f"warning: {lack}: all of them are trained on", err=True)
 
 
 def crop_range(config: LabelledOptions) -> tuple[float, float] | None:

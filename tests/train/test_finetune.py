@@ -53,6 +53,22 @@ def test_from_scratch_to_accuracy(colours: Path, tmp_path: Path) -> None:
     assert (measured.task, measured.split, measured.num_images) == ("classification", "test", 15)
 
 
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"shots": 9}, "--shots 9: class 'blue' has only 8 (3 classes have too few)"),
+        ({"num_labelled": 30}, "--num-labelled 30: there are only 24 labelled images"),
+        ({"shots": 8}, ""),
+        ({"num_labelled": 24}, ""),
+    ],
+)
+def test_fewer_labels_than_asked_for_are_said(
+    asked: dict[str, int], line: str, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune(config(colours, tmp_path / "run", dry_run=True, **asked))
+    assert capsys.readouterr().err == (f"warning: {line}: all of them are trained on\n" if line else "")
+
+
 def test_the_written_model_loads_in_timm_alone(colours: Path, tmp_path: Path) -> None:
     run(colours, tmp_path / "run", model="test_efficientnet", steps=2)
     info = json.loads((tmp_path / "run" / "model.json").read_text())
