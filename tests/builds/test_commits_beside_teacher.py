@@ -134,8 +134,11 @@ class TestBeside:
         digest = hashlib.sha256(store.objects.get(PLAN)).hexdigest()
         actor = UnitActor()
         actor.open(ActorTask(units=task, workers=0, request_sha256=digest, folder=".", home="home"))
+        end_of_waiting = threading.Timer(SECONDS, actor.queue.put, (None,))
+        end_of_waiting.start()
         assert len(todo) == 2
         assert _advanced(actor, todo) == todo
+        end_of_waiting.cancel()
 
 
 def _advanced(actor: UnitActor, units: Collection[int]) -> list[int]:
