@@ -138,6 +138,7 @@ class TestBeside:
         end_of_waiting.start()
         assert len(todo) == 2
         assert _advanced(actor, todo) == todo
+        assert end_of_waiting.is_alive()
         end_of_waiting.cancel()
 
 
