@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.cluster_utils import Cluster
 
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
@@ -34,6 +35,17 @@ def with_two_nodes(cluster: Cluster) -> Cluster:
         cluster.add_node(**NODE)
     cluster.wait_for_nodes()
     return cluster
+
+
+@contextlib.contextmanager
+def connected_to(cluster: Cluster) -> Iterator[Cluster]:
+    """This process, as a program that uses Ray for other things too; with two nodes again."""
+    with_two_nodes(cluster)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="CRITICAL")
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
 
 
 def raylet_of(node: Any) -> int:

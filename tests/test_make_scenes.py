@@ -156,12 +156,14 @@ class TestFolder:
         assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("classes", "package"), [(None, "openclipart"), (["emoji"], "emoji-1000")])
-def test_missing_assets_say_what_to_type(classes: list[str] | None, package: str, tmp_path: Path,
+@pytest.mark.parametrize(
+    ("classes", "packages"), [(None, "openclipart photographs"), (["emoji"], "emoji-1000 photographs")]
+)
+def test_missing_assets_say_what_to_type(classes: list[str] | None, packages: str, tmp_path: Path,
                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setenv("REINFORCE_HOME", str(tmp_path / "nowhere"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingDataError, match=rf"python tools/fetch_assets\.py {package}$"):
+    with pytest.raises(MissingDataError, match=rf"python tools/fetch_assets\.py {packages}$"):
         make(tmp_path / "scenes", classes=classes)
 
 

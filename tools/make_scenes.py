@@ -37,8 +37,12 @@ from reinforce.errors import MissingDataError, OutputExistsError, ReinforceError
 from reinforce.pages.palette import palette as class_palette
 from reinforce.progress import Progress
 
-OBJECTS = {"openclipart": "openclipart", "photographs": "photographed-objects", "emoji": "emoji-1000"}
-"""What a group calls an asset -> its catalog name."""
+OBJECTS = {
+    "openclipart": ("openclipart", "openclipart"),
+    "photographs": ("photographed-objects", "photographs"),
+    "emoji": ("emoji-1000", "emoji-1000"),
+}
+"""What a group calls an asset -> its catalog name, and what fetches it."""
 BACKGROUNDS = "photographed-scenes"
 RECORD = "scenes.json"
 MIN_SIZE_PX, MAX_SIZE_PX = 32, 512
@@ -76,9 +80,7 @@ def make_scenes(config: Scenes) -> dict[str, Any]:
     Raises MissingDataError without the assets, OutputExistsError for a folder that is there.
     """
     groups = choose_groups(config.classes)
-    needed = {asset for group in groups for asset, _ in group.places()}
-    roots = {asset: _asset(name) for asset, name in OBJECTS.items() if asset in needed}
-    tiles_folder = _asset(BACKGROUNDS)
+    roots, tiles_folder = _assets(groups)
     _check_free(config)
     cutouts = split_cutouts(load_cutouts(groups, roots, 2 * config.size))
     tiles = split_tiles(load_tiles(tiles_folder))
@@ -154,12 +156,16 @@ def _named(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> dict[
     return {split: dict(zip([*names, "ignored"], values, strict=True)) for split, values in shares.items()}
 
 
-def _asset(name: str) -> Path:
+def _assets(groups: Sequence[Group]) -> tuple[dict[str, Path], Path]:
+    """Where the assets are that the groups have places in, and the backgrounds'. Raises MissingDataError."""
+    needed = {asset for group in groups for asset, _ in group.places()}
+    chosen = {asset: names for asset, names in OBJECTS.items() if asset in needed}
     try:
-        return Path(str(catalog.resolve_data(name).path))
+        roots = {asset: Path(str(catalog.resolve_data(name).path)) for asset, (name, _) in chosen.items()}
+        return roots, Path(str(catalog.resolve_data(BACKGROUNDS).path))
     except (MissingDataError, UnknownNameError) as error:
-        package = "photographs" if name.startswith("photographed-") else name
-        raise MissingDataError(f"the asset {name} is not here: type python tools/fetch_assets.py {package}") from error
+        packages = " ".join(dict.fromkeys([*(package for _, package in chosen.values()), "photographs"]))
+        raise MissingDataError(f"images are not here: type python tools/fetch_assets.py {packages}") from error
 
 
 def _check_free(config: Scenes) -> None:

@@ -21,12 +21,12 @@ pytest.importorskip("ray")
 if sys.platform != "linux":
     pytest.skip("looks for processes in /proc", allow_module_level=True)
 
-import ray
 from ray.cluster_utils import Cluster
 from ray_clusters import (
     NODE,
     actors,
     cluster_of_two,
+    connected_to,
     go_on,
     hold_in_the_middle,
     open_claims,
@@ -54,11 +54,8 @@ def shared_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
-    """With this process connected to it, as in a program that uses Ray for other things too."""
-    with_two_nodes(shared_cluster)
-    ray.init(address=shared_cluster.address, log_to_driver=False, logging_level="CRITICAL")
-    yield shared_cluster
-    ray.shutdown()
+    with connected_to(shared_cluster) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

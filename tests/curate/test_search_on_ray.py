@@ -19,16 +19,15 @@ pytest.importorskip("ray")
 if sys.platform != "linux":
     pytest.skip("looks for processes in /proc", allow_module_level=True)
 
-import ray
 from ray.cluster_utils import Cluster
 from ray_clusters import (
     actors,
     cluster_of_two,
+    connected_to,
     go_on,
     hold_in_the_middle,
     remove_in_the_middle,
     wait_for,
-    with_two_nodes,
 )
 
 from reinforce.cli import command
@@ -59,11 +58,8 @@ def shared_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
-    """With this process connected to it."""
-    with_two_nodes(shared_cluster)
-    ray.init(address=shared_cluster.address, log_to_driver=False, logging_level="CRITICAL")
-    yield shared_cluster
-    ray.shutdown()
+    with connected_to(shared_cluster) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

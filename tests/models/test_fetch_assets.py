@@ -93,7 +93,7 @@ def test_without_onnx_one_line_names_the_extra(tmp_path: Path, monkeypatch: pyte
     from assets.dinov2 import make
 
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingExtraError, match=r"reinforce-vision\[export\]"):
+    with pytest.raises(MissingExtraError, match=r"reinforce-vision\[assets\]"):
         make(tmp_path, tmp_path / "out")
 
 

@@ -106,5 +106,5 @@ def _onnx() -> Any:
         import onnx
         import onnx.numpy_helper
     except ImportError as error:
-        raise MissingExtraError("onnx", "export", "converting dinov2-vits14") from error
+        raise MissingExtraError("onnx", "assets", "converting dinov2-vits14") from error
     return onnx
