@@ -99,7 +99,7 @@ def _real(*, limit: int, steps: int, budgets: tuple[int, ...], vfms: tuple[str, 
           kept_steps: tuple[int, ...] = ()) -> Preset:  # fmt: skip
     """Fashion-MNIST at 32 px and Open Clip Art at 64 px, each the other's generic transfer set."""
     sets = {"fashion-mnist": {"related": "fashion-mnist-train", "generic": "openclipart"},
-            "openclipart": {"related": "openclipart", "generic": "photographs"}}  # fmt: skip
+            "openclipart": {"related": "openclipart@train", "generic": "photographs"}}  # fmt: skip
     others = {"fashion-mnist": "openclipart", "openclipart": "fashion-mnist"}
     px = {"fashion-mnist": "32", "openclipart": "64"}
     tasks = {data: Task(data=data, budgets=_shots(*budgets), labelled=others[data],
