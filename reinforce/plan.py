@@ -156,7 +156,7 @@ class Inputs:
             "class_names": [] if self.shape.target in FEATURES else list(info.class_names),
             "policy": self.policy.to_json(),
             "teacher": {**teacher, "license": options.teacher_license or teacher["license"]},
-            "batch_size": options.batch_size,
+            "batch_size": self.teacher.batch_size,
             "promise": options.promise.to_json(self.measure),
             "forced_codec": options.codec,
             "effort": options.effort,

@@ -64,8 +64,8 @@ class TargetOptions(CommonOptions):
     distortion whatever it takes, at 1 where it is quick)."""
     temperature: float | None = None
     """Temperature at which the promise of logits holds and students may distill; by default 1."""
-    batch_size: int = 64
-    """Views per teacher batch."""
+    batch_size: int | None = None
+    """Views per teacher batch; by default 64, and fewer where they are larger than 224 px, or 128 px for maps."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Arithmetic of the teacher."""
     limit: int | None = None

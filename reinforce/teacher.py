@@ -20,7 +20,7 @@ from reinforce import catalog
 from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, Preprocess, change_image_size, load_model, short_name, weights_sha256
 from reinforce.models.features import global_features, global_width, patch_features, patch_shape
-from reinforce.models.info import comfortable_size
+from reinforce.models.info import comfortable_batch, comfortable_size
 from reinforce.store import (
     DENSE_LOGITS,
     FEATURES,
@@ -40,7 +40,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 class Teacher:
     """Runs in one process per device; autotuning and TF32 are off and the number of threads is the plan's."""
 
-    def __init__(self, name: str, *, device: str, dtype: str, threads: int, batch_size: int,
+    def __init__(self, name: str, *, device: str, dtype: str, threads: int, batch_size: int | None,
                  target: str | None = None, image_size: int | None = None) -> None:  # fmt: skip
         """`name` is a catalog name or model directory; `target` what it is asked for (default: the logits of its task);
         `dtype` is auto, bfloat16 or float32; `image_size` is the input of an encoder without a head, in px (default:
@@ -53,7 +53,7 @@ class Teacher:
         if self.info.head == "none":
             size_px = image_size or comfortable_size(self.info.image_size)
             self.module, self.info = change_image_size(self.module, self.info, size_px)
-        self.name, self.batch_size = short_name(name), batch_size
+        self.name, self.batch_size = short_name(name), batch_size or comfortable_batch(self.info)
         said = self.info.provenance.get("license") or catalog.resolve_model(name).table.get("license")
         self.license = str(said or UNKNOWN)
         self.device = choose_device(device)

@@ -33,8 +33,8 @@ class EvaluateConfig(CommonOptions):
     """Images in all, drawn by --seed."""
     limit: int | None = None
     """Only the first N images."""
-    batch_size: int = 64
-    """Images per forward pass."""
+    batch_size: int | None = None
+    """Images per forward pass (default: 64, and fewer where they are larger than 224 px, or 128 px for masks)."""
     image_size: int | None = None
     """Input size in px (default: the model's)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -15,7 +15,8 @@ MODEL_ARGS = frozenset({"img_size", "global_pool", "drop_rate", "drop_path_rate"
 HEADS = {"classification": ("linear", "none"), "segmentation": ("deeplabv3", "linear", "none")}
 """Task -> the heads that it can have."""
 OUTPUT_STRIDES = (8, 16)
-COMFORTABLE_PX, DEFAULT_PX = 384, 224
+COMFORTABLE_PX, DEFAULT_PX, DEFAULT_DENSE_PX = 384, 224, 128
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +132,13 @@ def comfortable_size(image_size: int) -> int:
     """Side of the input in px for an encoder that was published at `image_size`: 224 where that is over 384, as of
     DINOv2 (518)."""
     return DEFAULT_PX if image_size > COMFORTABLE_PX else image_size
+
+
+def comfortable_batch(info: ModelInfo) -> int:
+    """Images of a forward pass: 64, and of inputs over 224 px (128 px where it segments, at a denser map) as many as
+    have no more pixels than 64 of those: the memory of a batch, and the wait for it, stay the same."""
+    px = DEFAULT_DENSE_PX if info.task == "segmentation" else DEFAULT_PX
+    return min(BATCH_SIZE, max(1, BATCH_SIZE * px**2 // info.image_size**2))
 
 
 def check_patches(name: str, image_size: int, patch_px: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from reinforce.models import (
     short_name,
     weights_sha256,
 )
+from reinforce.models.info import comfortable_batch
 
 CNNS = ("fastvit_t8", "fastvit_t12", "fastvit_s12", "mobilevitv2_050", "mobilevitv2_100")
 VIT = "vit_small_patch14_dinov2"
@@ -343,6 +345,17 @@ class TestOpenClip:
     def test_sizes_that_cut_patches_are_refused(self, tiny_clip: str) -> None:
         with pytest.raises(UsageError, match="--image-size 32 or --image-size 40"):
             make(tiny_clip, 36)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "of_images", "of_pixels"),
+    [(32, 64, 64), (128, 64, 64), (224, 64, 20), (256, 49, 16), (512, 12, 4), (4096, 1, 1)],
+)
+def test_a_batch_has_fewer_large_images(image_size: int, of_images: int, of_pixels: int) -> None:
+    whole = ModelInfo(architecture="fastvit_t8", image_size=image_size, class_names=("a", "b"))
+    dense = replace(whole, task="segmentation", feature="map", output_stride=8)
+    assert comfortable_batch(whole) == of_images
+    assert comfortable_batch(dense) == of_pixels
 
 
 @pytest.mark.parametrize(
