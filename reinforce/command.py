@@ -278,7 +278,7 @@ def _call(verb: Callable[[Any], Any], config_class: type, values: dict[str, Any]
     except KeyboardInterrupt:
         if not hasattr(config, "resume") or getattr(config, "dry_run", False):
             raise
-        how = "--resume instead of --overwrite" if config.overwrite else "--resume"
+        how = "--resume instead of --overwrite" if getattr(config, "overwrite", False) else "--resume"
         raise StoppedError(f"stopped: type the same command with {how} to continue") from None
     if config.json:
         data = outcome if isinstance(outcome, Mapping) else outcome.to_json()

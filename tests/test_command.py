@@ -95,7 +95,19 @@ def dry(config: DryConfig) -> dict[str, Any]:
     raise KeyboardInterrupt
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContinueConfig(TalkOptions):
+    resume: bool = False
+    """Go on."""
+
+
+def go_on(config: ContinueConfig) -> dict[str, Any]:
+    """Never overwrite, and be stopped."""
+    raise KeyboardInterrupt
+
+
 VERBS = {
+    "go-on": (f"{__name__}:go_on", "Go on."),
     "dry": (f"{__name__}:dry", "Wait."),
     "paint": (f"{__name__}:paint", "Paint a wall."),
     "buy": (f"{__name__}:buy", "Buy color."),
@@ -185,13 +197,15 @@ def test_an_option_may_give_defaults_to_others(
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        ([], "stopped: type the same command with --resume to continue"),
-        (["--overwrite"], "stopped: type the same command with --resume instead of --overwrite to continue"),
-        (["--dry-run"], "interrupted"),
+        (["dry"], "stopped: type the same command with --resume to continue"),
+        (["dry", "--overwrite"], "stopped: type the same command with --resume instead of --overwrite to continue"),
+        (["dry", "--dry-run"], "interrupted"),
+        (["go-on"], "stopped: type the same command with --resume to continue"),
     ],
+    ids=" ".join,
 )
 def test_a_stopped_verb_says_how_to_go_on(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_group(GROUP, ["dry", *argv]) == 130
+    assert run_group(GROUP, argv) == 130
     assert capsys.readouterr().err.splitlines()[-1] == f"house: {line}"
 
 
