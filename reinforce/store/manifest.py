@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Manifest:
     later: Mapping[str, Any] = field(default_factory=dict)
     """Members that a later version added: kept, since the digest is over them too."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON without the member `digest`."""
         return sha256_hex(canonical_json(self._members()))
