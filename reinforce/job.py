@@ -198,9 +198,8 @@ def _read_owner(objects: Objects, path: str) -> Owner | None:
 
 def _process_start(pid: int) -> str:
     """Something that tells a process from a later one with the same id; "" where none is, or a zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    if stat.exists():
-        state, *rest = stat.read_text().rsplit(")", 1)[1].split()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may end between any two looks at it
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return "" if state in "ZX" else rest[18]
     try:
         os.kill(pid, 0)

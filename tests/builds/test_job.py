@@ -98,6 +98,26 @@ def test_a_broken_claim_is_taken_over(data: bytes, objects: LocalObjects) -> Non
     assert not Ledger(objects, 1, Owner.here()).claim(0)
 
 
+ENDING = """
+import os, signal, sys
+from dataclasses import replace
+from reinforce.job import Owner
+here = Owner.here()
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them: they are gone when they end
+for _ in range(60):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    while os.path.exists(f"/proc/{pid}"):
+        replace(here, pid=pid).is_alive()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are told by /proc")
+def test_an_owner_may_end_while_it_is_looked_at() -> None:
+    subprocess.run([sys.executable, "-c", ENDING], check=True, timeout=60)
+
+
 def test_of_many_that_take_over_a_dead_claim_one_wins(objects: LocalObjects) -> None:
     """A claim that was deleted before it was made anew could be deleted twice, and won twice."""
     here = Owner.here()
