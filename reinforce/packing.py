@@ -13,9 +13,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from reinforce.data import ImageSource, hash64, header_size
@@ -106,11 +107,14 @@ class Packing:
     def _pack(self, split: str | None, samples: Sequence[_Sample], progress: Progress) -> Iterator[bytes]:
         """The listing's lines of a split's tars."""
         start = number = 0
+        places = [(sample.shard, sample.row) for sample in samples]
         while start < len(samples):
             tar = f"{number:05d}.tar" if split is None else f"{split}-{number:05d}.tar"
             line = self._line_of(tar)
             if line is None:
-                write_whole(self.folder / tar, lambda file: write_tar(file, self._members(samples[start:], progress)))  # noqa: B023
+                images = zip(islice(samples, start, None), read_ahead(self.source, places, start), strict=True)
+                members = self._members(images, progress)
+                write_whole(self.folder / tar, lambda file: write_tar(file, members))  # noqa: B023
                 line = self._list(tar)
                 num_images = len(PackedTar.from_line(line).keys)
             else:
@@ -136,11 +140,10 @@ class Packing:
         write_whole(self.folder / PARTS / tar, lambda file: file.write(line))
         return line
 
-    def _members(self, samples: Sequence[_Sample], progress: Progress) -> Iterator[tuple[str, bytes]]:
-        """Of the next tar."""
+    def _members(self, images: Iterable[tuple[_Sample, bytes]], progress: Progress) -> Iterator[tuple[str, bytes]]:
+        """Of the next tar; `images` are those that are not packed yet."""
         num_bytes = 0
-        images = read_ahead(self.source, [(sample.shard, sample.row) for sample in samples])
-        for number, (sample, data) in enumerate(zip(samples, images, strict=True)):
+        for number, (sample, data) in enumerate(images):
             members = self._named(sample, data)
             num_bytes += sum(BLOCK_BYTES + len(data) + -len(data) % BLOCK_BYTES for _, data in members)
             if number and (num_bytes > self.size.shard_mb << 20 or number == self.size.shard_size):

@@ -91,13 +91,13 @@ def remote_source(source: ImageSource) -> PrefetchingSource | None:
     return source if isinstance(source, PrefetchingSource) and source.is_remote else None
 
 
-def read_ahead(source: ImageSource, places: Places) -> Iterator[bytes]:
-    """The encoded bytes at (shard, row) places in their order, asked for ahead of their use."""
+def read_ahead(source: ImageSource, places: Places, start: int = 0) -> Iterator[bytes]:
+    """The encoded bytes at (shard, row) places in their order, from the `start`-th on, asked for ahead of their use."""
     remote = remote_source(source)
-    for number, place in enumerate(places):
-        if remote is not None and number % AHEAD_ROWS == 0:
+    for number in range(start, len(places)):
+        if remote is not None and (number - start) % AHEAD_ROWS == 0:
             remote.prefetch(places[number : number + 2 * AHEAD_ROWS])
-        yield source.read(*place)
+        yield source.read(*places[number])
 
 
 def num_images(source: ImageSource) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from reinforce.data import ImageSource, check_keys, num_images, open_source
 from reinforce.data.folder import FolderSource
-from reinforce.data.sources import VIRTUAL_SHARD_ROWS, virtual_shards
+from reinforce.data.sources import VIRTUAL_SHARD_ROWS, read_ahead, virtual_shards
 from reinforce.data.tar_source import TarSource
 from reinforce.errors import DataError, MissingDataError, MissingExtraError, UsageError
 
@@ -57,6 +57,11 @@ class ImageSourceContract:
         self, source: ImageSource, expected: dict[str, bytes]
     ) -> None:
         assert list(read_all(source).items()) == list(expected.items())
+
+    @pytest.mark.parametrize("start", [0, 2, 5])
+    def test_is_read_ahead_from_any_place(self, start: int, source: ImageSource, expected: dict[str, bytes]) -> None:
+        places = [(number, row) for number, shard in enumerate(source.shards) for row in range(len(shard.keys))]
+        assert list(read_ahead(source, places, start)) == list(expected.values())[start:]
 
     def test_keys_are_unique_and_usable(self, source: ImageSource) -> None:
         check_keys(all_keys(source), "source")
