@@ -35,6 +35,7 @@ from reinforce.plan_estimate import PlanEstimate
 from reinforce.progress import Progress, human_bytes
 from reinforce.shared_views import SharedViews
 from reinforce.store import (
+    DENSE_LOGITS,
     FEATURES,
     TEXT_FEATURES,
     CodecRequest,
@@ -54,7 +55,7 @@ from reinforce.store import (
 from reinforce.store.schema import PART_FORMAT
 from reinforce.target_options import TargetOptions
 from reinforce.unit_captions import UnitCaptions, UnitViews, Words
-from reinforce.units import MOST_UNITS, choose_block_rows, choose_unit_rows, cut_units
+from reinforce.units import MOST_UNITS, check_count, choose_block_rows, choose_unit_rows, cut_units, fewer_units
 from reinforce.views import Fingerprint, Policy, UnitReplayer, make_fingerprint, named_policy
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     else:
         unit_rows = inputs.shared.unit_rows(listing, num_values, options.unit_budget_mb)
     units = cut_units(listing.shard_sizes, unit_rows)
-    _warn_of_many(len(units), options.unit_budget_mb)
+    _check_count(len(units), len(listing.shard_sizes), inputs)
     images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
     fingerprint = inputs.fingerprint(images)
     shown = [inputs.unit_views(own, budget // len(images)) for own in images]
@@ -246,11 +247,13 @@ def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
     return DraftPlan(plan, listing, fingerprint, codec, calibration)
 
 
-def _warn_of_many(num_units: int, budget_mb: int) -> None:
+def _check_count(num_units: int, num_shards: int, inputs: Inputs) -> None:
+    """Raises as `check_count`."""
+    budget_mb = inputs.options.unit_budget_mb
+    check_count(num_units, num_shards, budget_mb, of_pixels=inputs.shape.target == DENSE_LOGITS)
     if num_units > MOST_UNITS:
-        larger = -(-budget_mb * num_units // MOST_UNITS)
-        click.echo(f"warning: {num_units} units, as no more targets fit into {budget_mb} MB: --unit-budget-mb {larger} "
-                   "makes folders of fewer files", err=True)  # fmt: skip
+        advice = fewer_units(num_units, MOST_UNITS, num_shards, budget_mb)
+        click.echo(f"warning: {num_units} units make folders of as many files: {advice}", err=True)
 
 
 def _check_budget(options: TargetOptions, num_values: int) -> None:

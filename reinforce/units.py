@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.errors import UsageError
+from reinforce.store.canonical import MAX_JSON_BYTES
 
 if TYPE_CHECKING:
     from reinforce.data import Listing
@@ -27,6 +28,9 @@ MIN_ROWS_OF_MANY_VIEWS = 500
 MOST_UNITS = 8192
 """A unit is an object in the folder of every array: folders of over 10,000 are slow in many places. Where memory does
 not hold the targets of larger units, there are more all the same."""
+RECORD_BYTES, PIXEL_RECORD_BYTES = 1000, 2800
+"""What `units.json` keeps of a unit, mostly the histogram of its errors: some 400 to 900 bytes, of the pixels of maps
+up to 2,700, since they spread over more octaves. Its lines in the manifest are fewer."""
 LEAST_PLANES = 24
 """Views of as many units that one unit's memory must have room for: a reader goes through 16 and reads 8 ahead."""
 BYTES_PER_TARGET = 4
@@ -53,6 +57,22 @@ def choose_unit_rows(shard_sizes: Sequence[int], views: int, num_values: int, bu
     by_count = max(MIN_UNIT_ROWS, math.ceil(num_samples / MIN_UNITS))
     wanted = max(min(by_kill, by_count), math.ceil(num_samples / MOST_UNITS))
     return max(1, min(wanted, by_targets, max(shard_sizes)))
+
+
+def check_count(num_units: int, num_shards: int, budget_mb: int, *, of_pixels: bool) -> None:
+    """Raises UsageError for more units than are listed in JSON that readers take: such a store could be built, and not
+    be verified or repaired."""
+    most = MAX_JSON_BYTES // (PIXEL_RECORD_BYTES if of_pixels else RECORD_BYTES)
+    if num_units > most:
+        raise UsageError(f"{num_units} units are more than the {most} that a store can list: "
+                         f"{fewer_units(num_units, most, num_shards, budget_mb)}")  # fmt: skip
+
+
+def fewer_units(num_units: int, most: int, num_shards: int, budget_mb: int) -> str:
+    """What to type to have `most` of them: each shard has one at least."""
+    if num_shards > most:
+        return "pack the images into larger tars, reinforce pack --shard-mb"
+    return f"type --unit-budget-mb {-(-budget_mb * num_units // most)} or more"
 
 
 def bytes_of_units(unit_rows: int, views: int, num_values: int) -> int:

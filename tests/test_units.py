@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reinforce.data import Listing
+from reinforce.errors import UsageError
 from reinforce.units import (
     Unit,
+    check_count,
     choose_block_rows,
     choose_unit_rows,
     cut_units,
@@ -95,3 +99,23 @@ def test_decoded_bytes_follow_the_decode_rule(width: int, height: int, expected:
 
 def test_targets_of_many_classes_and_views_bound_a_unit() -> None:
     assert choose_unit_rows([100_000], 100, 21_841, 256 << 20) == (256 << 20) // (4 * 100 * 21_841)
+
+
+class TestHowManyUnits:
+    """154,000 maps, four of them in a unit, could be built once, but not be verified."""
+
+    @pytest.mark.parametrize(
+        ("num_units", "num_shards", "of_pixels", "advice"),
+        [
+            (38_500, 20, True, "type --unit-budget-mb 823 or more"),
+            (38_500, 20, False, "type --unit-budget-mb 294 or more"),
+            (50_000, 50_000, False, "pack the images into larger tars"),
+        ],
+    )
+    def test_more_than_a_store_lists(self, num_units: int, num_shards: int, of_pixels: bool, advice: str) -> None:
+        with pytest.raises(UsageError, match=re.escape(advice)):
+            check_count(num_units, num_shards, 256, of_pixels=of_pixels)
+
+    @pytest.mark.parametrize(("num_units", "of_pixels"), [(11_000, True), (33_000, False)])
+    def test_as_many_as_it_lists(self, num_units: int, of_pixels: bool) -> None:
+        check_count(num_units, 20, 256, of_pixels=of_pixels)
