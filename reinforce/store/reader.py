@@ -157,7 +157,8 @@ class Store:
         (num_key_bytes,) = self._samples["key_bytes"].shape
         ordered = all(0 <= second - first <= MAX_KEY_BYTES for first, second in pairwise(offsets))
         if not ordered or offsets[-1] > num_key_bytes:
-            raise self.objects.error("samples/key_offsets", "offsets go back, too far, or past the keys' end")
+            path = self._samples["key_offsets"].object_path(0)
+            raise self.objects.error(path, "offsets go back, too far, or past the keys' end")
         text = self._column("key_bytes", offsets[0], offsets[-1]).tobytes()
         ends = [offset - offsets[0] for offset in offsets]
         return [text[first:second].decode("utf-8", "surrogateescape") for first, second in pairwise(ends)]

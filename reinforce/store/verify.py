@@ -159,7 +159,8 @@ def _sample_problems(store: Store) -> Iterator[tuple[str, str]]:
     for record in read_records(store.objects, store.schema):
         skipped[record.unit] = [row.row_in_unit for row in record.skipped]
     if not np.array_equal(store.states(), store.schema.states(skipped)):
-        yield "samples/state", "samples/state: differs from the units' records"
+        path = store.schema.sample_layouts(1)["state"].object_path(0)
+        yield path, f"{path}: differs from the units' records"
     try:
         for start in range(0, store.num_samples, 1 << 16):
             store.keys(start, min(start + (1 << 16), store.num_samples))

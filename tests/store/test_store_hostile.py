@@ -16,8 +16,10 @@ from tiny_stores import build_at, plan_of
 from reinforce.errors import CorruptStoreError, StoreError
 from reinforce.store.canonical import MAX_JSON_BYTES, canonical_json, parse_object, sha256_hex
 from reinforce.store.codecs import Fp16Codec, Int8Codec
+from reinforce.store.finalize import finalize
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest
+from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
 from reinforce.store.schema import Schema
 from reinforce.store.shard import decode_chunk, parse_index
@@ -282,6 +284,8 @@ def test_key_offsets_that_lead_elsewhere(store_copy, offsets):
     values[:2] = offsets
     forge(store_copy, {"samples/key_offsets/c/0": shard_of(Zstd().encode(values.tobytes()), chunks=1)})
     assert "key_offsets" in refused(store_copy)
+    (line,) = verify(store_copy, "full", repair=True).repaired
+    assert "cannot be repaired here" in line
 
 
 @pytest.mark.parametrize(
@@ -308,7 +312,11 @@ def test_unit_records_that_do_not_add_up(store_copy, records):
 
 def test_states_that_do_not_fit_the_records(store_copy):
     forge(store_copy, {"samples/state/c/0": shard_of(Zstd().encode(bytes(12)), chunks=1)})
-    assert verify(store_copy, "full").problems == ["samples/state: differs from the units' records"]
+    assert verify(store_copy, "full").problems == ["samples/state/c/0: differs from the units' records"]
+    (line,) = verify(store_copy, "full", repair=True).repaired
+    assert line.startswith("dropped the states")
+    finalize(LocalObjects(store_copy), json.loads((store_copy / "plan.json").read_bytes()))
+    assert verify(store_copy, "full").ok
 
 
 LAYOUT = ArrayLayout(path="x", dtype="uint8", shape=(40,), shard_shape=(40,), chunk_shape=(10,))
