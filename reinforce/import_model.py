@@ -41,7 +41,7 @@ class ImportModelConfig(TalkOptions):
 
     def __post_init__(self) -> None:
         for option, values in (("--mean", self.mean), ("--std", self.std)):
-            if values is not None and (len(values) != 3 or min(values) < 0):
+            if values is not None and not (len(values) == 3 and 0 <= min(values) <= max(values) <= 1):
                 raise UsageError(f"{option} needs three numbers in 0..1, such as {option} 0.485,0.456,0.406")
         if self.std is not None and min(self.std) == 0:
             raise UsageError("--std must be above 0")

@@ -171,6 +171,7 @@ class TestRefusals:
             pytest.param({"class_names": ",".join(map(str, range(300)))}, "300 names", id="300 names"),
             pytest.param({"class_names": "a,b"}, "2 names, the checkpoint's head has 3", id="wrong class count"),
             pytest.param({"mean": (0.5,)}, "--mean needs three numbers", id="one mean"),
+            pytest.param({"mean": (123.7, 116.3, 103.5)}, "--mean needs three numbers in 0..1", id="means of bytes"),
             pytest.param({"std": (0.0, 1.0, 1.0)}, "--std must be above 0", id="zero std"),
             pytest.param({"arch": "fastvit_t8.apple_in1k"}, "type --arch fastvit_t8", id="a tag"),
             pytest.param({"arch": "fastvit_t9"}, "did you mean 'fastvit_t8'", id="unknown architecture"),
