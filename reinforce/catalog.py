@@ -251,6 +251,4 @@ def _update(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
             temporary.write_text(tomli_w.dumps(document), encoding="utf-8")
             temporary.replace(path)
     except OSError as error:
-        if isinstance(error, UsageError):
-            raise
         raise UsageError(f"{path} cannot be written ({error.strerror or error}): set REINFORCE_HOME") from error
