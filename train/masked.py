@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from reinforce.data import IGNORE, MaskedDataset, MaskedSample
 from reinforce.errors import UndecodableImageError
-from reinforce.views import DenseParams, Policy, content_rect, named_policy
+from reinforce.views import DenseParams, Policy, named_policy
 from torch import Tensor
 
 from train.batches import Batch, Rows, shuffled
@@ -127,4 +127,4 @@ class WholeViews(MaskedViews):
         """Where the view shows the image: left, top, width, height in px."""
         params = self.replayer.params(row, 0)
         assert isinstance(params, DenseParams)
-        return content_rect(params)
+        return params.content

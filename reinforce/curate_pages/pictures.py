@@ -41,10 +41,6 @@ class Album:
         self._places = {key: (number, row) for number, shard in enumerate(source.shards if source else ())
                         for row, key in enumerate(shard.keys) if key in wanted}  # fmt: skip
 
-    @property
-    def is_empty(self) -> bool:
-        return self._source is None
-
     def picture(self, key: str, *, sha64: str | None = None, crop: Crop | None = None) -> Picture | None:
         """The image of a key, with a rectangle around `crop` (px of the image).
 

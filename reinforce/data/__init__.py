@@ -2,7 +2,7 @@
 
 from reinforce.data.captions import CaptionedSource, open_captioned
 from reinforce.data.folder import FolderSource
-from reinforce.data.keys import check_keys, hash64, hex64, key_columns, keys_from_columns
+from reinforce.data.keys import check_keys, hash64, hex64
 from reinforce.data.labelled import LabelledDataset, open_labelled
 from reinforce.data.listing import Listing, compare, freeze, header_size
 from reinforce.data.mask_classes import IGNORE
@@ -34,8 +34,6 @@ __all__ = [
     "hash64",
     "header_size",
     "hex64",
-    "key_columns",
-    "keys_from_columns",
     "num_images",
     "open_captioned",
     "open_labelled",

@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from itertools import pairwise
-
-import numpy as np
-import numpy.typing as npt
 
 from reinforce.errors import DataError
 
@@ -34,25 +30,6 @@ def check_keys(keys: Sequence[str], where: str) -> None:
             raise DataError(f"{where}: the name {key!a} is empty, holds a NUL or is not UTF-8: rename that file")
     if len(set(keys)) != len(keys):
         raise DataError(f"{where}: the key '{_first_duplicate(keys)}' is there twice: keys must be unique in a set")
-
-
-def key_columns(keys: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Keys as two columns: their UTF-8 bytes, joined, uint8 (num_bytes,), and offsets, int64 (num_keys + 1,).
-
-    Key i is `bytes[offsets[i]:offsets[i + 1]]`.
-    """
-    encoded = [key.encode() for key in keys]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)), out=offsets[1:])
-    return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
-
-
-def keys_from_columns(key_bytes: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> tuple[str, ...]:
-    """The inverse of `key_columns`; any run of `offsets` (say `offsets[a:b + 1]`) gives keys a..b-1."""
-    start = int(offsets[0])
-    data = key_bytes[start : int(offsets[-1])].tobytes()
-    ends = (offsets - start).tolist()
-    return tuple(data[a:b].decode() for a, b in pairwise(ends))
 
 
 def _is_unicode(key: str) -> bool:

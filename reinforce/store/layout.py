@@ -68,10 +68,6 @@ class ArrayLayout:
         return math.prod(s // c for s, c in zip(self.shard_shape, self.chunk_shape, strict=True))
 
     @property
-    def num_shards(self) -> int:
-        return math.prod(-(-n // s) for n, s in zip(self.shape, self.shard_shape, strict=True))
-
-    @property
     def metadata_path(self) -> str:
         return f"{self.path}/zarr.json"
 

@@ -22,7 +22,7 @@ fingerprint   checksums after every stage, to find out whether a machine replays
 """
 
 from reinforce.views.decode import decode_image, image_kind, image_suffix
-from reinforce.views.dense_params import DenseParams, content_rect, dense_params
+from reinforce.views.dense_params import DenseParams, dense_params
 from reinforce.views.dense_policy import DensePolicy, resolve_dense_policy
 from reinforce.views.dino_params import DinoParams, dino_params
 from reinforce.views.dino_policy import DinoPolicy, MultiCrop, resolve_multi_crop
@@ -55,7 +55,6 @@ __all__ = [
     "ViewPolicy",
     "check",
     "compare",
-    "content_rect",
     "decode_image",
     "dense_params",
     "dino_params",

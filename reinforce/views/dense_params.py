@@ -108,11 +108,6 @@ class DenseParams:
         return Placement(size_px=size_px, box=self.box, content=self.content, flip=self.flip, rotate=self.rotate)
 
 
-def content_rect(params: DenseParams) -> Rect:
-    """(left, top, width, height), px of the view, where the image is before the view is rotated."""
-    return params.content
-
-
 def dense_params(policy: DensePolicy, key: str, view: int, image_size: tuple[int, int]) -> DenseParams:
     """Parameters of view `view` (0..2^32 - 1) of the sample `key`.
 

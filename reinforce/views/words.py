@@ -22,7 +22,7 @@ NOISE_STREAM = 1
 """Third counter word of noise fields; that of parameters is 0, so the two never share a block."""
 
 
-def draw_words(seed: int, key: str, view: int, num: int = 104) -> list[int]:
+def draw_words(seed: int, key: str, view: int, num: int) -> list[int]:
     """The first `num` raw 64-bit words of one view."""
     # numpy counts up before its first block, so the counter (0, view, 0, 0) here is block (1, view, 0, 0) of the table
     words: list[int] = _philox((seed, hash64(key)), (0, view, 0, 0)).random_raw(num).tolist()

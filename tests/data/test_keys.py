@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reinforce.data import check_keys, hash64, hex64, key_columns, keys_from_columns
+from reinforce.data import check_keys, hash64, hex64
 from reinforce.errors import DataError
 
 KEYS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), unique=True)
@@ -26,22 +25,6 @@ def test_hash64_is_the_head_of_sha256(content: str | bytes, expected: str) -> No
 
 def test_hex64_has_16_digits() -> None:
     assert hex64(0xAB) == "00000000000000ab"
-
-
-@given(keys=KEYS)
-def test_columns_round_trip(keys: list[str]) -> None:
-    key_bytes, offsets = key_columns(keys)
-    assert (key_bytes.dtype, offsets.dtype) == (np.dtype(np.uint8), np.dtype(np.int64))
-    assert offsets.shape == (len(keys) + 1,)
-    assert keys_from_columns(key_bytes, offsets) == tuple(keys)
-
-
-@given(keys=KEYS, data=st.data())
-def test_any_run_of_keys_can_be_read(keys: list[str], data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, len(keys)))
-    stop = data.draw(st.integers(start, len(keys)))
-    key_bytes, offsets = key_columns(keys)
-    assert keys_from_columns(key_bytes, offsets[start : stop + 1]) == tuple(keys[start:stop])
 
 
 @given(keys=KEYS)

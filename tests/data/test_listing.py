@@ -22,8 +22,6 @@ from reinforce.data import (
     freeze,
     hash64,
     header_size,
-    key_columns,
-    keys_from_columns,
     num_images,
     open_source,
 )
@@ -145,7 +143,7 @@ def test_a_listing_can_be_kept_as_plain_columns(rows: list[tuple[str, bytes]], c
     copy = Listing.from_columns(
         shard_names=listing.shard_names,
         shard_sizes=listing.shard_sizes,
-        keys=keys_from_columns(*key_columns(listing.keys)),
+        keys=list(listing.keys),
         sha64=listing.sha64.copy(),
         num_bytes=listing.num_bytes.tolist(),
         width=listing.width.tolist(),

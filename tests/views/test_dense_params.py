@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reinforce.views import DENSE_POLICY_NAMES, DensePolicy, content_rect, dense_params, named_policy
+from reinforce.views import DENSE_POLICY_NAMES, DensePolicy, dense_params, named_policy
 from reinforce.views.dense_policy import resolve_dense_policy
 from reinforce.views.words import MAX_VIEW
 
@@ -77,7 +77,7 @@ def test_whole_shows_all_in_the_middle_of_every_view(size: tuple[int, int], side
     drawn = {dense_params(policy, key, view, size) for key in "ab" for view in range(3)}
     assert len(drawn) == 1
     (params,) = drawn
-    left, top, width, height = content_rect(params)
+    left, top, width, height = params.content
     assert params.box == (0, 0, *size)
     assert max(width, height) == side
     assert (left, top) == ((side - width) // 2, (side - height) // 2)

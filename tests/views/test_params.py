@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinforce.views import ViewPolicy, named_policy, view_params
+from reinforce.views.params import NUM_WORDS
 from reinforce.views.policies import VIEW_POLICY_NAMES
 from reinforce.views.policy import resolve_policy
 from reinforce.views.words import MAX_VIEW, draw_words
@@ -40,7 +41,7 @@ def test_oracle_gives_the_known_answers_of_philox() -> None:
 @given(seed=st.integers(0, 2**53 - 1), key=KEYS, view=st.integers(0, MAX_VIEW))
 @settings(max_examples=50, deadline=None)
 def test_words_are_plain_philox_counters(seed: int, key: str, view: int) -> None:
-    assert draw_words(seed, key, view) == view_oracles.words(seed, key, view)
+    assert draw_words(seed, key, view, NUM_WORDS) == view_oracles.words(seed, key, view)
 
 
 @given(

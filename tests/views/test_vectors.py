@@ -38,7 +38,7 @@ def make_vectors() -> dict[str, Any]:
         "policy_digest": policy.digest(),
         "unit": [{"key": key, "hash64": f"{hash64(key):016x}", "size": [w, h]} for key, w, h in ROWS],
         "words": [
-            {"key": key, "view": view, "first": [f"{w:016x}" for w in draw_words(policy.seed, key, view)[:6]]}
+            {"key": key, "view": view, "first": [f"{w:016x}" for w in draw_words(policy.seed, key, view, 6)]}
             for key, view in [("a.jpg", 0), ("a.jpg", 1), ("b/ü 图.png", (1 << 32) - 1)]
         ],
         "views": [_view(policy, row, view) for row in range(len(ROWS)) for view in range(NUM_VIEWS)],
