@@ -20,14 +20,16 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from reinforce.data.beside import in_whole, read_beside
 from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
+from reinforce.data.keys import is_unicode
 from reinforce.data.opening import open_source
 from reinforce.data.remote_files import ObjectSource
-from reinforce.data.sources import VIRTUAL_SHARD_ROWS, ImageSource, Shard, read_image_file
+from reinforce.data.sources import VIRTUAL_SHARD_ROWS, ImageSource, Shard
 from reinforce.data.split_source import SplitSource
 from reinforce.data.tar_source import TarSource
-from reinforce.errors import DataError, MissingDataError
+from reinforce.errors import DataError
 
 SUFFIXES = ("txt", "json")
 """Of files with captions, in order of precedence."""
@@ -52,11 +54,11 @@ class CaptionedSource:
         JSON.
         """
         key = self.images.shards[shard].keys[row]
-        whole, shard, row = _in_whole(self.images, shard, row)
+        whole, shard, row = in_whole(self.images, shard, row)
         if isinstance(whole, CsvSource):
             return _checked(whole.captions[shard * VIRTUAL_SHARD_ROWS + row], key)
         for suffix in SUFFIXES:
-            data = _read_beside(whole, shard, row, suffix)
+            data = read_beside(whole, shard, row, suffix)
             if data is not None:
                 return parse_captions(data, suffix, key)
         raise _missing(self.images, key)
@@ -118,34 +120,9 @@ def _checked(captions: tuple[str, ...], key: str) -> tuple[str, ...]:
     kept = tuple(caption.strip() for caption in captions if caption.strip())
     if not kept:
         raise DataError(f"image '{key}' has an empty caption: write one, or drop the image from the set")
-    if not all(_is_unicode(caption) for caption in kept):  # JSON can escape lone surrogates
+    if not all(is_unicode(caption) for caption in kept):  # JSON can escape lone surrogates
         raise DataError(f"the caption of '{key}' is not valid Unicode: mend or remove it")
     return kept
-
-
-def _is_unicode(caption: str) -> bool:
-    try:
-        caption.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _in_whole(source: ImageSource, shard: int, row: int) -> tuple[ImageSource, int, int]:
-    """The source that has the captions, and where the image lies in it."""
-    return (source.whole, *source.place(shard, row)) if isinstance(source, SplitSource) else (source, shard, row)
-
-
-def _read_beside(source: ImageSource, shard: int, row: int, suffix: str) -> bytes | None:
-    if isinstance(source, TarSource | ObjectSource):
-        return source.read_beside(shard, row, suffix)
-    if not isinstance(source, FolderSource):
-        return None
-    path = Path(source.root, _sidecar(source.shards[shard].keys[row], suffix))
-    try:
-        return read_image_file(path)
-    except MissingDataError:
-        return None
 
 
 def _uncaptioned(source: ImageSource) -> Iterator[str]:
@@ -156,7 +133,7 @@ def _uncaptioned(source: ImageSource) -> Iterator[str]:
         return
     for shard, described in enumerate(source.shards):
         for row, key in enumerate(described.keys):
-            if not _is_captioned(*_in_whole(source, shard, row)):
+            if not _is_captioned(*in_whole(source, shard, row)):
                 yield key
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from reinforce.data.beside import in_whole, read_beside
 from reinforce.data.csv_list import CsvSource
-from reinforce.data.folder import FolderSource
 from reinforce.data.labelled import class_names, sorted_names, tar_split
-from reinforce.data.remote_files import ObjectSource
-from reinforce.data.sources import VIRTUAL_SHARD_ROWS, ImageSource, read_image_file
+from reinforce.data.sources import VIRTUAL_SHARD_ROWS, ImageSource
 from reinforce.data.split_source import SplitSource
 from reinforce.data.splits import SPLIT_WORDS
 from reinforce.data.tar_source import BESIDE, TarSource
-from reinforce.errors import DataError, MissingDataError
+from reinforce.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Companions:
 
     def split(self, shard: int, row: int) -> str | None:
         """What the source says of the image elsewhere than in its name: "train", "val", "test" or nothing."""
-        whole, shard, row = self._in_whole(shard, row)
+        whole, shard, row = in_whole(self.source, shard, row)
         if isinstance(whole, TarSource):
             return tar_split(whole.shards[shard].name)
         if isinstance(whole, CsvSource):
@@ -39,10 +37,10 @@ class Companions:
 
     def read(self, shard: int, row: int) -> dict[str, bytes]:
         """Suffix -> content of an image's other members: "cls", "txt", "json"."""
-        whole, shard, row = self._in_whole(shard, row)
+        whole, shard, row = in_whole(self.source, shard, row)
         if isinstance(whole, CsvSource):
             return self._of_list(whole, shard * VIRTUAL_SHARD_ROWS + row)
-        found = {suffix: _read_beside(whole, shard, row, suffix) for suffix in BESIDE}
+        found = {suffix: read_beside(whole, shard, row, suffix) for suffix in BESIDE}
         return {suffix: data for suffix, data in found.items() if data is not None}
 
     def _of_list(self, source: CsvSource, position: int) -> dict[str, bytes]:
@@ -55,10 +53,6 @@ class Companions:
         elif captions:
             members["json"] = json.dumps({"caption": list(captions)}, ensure_ascii=False).encode()
         return members
-
-    def _in_whole(self, shard: int, row: int) -> tuple[ImageSource, int, int]:
-        source = self.source
-        return (source.whole, *source.place(shard, row)) if isinstance(source, SplitSource) else (source, shard, row)
 
 
 def companions_of(source: ImageSource) -> Companions:
@@ -79,15 +73,3 @@ def companions_of(source: ImageSource) -> Companions:
 def _check_all_or_none(column: Sequence[str], name: str, what: str) -> None:
     if any(column) and not all(column):
         raise DataError(f"{name}.csv: some rows have a {what} and some have none: fill the column or leave it out")
-
-
-def _read_beside(source: ImageSource, shard: int, row: int, suffix: str) -> bytes | None:
-    if isinstance(source, TarSource | ObjectSource):
-        return source.read_beside(shard, row, suffix)
-    if not isinstance(source, FolderSource):
-        return None
-    key = source.shards[shard].keys[row]
-    try:
-        return read_image_file(Path(source.root, key).with_suffix(f".{suffix}"))
-    except MissingDataError:
-        return None

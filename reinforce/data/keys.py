@@ -26,15 +26,16 @@ def hex64(value: int) -> str:
 def check_keys(keys: Sequence[str], where: str) -> None:
     """Refuse keys that are empty, not Unicode, hold a NUL, or are there twice; the message names one (DataError)."""
     for key in keys:
-        if not key or "\0" in key or not _is_unicode(key):
+        if not key or "\0" in key or not is_unicode(key):
             raise DataError(f"{where}: the name {key!a} is empty, holds a NUL or is not UTF-8: rename that file")
     if len(set(keys)) != len(keys):
         raise DataError(f"{where}: the key '{_first_duplicate(keys)}' is there twice: keys must be unique in a set")
 
 
-def _is_unicode(key: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold it."""
     try:
-        key.encode()
+        text.encode()
     except UnicodeEncodeError:  # file names that are not UTF-8 arrive as lone surrogates
         return False
     return True
