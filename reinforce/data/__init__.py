@@ -4,7 +4,7 @@ from reinforce.data.captions import CaptionedSource, open_captioned
 from reinforce.data.folder import FolderSource
 from reinforce.data.keys import check_keys, hash64, hex64
 from reinforce.data.labelled import LabelledDataset, open_labelled
-from reinforce.data.listing import Listing, compare, freeze, header_size
+from reinforce.data.listing import Listing, freeze, header_size
 from reinforce.data.mask_classes import IGNORE
 from reinforce.data.masked import MaskedDataset, MaskedSample, open_masked, take_masked
 from reinforce.data.matching import check_keys_match, find_shards
@@ -28,7 +28,6 @@ __all__ = [
     "UnitImages",
     "check_keys",
     "check_keys_match",
-    "compare",
     "find_shards",
     "freeze",
     "hash64",

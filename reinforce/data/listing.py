@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 
@@ -46,7 +46,6 @@ _HEADER_FORMATS = (
 )
 _MAX_SIDE_PX = 2**31 - 1
 _PROGRESS_EVERY = 128
-_NUM_NAMED_KEYS = 3
 _NUM_CHECKED_SHARDS = 32
 
 
@@ -189,29 +188,6 @@ def header_size(data: bytes) -> tuple[int, int]:
             except Exception:  # plugins raise anything from SyntaxError to struct.error on hostile bytes
                 continue
     return 0, 0
-
-
-def compare(listing_a: Listing, listing_b: Listing) -> list[str]:
-    """What differs from a to b, one line a kind of difference, each naming up to three keys; [] when nothing does."""
-    a = dict(zip(listing_a.keys, listing_a.sha64.tolist(), strict=True))
-    b = dict(zip(listing_b.keys, listing_b.sha64.tolist(), strict=True))
-    common_a, common_b = [key for key in a if key in b], [key for key in b if key in a]
-    moved = [key_a for key_a, key_b in zip(common_a, common_b, strict=True) if key_a != key_b]
-    differences: Mapping[str, list[str]] = {
-        "replaced (same key, other bytes)": [key for key in common_a if a[key] != b[key]],
-        "added": [key for key in b if key not in a],
-        "removed": [key for key in a if key not in b],
-        "reordered": moved,
-    }
-    lines = [_difference(what, keys) for what, keys in differences.items() if keys]
-    if not lines and listing_a.shard_sizes != listing_b.shard_sizes:
-        lines.append("the same images in the same order, but cut into other shards")
-    return lines
-
-
-def _difference(what: str, keys: list[str]) -> str:
-    named = ", ".join(keys[:_NUM_NAMED_KEYS]) + (", ..." if len(keys) > _NUM_NAMED_KEYS else "")
-    return f"{len(keys)} {what}: {named}"
 
 
 def _limited_sizes(source: ImageSource, total: int) -> list[int]:

@@ -18,7 +18,6 @@ from reinforce.data import (
     ImageSource,
     Listing,
     Shard,
-    compare,
     freeze,
     hash64,
     header_size,
@@ -216,46 +215,23 @@ class TestHeaderSize:
         assert (width == 0) == (height == 0)
 
 
-class TestCompare:
-    BEFORE = MemorySource([("a", b"1"), ("b", b"2")], [("c", b"3"), ("d", b"4"), ("e", b"5")])
+BEFORE = MemorySource([("a", b"1"), ("b", b"2")], [("c", b"3"), ("d", b"4"), ("e", b"5")])
 
-    @pytest.mark.parametrize(
-        ("after", "lines"),
-        [
-            pytest.param(BEFORE, [], id="nothing"),
-            pytest.param(
-                MemorySource([("a", b"1"), ("b", b"X")], [("c", b"3"), ("d", b"4"), ("e", b"5")]),
-                ["1 replaced (same key, other bytes): b"],
-                id="replaced",
-            ),
-            pytest.param(
-                MemorySource([("a", b"1"), ("b", b"2")], [("c", b"3"), ("d", b"4"), ("e", b"5"), ("f", b"6")]),
-                ["1 added: f"],
-                id="added",
-            ),
-            pytest.param(MemorySource([("e", b"5")]), ["4 removed: a, b, c, ..."], id="removed"),
-            pytest.param(
-                MemorySource([("b", b"2"), ("a", b"1")], [("c", b"3"), ("d", b"4"), ("e", b"5")]),
-                ["2 reordered: a, b"],
-                id="reordered",
-            ),
-            pytest.param(
-                MemorySource([("a", b"X"), ("c", b"3"), ("b", b"2"), ("d", b"4"), ("f", b"5")]),
-                ["1 replaced (same key, other bytes): a", "1 added: f", "1 removed: e", "2 reordered: b, c"],
-                id="all at once",
-            ),
-            pytest.param(
-                MemorySource([("a", b"1"), ("b", b"2"), ("c", b"3")], [("d", b"4"), ("e", b"5")]),
-                ["the same images in the same order, but cut into other shards"],
-                id="cut into other shards",
-            ),
-        ],
-    )
-    def test_lines(self, after: MemorySource, lines: list[str]) -> None:
-        before, now = freeze(self.BEFORE), freeze(after)
-        assert compare(before, now) == lines
-        assert (before.digest == now.digest) == (not lines)
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        MemorySource([("a", b"1"), ("b", b"X")], [("c", b"3"), ("d", b"4"), ("e", b"5")]),
+        MemorySource([("a", b"1"), ("b", b"2")], [("c", b"3"), ("d", b"4"), ("e", b"5"), ("f", b"6")]),
+        MemorySource([("a", b"1"), ("b", b"2")], [("c", b"3"), ("d", b"4")]),
+        MemorySource([("b", b"2"), ("a", b"1")], [("c", b"3"), ("d", b"4"), ("e", b"5")]),
+        MemorySource([("a", b"1"), ("b", b"2"), ("c", b"3")], [("d", b"4"), ("e", b"5")]),
+    ],
+    ids=["replaced", "added", "removed", "reordered", "cut into other shards"],
+)
+def test_any_change_gives_another_digest(after: MemorySource) -> None:
+    assert freeze(after).digest != freeze(BEFORE).digest
 
 
 def test_num_images() -> None:
-    assert num_images(TestCompare.BEFORE) == 5
+    assert num_images(BEFORE) == 5
