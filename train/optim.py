@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups: matrices and kernels with weight decay; norms, biases, scales, tokens and positions without.
+    """Two groups: matrices and kernels with weight decay; norms, biases, scales, tokens and positions without. Either
+    may be empty.
 
     A tensor with at most one dimension longer than 1 is a bias or a scale, whatever its name; the model's own
     `no_weight_decay()` (timm: positions, tokens) is honoured too.
@@ -25,8 +26,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
         if parameter.requires_grad:
             is_vector = sum(length > 1 for length in parameter.shape) <= 1
             (plain if is_vector or name in exempt else decayed).append(parameter)
-    groups = [(decayed, weight_decay), (plain, 0.0)]
-    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
 def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
@@ -40,9 +40,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, weight_decay: float) -> None:
-    """Of the group that is decayed."""
-    for group in optimizer.param_groups:
-        group["weight_decay"] = weight_decay if group["weight_decay"] else 0.0
+    """Of the first group, that of matrices and kernels."""
+    optimizer.param_groups[0]["weight_decay"] = weight_decay
 
 
 def learning_rate(step: int, *, peak: float, warmup_steps: int, total_steps: int) -> float:

@@ -18,6 +18,7 @@ from train.optim import (
     make_optimizer,
     parameter_groups,
     rising,
+    set_learning_rate,
     set_weight_decay,
     warmed_up,
 )
@@ -120,10 +121,22 @@ def test_a_teachers_decay_rises_to_1() -> None:
     assert [decay(t) for t in (1, 3, 5)] == pytest.approx([0.9, 0.95, 1.0])
 
 
-def test_weight_decay_follows_a_cosine_where_there_is_one() -> None:
-    optimizer = make_optimizer(nn.Linear(2, 2), 0.04)
-    set_weight_decay(optimizer, cosine(5, start=0.04, end=0.4, total_steps=10))
-    assert [group["weight_decay"] for group in optimizer.param_groups] == pytest.approx([0.22, 0.0])
+@pytest.mark.parametrize("start", [0.04, 0.0])
+def test_weight_decay_follows_a_cosine_where_there_is_one(start: float) -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2), start)
+    for step in (0, 5):
+        set_weight_decay(optimizer, cosine(step, start=start, end=0.4, total_steps=10))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == pytest.approx([(start + 0.4) / 2, 0.0])
+
+
+def test_a_model_without_vectors_is_optimised() -> None:
+    model = nn.Linear(2, 2, bias=False)
+    optimizer = make_optimizer(model, 0.05)
+    model(torch.ones(1, 2)).sum().backward()
+    set_learning_rate(optimizer, 0.1)
+    before = model.weight.detach().clone()
+    optimizer.step()
+    assert not torch.equal(model.weight, before)
 
 
 @pytest.mark.parametrize("name", ["mobilevitv2_050", "test_efficientnet"])
