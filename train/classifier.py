@@ -82,7 +82,8 @@ class Classifier(EvaluatedModel):
                 skipped: SkippedImages) -> Answers:  # fmt: skip
         """Of all images that can be decoded, in order; the others are noted in `skipped`."""
         answers = Answers()
-        with Progress(f"evaluate {self.name}", len(samples), quiet=config.quiet) as progress:
+        quiet = config.quiet or not self.world.is_main
+        with Progress(f"evaluate {self.name}", len(samples), quiet=quiet) as progress:
             tally_labelled(self.model, self.views(dataset, samples), Preprocess.from_info(self.info), world=self.world,
                            dtype=self.dtype, batch_size=config.batch_size or comfortable_batch(self.info),
                            workers=config.workers, skipped=skipped, progress=progress, tally=answers)  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from reinforce.command import DEFAULTS, OutputOptions
-from reinforce.errors import UsageError
+from reinforce.errors import UnknownNameError, UsageError
 
 from train.options import PolicyName
 from train.presets import accepts_presets, preset_values
@@ -115,9 +115,9 @@ def pretrain(config: PretrainConfig) -> Any:
 
 
 def find_method(name: str) -> Callable[[Any], Any]:
-    """The function of a method."""
+    """The function of a method. Raises UnknownNameError."""
     if name not in METHODS:
-        raise UsageError(f"--method {name} comes with a later version: type --method {' or '.join(METHODS)}")
+        raise UnknownNameError("method", name, METHODS)
     module, function = METHODS[name].split(":")
     found: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
     return found
