@@ -18,7 +18,6 @@ import click
 
 from reinforce import catalog
 from reinforce.calibrate import Calibration, calibration_targets
-from reinforce.curate.curated import data_licence
 from reinforce.data import (
     FolderSource,
     ImageSource,
@@ -29,6 +28,7 @@ from reinforce.data import (
     open_captioned,
     open_source,
 )
+from reinforce.data.licence import data_licence
 from reinforce.decoding_workers import choose_workers
 from reinforce.errors import BuildError, UsageError
 from reinforce.plan_estimate import PlanEstimate
@@ -114,10 +114,10 @@ class Inputs:
         self.options = options = options if self.shared is None else self.shared.applied(options)
         entry = catalog.resolve_data(options.transfer)
         self.location, self.transfer_name = str(entry.path), entry.name
-        self.data_license = options.data_license or data_licence(entry)
         is_text = options.target == TEXT_FEATURES
         captioned = open_captioned(self.location) if is_text else None
         self.source = open_source(self.location) if captioned is None else captioned.images
+        self.data_license = options.data_license or data_licence(entry, self.source)
         _warn_of_unread(self.source)
         self.threads = default_threads()
         self.teacher = options.open_teacher(self.threads)
