@@ -197,6 +197,17 @@ class TestNothingIsLost:
         assert sorted(path.name for path in Path().glob("out*")) == ["out.zarr", "out.zarr.runs.jsonl"]
 
     @ROWS_ONLY
+    def test_what_others_put_into_the_old_one_stays(
+        self, teacher: Path, images: Path, store: Path, grown: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copytree(grown, GROWING)
+        (store / "thesis.tex").write_text("years")
+        run(teacher, images, views=MORE, resume=True)
+        assert digest_of(store) == digest_of(grown)
+        assert [str(path) for path in Path("out.zarr.replaced").rglob("*")] == ["out.zarr.replaced/thesis.tex"]
+        assert "still holds what was no part of the store, such as thesis.tex" in capsys.readouterr().err
+
+    @ROWS_ONLY
     def test_several_builders_share_it(self, teacher: Path, images: Path, store: Path, grown: Path) -> None:
         for shard in ("1/2", "2/2"):
             assert Store.open(store).num_views == VIEWS
