@@ -33,16 +33,12 @@ from reinforce.store import (
     write_probes,
 )
 from reinforce.store.canonical import one_line, sha256_hex
+from reinforce.store.interrupted import growing_path
 from reinforce.store.marker import is_leftover
 from reinforce.stored_listing import stored_listing
 from reinforce.units import check_memory
 from reinforce.views import Fingerprint, UnitReplayer
 from reinforce.views import check as check_fingerprint
-
-
-def growing_path(store: Path) -> Path:
-    """Where a store grows."""
-    return Path(f"{store}.growing")
 
 
 def _replaced_path(store: Path) -> Path:
