@@ -310,10 +310,23 @@ class TestApproximate:
             patch.setattr("reinforce.curate.approximate_searches.ApproximateIndex", _stop)  # it is not made again
             curate(request_of(**config, resume=True))
         assert bytes_of(tmp_path / "curated") == whole
-        (found,) = (tmp_path / "curated/search").iterdir()
-        data = bytearray(found.read_bytes())
-        data[len(data) // 3] ^= 1
-        found.write_bytes(data)
+        index, *answers = sorted((tmp_path / "curated/search").iterdir(), key=lambda path: path.suffix)
+        assert (index.name, len(answers)) == ("approximate.index", 1)
+        for damaged in (answers, [index, *answers]):  # the index is looked at where an answer lacks
+            for path in damaged:
+                data = bytearray(path.read_bytes())
+                data[len(data) // 3] ^= 1
+                path.write_bytes(data)
+            curate(request_of(**config, resume=True))
+            assert bytes_of(tmp_path / "curated") == whole
+
+    def test_is_searched_again_by_the_index_that_is_kept(self, request_of, tmp_path, monkeypatch):
+        config = {"index": "IVF2,Flat", "probes": 1, "size": 25}
+        curate(request_of(**config))
+        whole = bytes_of(tmp_path / "curated")
+        for path in ((tmp_path / "curated/curated.json"), *(tmp_path / "curated/search").glob("*.npz")):
+            path.unlink()
+        monkeypatch.setattr("reinforce.curate.approximate.ApproximateIndex._train", _stop)
         curate(request_of(**config, resume=True))
         assert bytes_of(tmp_path / "curated") == whole
 
