@@ -39,6 +39,7 @@ from reinforce.store import (
     local_folder,
     write_probes,
 )
+from reinforce.store.interrupted import growing_path
 from reinforce.target_options import TargetOptions
 from reinforce.worker_process import naming_dead_workers
 
@@ -163,7 +164,7 @@ def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
         )
     if config.overwrite:
         if growth.has_begun(config.path):
-            _remove(LocalObjects(growth.growing_path(config.path)))
+            _remove(LocalObjects(growing_path(config.path)))
         if config.path.exists():
             _remove(objects)
         objects = LocalObjects(config.path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -29,14 +28,13 @@ from reinforce.progress import Progress, human_bytes
 from reinforce.store import MANIFEST, PLAN, LocalObjects, Manifest, ObjectExistsError, Objects, read_manifest
 from reinforce.store.canonical import one_line
 from reinforce.store.inventory import differences, mending_advice
-from reinforce.store.marker import MARKERS
+from reinforce.store.marker import is_marker
 from reinforce.store.objects import is_temporary
 from reinforce.store.remote_objects import RemoteObjects
 from reinforce.store.verified import hash_object, read_object
 
 IN_FLIGHT_BYTES = 512 << 20
 """Memory of objects on their way; a larger one goes alone."""
-_MARKER = re.compile(rf"{MARKERS}[0-9]{{8}}\.json")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -191,7 +189,7 @@ class _Copy:
                 arrived()
         self._compare(new, jobs)
         self._put_manifest()
-        for path in filter(_is_marker, sizes):
+        for path in filter(is_marker, sizes):
             self.destination.delete(path)
         sweep_temporaries(self.destination)
 
@@ -203,7 +201,7 @@ class _Copy:
             raise self._taken("it holds another store, which is not finished")
         is_ours = is_finished or PLAN in sizes
         others = sorted(sizes.keys() - self.manifest.objects.keys())
-        foreign = [path for path in others if not (is_ours and (path == MANIFEST or _is_marker(path)))]
+        foreign = [path for path in others if not (is_ours and (path == MANIFEST or is_marker(path)))]
         if foreign:
             raise self._taken(f"it holds other things, such as {one_line(foreign[0])}")
         if MANIFEST in sizes and not is_finished:
@@ -305,11 +303,6 @@ def sweep_temporaries(objects: Objects) -> None:
         for path, _ in list(objects.list()):
             if is_temporary(path):
                 objects.delete(path)
-
-
-def _is_marker(path: str) -> bool:
-    """Whether it is one of a unit: a repair that dropped other units has left it, or a build."""
-    return _MARKER.fullmatch(path) is not None
 
 
 def _md5(data: bytes) -> str:

@@ -29,18 +29,16 @@ from reinforce.store import (
     UnfinishedStore,
     canonical_json,
     create_store,
+    read_manifest,
     write_probes,
 )
-from reinforce.store.canonical import sha256_hex
+from reinforce.store.canonical import one_line, sha256_hex
+from reinforce.store.interrupted import growing_path
+from reinforce.store.marker import is_leftover
 from reinforce.stored_listing import stored_listing
 from reinforce.units import check_memory
 from reinforce.views import Fingerprint, UnitReplayer
 from reinforce.views import check as check_fingerprint
-
-
-def growing_path(store: Path) -> Path:
-    """Where a store grows."""
-    return Path(f"{store}.growing")
 
 
 def _replaced_path(store: Path) -> Path:
@@ -164,9 +162,14 @@ def _grew(grown: Path, old: Path) -> bool:
 
 
 def _remove(old: Path) -> None:
-    """Its plan last, by which a removal that was killed is known again."""
+    """The old store and nothing else; its plan last, by which a removal that was killed is known again."""
     objects = LocalObjects(old)
-    for path, _ in sorted(objects.list(), key=lambda item: item[0] == PLAN):
+    listed = read_manifest(objects).objects if objects.exists(MANIFEST) else {}
+    leftovers = filter(is_leftover, [path for path, _ in objects.list()])
+    for path in [*sorted(listed.keys() - {PLAN}), *leftovers, MANIFEST, PLAN]:
         objects.delete(path)
+    if others := sorted(path for path, _ in objects.list()):
+        click.echo(f"warning: {old} still holds what was no part of the store, such as {one_line(others[0])}: move it "
+                   "elsewhere", err=True)  # fmt: skip
     with contextlib.suppress(OSError):
         old.rmdir()

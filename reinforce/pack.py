@@ -9,6 +9,7 @@ from typing import Any
 from reinforce import catalog
 from reinforce.command import TalkOptions
 from reinforce.data import FolderSource, ImageSource, freeze, open_source
+from reinforce.data.licence import data_licence
 from reinforce.data.packed_listing import LISTING
 from reinforce.data.remote_files import ObjectSource
 from reinforce.data.tar_source import TarSource
@@ -57,6 +58,8 @@ class PackSummary:
     """Images of kinds that are not read, and masks."""
     classes: int | None
     """Those of .cls members; None where the set has none."""
+    license: str
+    """Of the images, as the catalog says, or the set that is packed."""
     tars: int | None = None
     bytes: int | None = None
     digest: str | None = None
@@ -70,6 +73,7 @@ class PackSummary:
         if self.tars is None or self.bytes is None:
             return f"{self.path}: {self.images} images would be packed{left_out}"
         return (f"{self.path}: {self.images} images in {self.tars} tars, {human_bytes(self.bytes)}{left_out}\n"
+                f"  licence: {self.license}\n"
                 f"next: reinforce build --teacher NAME --transfer {self.path}")  # fmt: skip
 
 
@@ -78,9 +82,10 @@ def pack(config: PackConfig) -> PackSummary:
 
     Killed at any moment it continues with --resume, and the tars have the same bytes as if it had not been.
     """
-    source = open_source(str(catalog.resolve_data(config.transfer).path))
+    entry = catalog.resolve_data(config.transfer)
+    source = open_source(str(entry.path))
     size = TarSize(shard_mb=config.shard_mb, shard_size=config.shard_size)
-    packing = Packing(source, Path(config.out), size, config.limit)
+    packing = Packing(source, Path(config.out), size, config.limit, data_licence(entry, source))
     if config.dry_run:
         return _summary(config, packing, None)
     packing.begin(overwrite=config.overwrite, resume=config.resume)
@@ -99,7 +104,7 @@ def pack(config: PackConfig) -> PackSummary:
 def _summary(config: PackConfig, packing: Packing, packed: TarSource | None) -> PackSummary:
     names = packing.companions.class_names
     summary = PackSummary(path=config.out, images=packing.num_images, left_out=_num_left_out(packing.source),
-                          classes=None if names is None else len(names))  # fmt: skip
+                          classes=None if names is None else len(names), license=packing.licence)  # fmt: skip
     if packed is None:
         return summary
     sizes = [packed.files.size(shard.name) for shard in packed.shards]

@@ -1,6 +1,6 @@
 """From any source of images to tars of a target size with their frozen listing, so that a kill loses one tar at most.
 
-packed/pack.json          what the tars' bytes follow from besides the images; put first
+packed/pack.json          what the tars' bytes follow from besides the images, and their licence; put first
 packed/00000.tar ...      images in the source's order, split by split
 packed/.parts/00000       the tar's line of the listing, written when the tar is whole: it counts once this is there
 packed/listing.jsonl      put last: the set is packed
@@ -31,6 +31,7 @@ from reinforce.data.tar_index import BLOCK_BYTES
 from reinforce.data.tar_source import index_tars
 from reinforce.data.tar_writing import TEMPORARY_PREFIX, write_tar, write_whole
 from reinforce.errors import DataError, OutputExistsError, StoreAccessError, UndecodableImageError, UsageError
+from reinforce.licences import UNKNOWN, is_unknown
 from reinforce.views import image_suffix
 
 REQUEST = "pack.json"
@@ -65,11 +66,13 @@ class _Sample:
 class Packing:
     """A set that is being packed into a folder."""
 
-    def __init__(self, source: ImageSource, folder: Path, size: TarSize, limit: int | None) -> None:
-        """Raises DataError for names that no tar can hold, before anything is written."""
+    def __init__(self, source: ImageSource, folder: Path, size: TarSize, limit: int | None, licence: str) -> None:
+        """`licence`: of the images, as it is known. Raises DataError for names that no tar can hold, before anything is
+        written."""
         self.source, self.folder, self.size = source, folder, size
         self.companions: Companions = companions_of(source)
         self.splits = _by_split(source, self.companions, limit)
+        self.licence = licence
         self.request = {
             "format": 1,
             "images": hashlib.sha256(json.dumps([shard.keys for shard in source.shards]).encode()).hexdigest(),
@@ -82,18 +85,23 @@ class Packing:
         return sum(len(samples) for samples in self.splits.values())
 
     def begin(self, *, overwrite: bool, resume: bool) -> None:
-        """Put pack.json, or compare it with the one that is there. Raises OutputExistsError, UsageError."""
+        """Put pack.json, or compare it with the one that is there; a licence that has become known is added.
+
+        Raises OutputExistsError, UsageError."""
         check_way(self.folder, overwrite=overwrite, resume=resume)
         if overwrite:
             remove_packed(self.folder)
         begun = read_request(self.folder)
-        if begun is None:
-            data = json.dumps(self.request, sort_keys=True).encode() + b"\n"
+        differing = [] if begun is None else [name for name in self.request if begun.get(name) != self.request[name]]
+        if differing:
+            raise UsageError(f"{self.folder} was begun with another {', '.join(differing)}: type what it was begun "
+                             "with, or --overwrite")  # fmt: skip
+        if begun is not None and is_unknown(self.licence):
+            self.licence = str(begun.get("license", UNKNOWN))
+        told = self.request | {"license": self.licence}
+        if begun != told:
+            data = json.dumps(told, sort_keys=True).encode() + b"\n"
             write_whole(self.folder / REQUEST, lambda file: file.write(data))
-        elif begun != self.request:
-            differing = ", ".join(name for name in self.request if begun.get(name) != self.request[name])
-            raise UsageError(f"{self.folder} was begun with another {differing}: type what it was begun with, or "
-                             "--overwrite")  # fmt: skip
 
     def run(self, progress: Progress) -> None:
         """Write what is not there yet. Raises StoreAccessError, and what reading the source raises."""

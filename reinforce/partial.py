@@ -40,10 +40,10 @@ from reinforce.store import (
     verify,
     write_probes,
 )
-from reinforce.store.canonical import Fields, one_line
+from reinforce.store.canonical import Fields, one_line, sha256_hex
 from reinforce.store.fixed import array_objects, planned_layouts
 from reinforce.store.marker import unit_paths, write_marker
-from reinforce.store.objects import is_temporary
+from reinforce.store.objects import is_temporary, publish
 from reinforce.store.records import read_records
 from reinforce.store.schema import CARD, PART_FORMAT, UNITS, TargetArray
 from reinforce.store.shard import chunk_range, decode_chunks, index_bytes, parse_index
@@ -283,7 +283,6 @@ def copy_part(part: Part, source: Objects, destination: Objects, *, jobs: int, r
                 for is_new in in_parallel(bring, units, part.num_bytes, jobs):
                     fetched += is_new
                     progress.update(1)
-        _check_own(part, destination)  # nothing that was put here meanwhile is deleted
         manifest = finalize(destination, part.plan)
     return PartCopied(part=part, manifest=manifest, num_fetched=fetched)
 
@@ -310,13 +309,21 @@ def _is_there(part: Part, destination: Objects, unit: int, record: UnitMarker) -
 
 def _is_begun(part: Part, destination: Objects) -> bool:
     """Whether this very part was begun there. Raises OutputExistsError for anything else, or beside it."""
-    if destination.exists(PLAN):
-        if destination.get(PLAN) != canonical_json(part.plan):
-            raise OutputExistsError(destination.name, "it holds another store; type another --out")
+    plan = destination.get(PLAN) if destination.exists(PLAN) else None
+    if plan == canonical_json(part.plan) or _was_finished(part, destination):
         _check_own(part, destination)
         return True
+    if plan is not None:
+        raise OutputExistsError(destination.name, "it holds another store; type another --out")
     if there := _first(destination):
         raise _taken(destination, there)
+    return False
+
+
+def _was_finished(part: Part, destination: Objects) -> bool:
+    """Whether a manifest says that this very part is there, whatever has become of its plan."""
+    with contextlib.suppress(StoreError):
+        return read_manifest(destination).plan_digest == sha256_hex(canonical_json(part.plan))
     return False
 
 
@@ -352,7 +359,9 @@ def _check_finished(part: Part, destination: Objects, *, repair: bool) -> None:
 
 
 def _reopen(part: Part, destination: Objects) -> None:
-    """Give units the markers that they had, as far as the manifest can be read, then remove that."""
+    """Put the plan again where it is damaged; give units the markers that they had, as far as the manifest can be read;
+    then remove that."""
+    publish(destination, {PLAN: canonical_json(part.plan)})
     with contextlib.suppress(StoreError):
         listed = read_manifest(destination).objects
         for unit in range(len(part.units)):

@@ -1,4 +1,4 @@
-"""The plan: everything that a store's bytes depend on, written once before the first unit; and what a build will cost.
+"""The plan: everything that a store's bytes depend on, written once before the first unit; what that will cost.
 
 Two builds of one plan in one environment give the same bytes, however often they are killed and whoever computes what.
 """
@@ -18,7 +18,6 @@ import click
 
 from reinforce import catalog
 from reinforce.calibrate import Calibration, calibration_targets
-from reinforce.curate.curated import data_licence
 from reinforce.data import (
     FolderSource,
     ImageSource,
@@ -29,6 +28,7 @@ from reinforce.data import (
     open_captioned,
     open_source,
 )
+from reinforce.data.licence import data_licence
 from reinforce.decoding_workers import choose_workers
 from reinforce.errors import BuildError, UsageError
 from reinforce.plan_estimate import PlanEstimate
@@ -69,25 +69,6 @@ CARD_BYTES = 9000
 """README.md and croissant.json."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlanConfig(TargetOptions):
-    num_devices: int = 1
-    """Devices like this one that would share the build."""
-    price_per_hour: float | None = None
-    """What an hour of one such device costs, in your currency: the plan then says what the build does."""
-    views_per_second: float | None = None
-    """What the teacher does on one device of another machine; by default it is measured on this one."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_devices < 1:
-            raise UsageError(f"--num-devices must be at least 1, not {self.num_devices}")
-        if self.price_per_hour is not None and not 0 <= self.price_per_hour < math.inf:
-            raise UsageError(f"--price-per-hour must be 0 or more, not {self.price_per_hour}")
-        if self.views_per_second is not None and not 0 < self.views_per_second < math.inf:
-            raise UsageError(f"--views-per-second must be more than 0, not {self.views_per_second}")
-
-
 @dataclass(frozen=True)
 class DraftPlan:
     """A plan and what is written beside it; nothing is written yet."""
@@ -115,10 +96,10 @@ class Inputs:
         self.options = options = options if self.shared is None else self.shared.applied(options)
         entry = catalog.resolve_data(options.transfer)
         self.location, self.transfer_name = str(entry.path), entry.name
-        self.data_license = options.data_license or data_licence(entry)
         is_text = options.target == TEXT_FEATURES
         captioned = open_captioned(self.location) if is_text else None
         self.source = open_source(self.location) if captioned is None else captioned.images
+        self.data_license = options.data_license or data_licence(entry, self.source)
         _warn_of_unread(self.source)
         self.threads = default_threads()
         self.teacher = options.open_teacher(self.threads)
@@ -296,14 +277,6 @@ def _without_licences(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_licences(inner) for name, inner in value.items() if name != "license"}
     return [_without_licences(inner) for inner in value] if isinstance(value, list) else value
-
-
-def plan(config: PlanConfig) -> PlanEstimate:
-    """Say what a build will cost before it runs: bytes, teacher time, break-even, disk, money."""
-    inputs = Inputs(config)
-    found = estimate(inputs, draft_plan(inputs, inputs.freeze()), Path())
-    found = replace(found, num_devices=config.num_devices, price_per_hour=config.price_per_hour)
-    return found if config.views_per_second is None else found.on_device(config.views_per_second)
 
 
 def estimate(inputs: Inputs, draft: DraftPlan, path: Path, num_stored: int = 0) -> PlanEstimate:

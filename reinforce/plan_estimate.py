@@ -1,14 +1,36 @@
-"""What a build will cost, as `reinforce plan` and `--dry-run` say it."""
+"""`reinforce plan`: what a build will cost, as `--dry-run` says it, too."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from reinforce.errors import UsageError
 from reinforce.progress import human_bytes
+from reinforce.target_options import TargetOptions
 
 SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig(TargetOptions):
+    num_devices: int = 1
+    """Devices like this one that would share the build."""
+    price_per_hour: float | None = None
+    """What an hour of one such device costs, in your currency: the plan then says what the build does."""
+    views_per_second: float | None = None
+    """What the teacher does on one device of another machine; by default it is measured on this one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_devices < 1:
+            raise UsageError(f"--num-devices must be at least 1, not {self.num_devices}")
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour < math.inf:
+            raise UsageError(f"--price-per-hour must be 0 or more, not {self.price_per_hour}")
+        if self.views_per_second is not None and not 0 < self.views_per_second < math.inf:
+            raise UsageError(f"--views-per-second must be more than 0, not {self.views_per_second}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +108,16 @@ class PlanEstimate:
         plural = "" if self.decoding_processes == 1 else "es"
         return (f"teacher {teacher} at {self.views_per_second:g} views/s a device, each with "
                 f"{self.decoding_processes} decoding process{plural} on cores like these")  # fmt: skip
+
+
+def plan(config: PlanConfig) -> PlanEstimate:
+    """Say what a build will cost before it runs: bytes, teacher time, break-even, disk, money."""
+    from reinforce.plan import Inputs, draft_plan, estimate
+
+    inputs = Inputs(config)
+    found = estimate(inputs, draft_plan(inputs, inputs.freeze()), Path())
+    found = replace(found, num_devices=config.num_devices, price_per_hour=config.price_per_hour)
+    return found if config.views_per_second is None else found.on_device(config.views_per_second)
 
 
 def _human_seconds(seconds: float) -> str:

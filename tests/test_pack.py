@@ -264,6 +264,15 @@ class TestWays:
         with pytest.raises(UsageError, match="begun with another images"):
             packed("set", resume=True)
 
+    def test_a_licence_that_is_said_later_is_told_by_resuming(self) -> None:
+        write_tree("set", images("1.png 2.png"))
+        assert packed("set").license == "unknown"
+        before = digests("packed")
+        Path("reinforce.toml").write_text('[data]\nphotos = { path = "set", license = "MIT" }\n')
+        assert packed("photos", resume=True).license == "MIT"
+        assert packed("set", resume=True).license == "MIT"
+        assert [name for name, digest in digests("packed").items() if digest != before[name]] == ["pack.json"]
+
     def test_dry_run_writes_nothing(self) -> None:
         write_tree("set", images("1.png 2.png"))
         summary = packed("set", dry_run=True)
@@ -276,7 +285,8 @@ class TestWays:
 
     def test_json_has_stable_keys(self) -> None:
         write_tree("set", images("1.png"))
-        assert list(packed("set").to_json()) == ["path", "images", "left_out", "classes", "tars", "bytes", "digest"]
+        assert list(packed("set").to_json()) == [
+            "path", "images", "left_out", "classes", "license", "tars", "bytes", "digest"]  # fmt: skip
 
 
 def test_killed_at_any_moment_it_resumes_to_equal_bytes() -> None:

@@ -83,3 +83,16 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(("program", "verb"), [("reinforce", "plan"), ("reinforce", "build"), ("train", "distill")])
+def test_help_of_the_verbs_that_are_typed_most_imports_no_pixels(program: str, verb: str) -> None:
+    code = f"""
+import sys
+from {program}.cli import command
+from reinforce.command import run_group
+assert run_group(command, ['{verb}', '--help']) == 0
+print([name for name in ('PIL', 'reinforce.views', 'reinforce.data') if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"

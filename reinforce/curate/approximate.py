@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.curate.embeddings import Embeddings, Items, Vectors, check_unit_length, similarity
+from reinforce.curate.kept_index import keep, load
 from reinforce.curate.search import Advance, Neighbours, nearest, too_many
 from reinforce.errors import MissingExtraError, UsageError
 
@@ -51,13 +53,22 @@ class ApproximateIndex:
     """A gallery in an index, built once. `words` are those of `faiss.index_factory`."""
 
     def __init__(self, gallery: Embeddings, words: str, probes: int | None = None, *, seed: int = 0,
-                 progress: Advance = lambda _: None) -> None:  # fmt: skip
+                 kept: Path | None = None, progress: Advance = lambda _: None) -> None:  # fmt: skip
         """Raises as `make_index`, UsageError where the gallery is too small to train it, and EmbeddingError for vectors
-        that are not of unit length. `progress` is told of indexed vectors."""
+        that are not of unit length. `progress` is told of indexed vectors. `kept`: the file from which it is read, if
+        one of the same arguments has put it there, and else put."""
         self.gallery, self.words, self.seed = gallery, words, seed
         self._index = make_index(gallery.widths, words, probes)
+        found = None if kept is None else load(kept)
+        if found is not None:
+            self._index, self._items_N = found
+            _visit(self._index, words, probes)
+            progress(len(self._items_N))
+            return
         self._train()
         self._items_N = self._fill(progress)
+        if kept is not None:
+            keep(kept, self._index, self._items_N)
 
     def nearest(self, queries_QD: Vectors, k: int, *, sample: int = SAMPLED_QUERIES,
                 device: str = "cpu") -> ApproximateNeighbours:  # fmt: skip
@@ -135,12 +146,17 @@ def make_index(widths: Sequence[int], words: str, probes: int | None) -> Any:
     faiss = _import_faiss()
     index = _explained(lambda: faiss.index_factory(sum(widths), words, faiss.METRIC_INNER_PRODUCT),
                        f"--index {words} is nothing that faiss makes of {sum(widths)} dimensions")  # fmt: skip
+    _visit(index, words, probes)
+    return index
+
+
+def _visit(index: Any, words: str, probes: int | None) -> None:
+    """Have a query visit so many cells. Raises UsageError where there are none."""
     cells = _cells(index)
     if cells is not None:
         cells.nprobe = min(probes or PROBES, cells.nlist)
     elif probes is not None:
         raise UsageError(f"--index {words} has no cells: leave out --probes, or type one such as IVF1024,SQfp16")
-    return index
 
 
 def probes_of(widths: Sequence[int], words: str, probes: int | None) -> int | None:

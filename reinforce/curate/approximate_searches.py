@@ -1,4 +1,5 @@
-"""The approximate searches of one curation: an index built when it is first asked, and what it found, kept on disk."""
+"""The approximate searches of one curation: an index built when it is first asked, and what it found; both are kept on
+disk."""
 
 from __future__ import annotations
 
@@ -14,6 +15,9 @@ from reinforce.curate.search import Neighbours
 from reinforce.curate.stored import EmbeddingStore
 from reinforce.data.tar_writing import write_whole
 from reinforce.progress import Progress
+
+INDEX = "approximate.index"
+"""Of one folder: a set is gone on with only by the same index of the same gallery."""
 
 
 class ApproximateSearches:
@@ -48,7 +52,7 @@ class ApproximateSearches:
             searched = self.gallery.searched
             with Progress("index", searched.num_embedded, unit="items", quiet=self.quiet) as progress:
                 self._index = ApproximateIndex(searched, self.words, self.probes, seed=self.seed,
-                                               progress=progress.update)  # fmt: skip
+                                               kept=self.folder / INDEX, progress=progress.update)  # fmt: skip
         return self._index
 
 

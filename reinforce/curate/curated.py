@@ -20,9 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from reinforce.catalog import Entry
 from reinforce.errors import DataError, MissingDataError
-from reinforce.licences import UNKNOWN
 
 SUMMARY, MANIFEST, QUERIES = "curated.json", "manifest.jsonl", "queries.jsonl"
 DUPLICATES, LEAKS, DECISIONS = "duplicates.jsonl", "leaks.jsonl", "leaks.csv"
@@ -124,18 +122,6 @@ class CuratedSet:
             clusters=tuple(_record(ClusterRecord, line, path / DUPLICATES) for line in _lines(path / DUPLICATES)),
             leaks=tuple(_record(LeakRecord, line, path / LEAKS) for line in _lines(path / LEAKS)),
         )
-
-
-def data_licence(entry: Entry) -> str:
-    """Of the images behind a name: what the catalog says, or a curated set of itself; "unknown" where nobody does."""
-    return str(entry.table.get("license") or _own_licence(Path(str(entry.path), SUMMARY)) or UNKNOWN)
-
-
-def _own_licence(summary: Path) -> object:
-    try:
-        return _parse(summary.read_text(encoding="utf-8"), summary, 1).get("license")
-    except (OSError, ValueError, DataError):
-        return None  # of no curated set, or of one that is damaged
 
 
 def _check_records(path: Path, hashes: Mapping[str, str]) -> None:

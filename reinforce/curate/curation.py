@@ -157,8 +157,8 @@ class Curation:
             LEAKS: [] if self.leaks is None else list(self.leaks.found.values()),
         }
         approximate = None if self.approximate is None else self.approximate.record()
-        summary = summary_of(self.config, self.gallery, selection, self.num_queries or len(queries), approximate,
-                             self.duplicates, self.leaks)  # fmt: skip
+        summary = summary_of(self.config, self.originals, self.images, selection, self.num_queries or len(queries),
+                             approximate, self.duplicates, self.leaks)  # fmt: skip
         return Contents(items, queries, records, self._samples(selection), summary)
 
     def _cosines(self, selection: Selection) -> NDArray[np.float64]:

@@ -8,10 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
+from reinforce import catalog
 from reinforce.curate.curated import Crop
 from reinforce.curate.stored import EmbeddingStore
-from reinforce.data import hash64, hex64
-from reinforce.dataset import ReinforcedDataset, locate_source
+from reinforce.data import hash64, hex64, open_source
+from reinforce.data.licence import data_licence
+from reinforce.dataset import ReinforcedDataset, transfer_location
+from reinforce.licences import Licences, is_unknown
 from reinforce.views import decode_image, image_suffix, named_policy
 from reinforce.views.gallery_policy import WHOLE_VIEW
 from reinforce.views.params import ViewParams
@@ -48,9 +51,9 @@ class Originals:
 
     def __init__(self, embeddings: EmbeddingStore, transfer: str | None) -> None:
         """`transfer`: where the gallery's images lie, by default as registered. Raises as `open_dataset`."""
-        self.embeddings = embeddings
-        store = embeddings.store
-        self.dataset = ReinforcedDataset(store, locate_source(store, transfer))
+        self.embeddings, self.place = embeddings, transfer or transfer_location(embeddings.store)
+        self.source = open_source(str(catalog.resolve_data(self.place).path))
+        self.dataset = ReinforcedDataset(embeddings.store, self.source)
 
     def read(self, item: int) -> Original:
         """Raises TransferMismatchError where the image is another one than was embedded."""
@@ -67,6 +70,15 @@ class Originals:
     def name(self) -> str:
         """Of the gallery."""
         return str(self.embeddings.store.plan["transfer"]["name"])
+
+    @cached_property
+    def licence(self) -> str:
+        """Of the gallery's images: what its store was told, or else what is said where they lie now."""
+        told = Licences.of_plan(self.embeddings.store.plan).images
+        if not is_unknown(told):
+            return told
+        found = data_licence(catalog.resolve_data(self.place), self.source)
+        return told if is_unknown(found) else found
 
     def _crop(self, unit: int, row: int, view: int) -> Crop:
         """The view's box in px of the original, rounded outwards where its working image is a reduced one."""

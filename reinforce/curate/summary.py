@@ -6,17 +6,19 @@ from typing import Any
 
 from reinforce import catalog
 from reinforce.curate.curate import CurateConfig
-from reinforce.curate.curated import data_licence
 from reinforce.curate.filters import DuplicateFilter, LeakFilter
+from reinforce.curate.originals import Originals
+from reinforce.curate.queries import QueryImages
 from reinforce.curate.select import Selection
-from reinforce.curate.stored import EmbeddingStore
-from reinforce.licences import Licences, single_licences
+from reinforce.data.licence import data_licence
+from reinforce.licences import single_licences
 
 
-def summary_of(config: CurateConfig, gallery: EmbeddingStore, selection: Selection, num_queries: int,
-               approximate: dict[str, Any] | None, duplicates: DuplicateFilter | None, leaks: LeakFilter | None
-               ) -> dict[str, Any]:  # fmt: skip
+def summary_of(config: CurateConfig, originals: Originals, images: QueryImages | None, selection: Selection,
+               num_queries: int, approximate: dict[str, Any] | None, duplicates: DuplicateFilter | None,
+               leaks: LeakFilter | None) -> dict[str, Any]:  # fmt: skip
     """Everything but the digest and the files' hashes, which are told when they are written."""
+    gallery = originals.embeddings
     transfer = gallery.store.plan["transfer"]
     return {
         "strategy": config.strategy,
@@ -31,17 +33,17 @@ def summary_of(config: CurateConfig, gallery: EmbeddingStore, selection: Selecti
                     "manifest_digest": gallery.store.manifest.digest, "crops": gallery.num_crops,
                     "items": gallery.searched.num_embedded},
         "query": None if config.query is None else {"name": catalog.resolve_data(config.query).name},
-        "license": ", ".join(_licences(config, gallery)),
+        "license": ", ".join(_licences(config, originals, images)),
         "duplicates": None if duplicates is None else _of_duplicates(duplicates),
         "decontamination": None if leaks is None else _of_leaks(leaks),
     }  # fmt: skip
 
 
-def _licences(config: CurateConfig, gallery: EmbeddingStore) -> tuple[str, ...]:
+def _licences(config: CurateConfig, originals: Originals, images: QueryImages | None) -> tuple[str, ...]:
     """Of all images that the set holds: "unknown" is one of them where nobody said one."""
-    found = [Licences.of_plan(gallery.store.plan).images]
-    if config.query is not None and config.has_query_images:
-        found.append(data_licence(catalog.resolve_data(config.query)))
+    found = [originals.licence]
+    if config.query is not None and images is not None:
+        found.append(data_licence(catalog.resolve_data(config.query), images.source))
     return single_licences(*found)
 
 

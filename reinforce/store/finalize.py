@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
-from reinforce.store.canonical import canonical_json
+from reinforce.errors import (
+    CorruptStoreError,
+    MissingStoreError,
+    OutputExistsError,
+    StoreError,
+    UnfinishedStoreError,
+)
+from reinforce.store.canonical import canonical_json, one_line
 from reinforce.store.card import card_objects
 from reinforce.store.codecs import TargetCodec
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.fixed import array_objects, fixed_paths
 from reinforce.store.manifest import Manifest, read_manifest
-from reinforce.store.marker import CLAIMS, MARKERS, ObjectDigest, UnitMarker, read_marker, unit_paths
+from reinforce.store.marker import ObjectDigest, UnitMarker, is_leftover, read_marker, unit_paths
 from reinforce.store.objects import Objects, is_hidden, publish
 from reinforce.store.schema import MANIFEST, PLAN, UNITS, Schema
 from reinforce.store.verified import hash_object, read_calibration
@@ -20,12 +26,12 @@ from reinforce.store.writer import encode_array
 
 
 def finalize(objects: Objects, plan: Mapping[str, Any]) -> Manifest:
-    """Write the rows' states, the units' records and the card, remove everything unlisted, put the manifest, remove
-    markers.
+    """Write the rows' states, the units' records, the card and the manifest; remove markers, claims and temporaries.
 
-    Two processes may do this at once: the one that loses a race finds the other's manifest and is content with it.
+    Nothing else is removed, as it is somebody's: a store in which there is more is not finished. Two processes may do
+    this at once: the one that loses a race finds the other's manifest and is content with it.
     Raises UnfinishedStoreError naming a unit that is not done; StoreError where `plan` is not the store's or a
-    committed object is gone.
+    committed object is gone; OutputExistsError naming what is no part of the store.
     """
     if not objects.exists(PLAN):
         raise MissingStoreError(f"{objects.name} has no plan: type reinforce build first")
@@ -41,20 +47,18 @@ def finalize(objects: Objects, plan: Mapping[str, Any]) -> Manifest:
             if not objects.exists(MANIFEST):
                 raise
     manifest = read_manifest(objects)
-    remove_unlisted(objects, manifest.objects)
+    for path in sorted(path for path, _ in objects.list() if is_leftover(path)):
+        objects.delete(path)
     return manifest
 
 
-def remove_unlisted(objects: Objects, listed: Mapping[str, ObjectDigest], keep: tuple[str, ...] = ()) -> list[str]:
-    """Delete every object that is neither listed nor the manifest nor under a prefix of `keep`; returns their paths.
-
-    Where something is to be kept, others may still be writing: their temporary files stay too.
-    """
-    extras = [path for path, _ in objects.list() if path not in listed and path != MANIFEST]
-    removed = sorted(path for path in extras if not path.startswith(keep) and not (keep and is_hidden(path)))
-    for path in removed:
-        objects.delete(path)
-    return removed
+def _check_others(objects: Objects, listed: Mapping[str, ObjectDigest]) -> None:
+    """Raises OutputExistsError for what no reader would open the store with."""
+    others = (path for path, _ in objects.list() if path not in listed and path != MANIFEST)
+    foreign = min((path for path in others if not (is_leftover(path) or is_hidden(path))), default=None)
+    if foreign is not None:
+        raise OutputExistsError(objects.name, f"it holds other things, such as {one_line(foreign)}: move them "
+                                "elsewhere, then type the same command with --resume")  # fmt: skip
 
 
 def _read_markers(objects: Objects, schema: Schema) -> list[UnitMarker] | None:
@@ -86,7 +90,7 @@ def _complete(objects: Objects, plan: Mapping[str, Any], schema: Schema, markers
     card = card_objects(plan, codec, manifest)
     publish(objects, card)
     manifest = manifest.listing_also(card)
-    remove_unlisted(objects, manifest.objects, keep=(MARKERS, CLAIMS))
+    _check_others(objects, manifest.objects)
     publish(objects, {MANIFEST: manifest.to_bytes()})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from reinforce.errors import CorruptStoreError
@@ -13,6 +14,11 @@ from reinforce.store.marker import CLAIMS, MARKERS
 from reinforce.store.objects import Objects
 from reinforce.store.schema import PLAN
 from reinforce.store.shapes import EMBEDDINGS
+
+
+def growing_path(store: Path) -> Path:
+    """Where a finished store grows to more views."""
+    return Path(f"{store}.growing")
 
 
 def finishing_command(objects: Objects) -> str:

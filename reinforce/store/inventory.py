@@ -33,6 +33,13 @@ class Difference:
         return f"{one_line(self.path)}: {self.reason}"
 
 
+def advice_on(difference: Difference, name: str) -> str:
+    """What to do about one of the store of this name."""
+    if difference.kind == "extra" and not is_url(name):
+        return f"move it elsewhere, or type reinforce verify {name} --repair to delete it"
+    return mending_advice(name)
+
+
 def mending_advice(name: str) -> str:
     """What to type where the store of this name is not as its manifest says."""
     if is_url(name):

@@ -11,7 +11,7 @@ from typing import Any
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError, suggestion
 from reinforce.remote import is_url
 from reinforce.store.canonical import MAX_JSON_BYTES, Fields, canonical_json, parse_object, sha256_hex
-from reinforce.store.interrupted import finishing_command
+from reinforce.store.interrupted import finishing_command, growing_path
 from reinforce.store.marker import ObjectDigest
 from reinforce.store.objects import Objects, check_path
 from reinforce.store.schema import FORMAT, MANIFEST, PLAN
@@ -134,6 +134,11 @@ def missing_store(objects: Objects) -> MissingStoreError:
     if is_url(objects.name):
         return MissingStoreError(f"{objects.name} is no store: put one there with reinforce push STORE {objects.name}")
     place = Path(objects.name)
+    grown = growing_path(place)
+    if (grown / MANIFEST).is_file() and not place.exists():
+        return MissingStoreError(f"{place} was moved away by the store that grew from it, which was stopped before it "
+                                 "took its place: type the 'reinforce build' of more views again, or "
+                                 f"mv {grown} {place}")  # fmt: skip
     beside = [path.parent.name for path in place.parent.glob(f"*/{PLAN}")]
     hint = suggestion(place.name, beside) or f": make one with reinforce build --out {place}"
     return MissingStoreError(f"{place} is no store{hint}")

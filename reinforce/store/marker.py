@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,12 @@ from reinforce.errors import CorruptStoreError
 from reinforce.store.canonical import Fields, canonical_json, parse_object, sha256_hex
 from reinforce.store.codecs import TargetCodec
 from reinforce.store.fidelity import FidelityStats
-from reinforce.store.objects import Objects, check_path, publish
+from reinforce.store.objects import Objects, check_path, is_temporary, publish
 from reinforce.store.schema import Schema
 
 MARKERS, CLAIMS = "units/", "claims/"
+_MARKER, _CLAIM = (re.compile(rf"{folder}[0-9]{{8}}{more}\.json")
+                   for folder, more in ((MARKERS, ""), (CLAIMS, r"(\.[0-9]+)?")))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,15 @@ def marker_path(unit: int) -> str:
 def claim_path(unit: int, generation: int = 0) -> str:
     """Whose claim has the highest generation holds the unit; each took over from a dead one before it."""
     return f"{CLAIMS}{unit:08d}{f'.{generation}' if generation else ''}.json"
+
+
+def is_marker(path: str) -> bool:
+    return _MARKER.fullmatch(path) is not None
+
+
+def is_leftover(path: str) -> bool:
+    """Whether it is what making a store leaves until its end: a marker, a claim, what killed puts left."""
+    return is_marker(path) or _CLAIM.fullmatch(path) is not None or is_temporary(path)
 
 
 def commit_unit(

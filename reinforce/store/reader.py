@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reinforce.errors import CorruptStoreError
 from reinforce.store.codecs import TargetCodec, decode_finite
 from reinforce.store.fixed import planned_layouts, wrong_metadata
-from reinforce.store.inventory import differences, mending_advice
+from reinforce.store.inventory import advice_on, differences
 from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.measures import Divergence, Measure
@@ -58,7 +58,7 @@ class Store:
         manifest = read_manifest(objects)
         for difference in differences(objects, manifest):
             if not difference.harmless:
-                raise CorruptStoreError(f"{objects.name}: {difference}; {mending_advice(objects.name)}")
+                raise CorruptStoreError(f"{objects.name}: {difference}; {advice_on(difference, objects.name)}")
         return cls(objects, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:

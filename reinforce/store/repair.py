@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reinforce.errors import StoreError
 from reinforce.store.card import card_objects
 from reinforce.store.manifest import Manifest
@@ -22,18 +24,18 @@ def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[st
     extras = sorted(path for path in bad if path not in manifest.objects)
     damaged = {path for path in bad if path in manifest.objects and path not in CARD}
     card = bad.intersection(CARD, manifest.objects)
+    # A marker may be an extra left by a killed finalize: it was just checked, and makes its good unit count.
+    unwanted = [path for path in extras if not (damaged and path.startswith(MARKERS))]
     done = []
     try:
         if damaged:
-            done = _drop_units(objects, manifest, damaged)
+            done = _drop_units(objects, manifest, damaged, unwanted)
         elif card:  # else the end of the build writes it
             done = _mend_card(objects, manifest, card)
     except StoreError as error:
         return [f"cannot be repaired here, pull it again with --repair or build it again: {error}"]
-    for path in extras:
-        # A marker may be an extra left by a killed finalize: it was just checked, and makes its good unit count.
-        if not (damaged and path.startswith(MARKERS)):
-            objects.delete(path)
+    if not damaged:
+        _delete(objects, unwanted)
     return done + ([f"deleted {len(extras)} extra objects"] if extras else [])
 
 
@@ -51,7 +53,13 @@ def _mend_card(objects: Objects, manifest: Manifest, damaged: set[str]) -> list[
     return lines
 
 
-def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str]) -> list[str]:
+def _delete(objects: Objects, paths: Sequence[str]) -> None:
+    for path in paths:
+        objects.delete(path)
+
+
+def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str], unwanted: Sequence[str]) -> list[str]:
+    """What is unwanted goes before the manifest: the end of a build deletes nothing that it does not know."""
     store = Store(objects, manifest)
     unit_of = {
         array.object_path(unit): unit for unit in range(store.num_units) for array in store.target_arrays.values()
@@ -66,9 +74,7 @@ def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str]) -> list
             objects.delete(marker_path(record.unit))
         else:
             write_marker(objects, restored_marker(store.objects, store.schema, store.codec, record))
-    objects.delete(MANIFEST)
-    for path in sorted(damaged):
-        objects.delete(path)
+    _delete(objects, [*unwanted, MANIFEST, *sorted(damaged)])
     numbers = ", ".join(map(str, sorted(bad_units)[:10])) + (", ..." if len(bad_units) > 10 else "")
     dropped = f"dropped {len(bad_units)} of {store.num_units} units ({numbers})" if bad_units else "dropped the states"
     return [f"{dropped}: type again what made the store, 'reinforce build' with --resume or 'reinforce pull'"]

@@ -21,7 +21,7 @@ from reinforce.store.codecs.base import Arrays
 from reinforce.store.layout import ArrayLayout, group_metadata, whole_layout
 from reinforce.store.objects import ObjectExistsError, Objects, publish
 from reinforce.store.schema import PLAN, PROBES, Schema, TargetArray
-from reinforce.store.shard import chunk_range, decode_chunks, index_bytes, parse_index
+from reinforce.store.shard import chunk_range, decode_chunks, in_index_order, index_bytes, parse_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ def stored_part(array: TargetArray, data: bytes, view: int) -> NDArray[Any]:
 def encode_array(
     layout: ArrayLayout, values: NDArray[Any], region: tuple[slice, ...] | EllipsisType = ...
 ) -> dict[str, bytes]:
-    """Object path -> bytes of the shards that `region` covers whole, written by zarr in memory."""
+    """Object path -> bytes of the shards that `region` covers whole, encoded by zarr in memory."""
     import zarr  # seconds to import, and only builds need it: readers do without
     from zarr.core.buffer import Buffer, cpu
     from zarr.storage import MemoryStore
@@ -160,7 +160,8 @@ def encode_array(
     # Without this, a shard of nothing but zeros would be no object at all; `open_array(config=...)` does not heed it.
     array = zarr.open_array(MemoryStore(memory), mode="r+", zarr_format=3).with_config({"write_empty_chunks": True})
     array[region] = np.ascontiguousarray(values)
-    return {f"{layout.path}/{key}": memory[key].to_bytes() for key in sorted(memory) if key != "zarr.json"}
+    shards = {key: memory[key].to_bytes() for key in sorted(memory) if key != "zarr.json"}
+    return {f"{layout.path}/{key}": in_index_order(layout, shard) for key, shard in shards.items()}
 
 
 def _check_belongs(schema: Schema, codec: TargetCodec, samples: SampleColumns) -> None:

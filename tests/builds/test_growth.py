@@ -25,12 +25,19 @@ from tiny_builds import (
     run,
 )
 
-from reinforce import growth
 from reinforce.build import build
 from reinforce.dataset import open_dataset
-from reinforce.errors import BuildError, CorruptStoreError, OutputExistsError, TransferMismatchError, UsageError
+from reinforce.errors import (
+    BuildError,
+    CorruptStoreError,
+    MissingStoreError,
+    OutputExistsError,
+    TransferMismatchError,
+    UsageError,
+)
 from reinforce.plan import PlanEstimate
 from reinforce.store import LocalObjects, Schema, Store, verify
+from reinforce.store.interrupted import growing_path
 from reinforce.store.measures import Divergence
 from reinforce.store.records import read_records
 from reinforce.store_page.provenance import provenance_tables
@@ -189,12 +196,25 @@ class TestNothingIsLost:
         shutil.copytree(grown, GROWING)
         if moment != "before it takes the place":
             store.rename(old)
+            with pytest.raises(MissingStoreError, match=r"again, or mv out\.zarr\.growing out\.zarr$"):
+                Store.open(store)
         if moment == "half removed":
             GROWING.rename(store)
             shutil.rmtree(old / "targets")
         run(teacher, images, views=MORE, resume=True)
         assert digest_of(store) == digest_of(grown)
         assert sorted(path.name for path in Path().glob("out*")) == ["out.zarr", "out.zarr.runs.jsonl"]
+
+    @ROWS_ONLY
+    def test_what_others_put_into_the_old_one_stays(
+        self, teacher: Path, images: Path, store: Path, grown: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copytree(grown, GROWING)
+        (store / "thesis.tex").write_text("years")
+        run(teacher, images, views=MORE, resume=True)
+        assert digest_of(store) == digest_of(grown)
+        assert [str(path) for path in Path("out.zarr.replaced").rglob("*")] == ["out.zarr.replaced/thesis.tex"]
+        assert "still holds what was no part of the store, such as thesis.tex" in capsys.readouterr().err
 
     @ROWS_ONLY
     def test_several_builders_share_it(self, teacher: Path, images: Path, store: Path, grown: Path) -> None:
@@ -314,4 +334,4 @@ def test_a_dry_run_counts_what_is_to_be_computed(teacher: Path, images: Path, st
     assert isinstance(more, PlanEstimate)
     assert more.bytes == fresh.bytes
     assert more.break_even_epochs < fresh.break_even_epochs * 2
-    assert not growth.growing_path(store).exists()
+    assert not growing_path(store).exists()

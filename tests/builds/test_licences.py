@@ -7,9 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from s3_server import Bucket
 from tiny_builds import LICENCE, ROWS_ONLY, run
 
+from reinforce import catalog
+from reinforce.data import open_source
+from reinforce.data.licence import data_licence
 from reinforce.embed import EmbedConfig, embed
+from reinforce.pack import PackConfig, pack
 from reinforce.store import Licences, Store
 
 pytestmark = ROWS_ONLY
@@ -59,6 +65,37 @@ def test_a_curated_set_says_its_own(summary: str, said: str, teacher: Path, imag
     (tmp_path / "set/curated.json").write_text(summary)
     run(teacher, tmp_path / "set", limit=LIMIT, data_license=None)
     assert licences().images == said
+
+
+def licence_of(typed: str) -> str:
+    return data_licence(catalog.resolve_data(typed), open_source(typed))
+
+
+@pytest.mark.parametrize("typed", ["packed", "packed/{00000..00000}.tar", "packed/00000.tar"])
+def test_what_is_packed_keeps_its_licence(typed: str, teacher: Path, images: Path) -> None:
+    write_catalog(teacher, images)
+    assert pack(PackConfig(transfer="photos", out="packed", quiet=True)).license == "CC-BY-4.0, GPL-2.0-only"
+    assert licence_of(typed) == "CC-BY-4.0, GPL-2.0-only"
+
+
+@pytest.mark.parametrize("summary", ["curated.json", "pack.json"])
+def test_a_set_on_an_object_store_says_its_own(summary: str, teacher: Path, images: Path, bucket: Bucket) -> None:
+    pack(PackConfig(transfer=str(images), out="packed", quiet=True))
+    tars = {path.name: path.read_bytes() for path in Path("packed").glob("*.tar")}
+    url = bucket.upload(tars | {summary: b'{"license": "CC-BY-4.0"}'}, "web/")
+    run(teacher, url, limit=LIMIT, data_license=None)
+    assert licences().images == licence_of(f"{url}/00000.tar") == "CC-BY-4.0"
+
+
+def test_a_split_of_a_set_has_the_licence_of_the_set(teacher: Path, tmp_path: Path) -> None:
+    for name in ("train/cat/1", "train/dog/2", "test/cat/3"):
+        path = tmp_path / f"task/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((48, 48), 60).convert("RGB").save(path)
+    Path("reinforce.toml").write_text(f'[data]\ntask = {{ path = "{tmp_path / "task"}", license = "MIT" }}\n')
+    pack(PackConfig(transfer="task", out="packed", quiet=True))
+    run(teacher, Path("packed@train"), data_license=None)
+    assert licences().images == "MIT"
 
 
 def test_options_win(teacher: Path, images: Path) -> None:

@@ -75,13 +75,13 @@ def largest_object(store: Path) -> Path:
     return max(files, key=lambda path: path.stat().st_size)
 
 
-def config(teacher: Path, images: Path, **changes: Any) -> BuildConfig:
+def config(teacher: Path, images: Path | str, **changes: Any) -> BuildConfig:
     base: dict[str, Any] = {"teacher": str(teacher), "transfer": str(images), "views": VIEWS, "batch_size": 16,
                             "out": "out.zarr", "workers": 0, "quiet": True, "data_license": LICENCE}  # fmt: skip
     return BuildConfig(**(base | changes))
 
 
-def run(teacher: Path, images: Path, **changes: Any) -> StoreSummary:
+def run(teacher: Path, images: Path | str, **changes: Any) -> StoreSummary:
     summary = build(config(teacher, images, **changes))
     assert isinstance(summary, StoreSummary)
     return summary

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,39 @@ def test_recall_is_that_of_all_queries_where_all_are_sampled() -> None:
     assert (scores == found.neighbours.scores_Qk).all()
     assert sum(seen) == 2000
     assert index.nearest(QUERIES, 20, sample=3).sampled_queries == 3
+
+
+class TestKept:
+    @pytest.mark.parametrize(("words", "probes"), [("Flat", None), ("IVF16,SQfp16", 4), ("OPQ4,IVF16,PQ4", 3)])
+    def test_an_index_is_read_and_proposes_the_same(
+        self, words: str, probes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        built = ApproximateIndex(GALLERY, words, probes, kept=tmp_path / "x").nearest(QUERIES, 20)
+        monkeypatch.setattr(ApproximateIndex, "_train", None)
+        seen: list[int] = []
+        read = ApproximateIndex(GALLERY, words, probes, kept=tmp_path / "x", progress=seen.append).nearest(QUERIES, 20)
+        assert (read.neighbours.items_Qk == built.neighbours.items_Qk).all()
+        assert (read.recall, sum(seen)) == (built.recall, 2000)
+
+    @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-9], lambda data: data[:20_000],
+                                        lambda data: data[:40_000] + bytes([data[40_000] ^ 1]) + data[40_001:]],
+                             ids=["empty", "cut", "half", "flipped"])  # fmt: skip
+    def test_a_damaged_one_is_built_again(self, damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        built = ApproximateIndex(GALLERY, "IVF16,SQfp16", 4, kept=path).nearest(QUERIES, 20)
+        whole = path.read_bytes()
+        path.write_bytes(damage(whole))
+        again = ApproximateIndex(GALLERY, "IVF16,SQfp16", 4, kept=path).nearest(QUERIES, 20)
+        assert (again.neighbours.items_Qk == built.neighbours.items_Qk).all()
+        assert path.read_bytes() == whole
+
+    def test_a_disk_that_does_not_take_it_costs_a_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        index = ApproximateIndex(GALLERY, "Flat", kept=tmp_path / "file" / "x")
+        assert index.nearest(QUERIES, 3).recall == 1
+        assert capsys.readouterr().err.startswith("warning: the index is not kept: cannot write")
 
 
 @pytest.mark.parametrize(("words", "probes", "visited"), [("IVF64,Flat", None, 16), ("IVF64,Flat", 3, 3),

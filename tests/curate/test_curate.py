@@ -19,10 +19,11 @@ from reinforce import catalog
 from reinforce.cli import command
 from reinforce.command import run_group
 from reinforce.curate.curate import CurateConfig, CuratedSummary, curate
-from reinforce.curate.curated import CuratedSet, data_licence
+from reinforce.curate.curated import CuratedSet
 from reinforce.curate.embeddings import similarity
 from reinforce.curate.stored import EmbeddingStore
 from reinforce.data import hash64, hex64, open_source
+from reinforce.data.licence import data_licence
 from reinforce.embed import EmbedConfig, embed
 from reinforce.errors import DataError, ReinforceError, TransferMismatchError, UsageError
 from reinforce.review import ReviewConfig, review
@@ -104,10 +105,14 @@ class TestLicences:
         Path("reinforce.toml").write_text(f'[data]\ncolours = {{ path = "{task}"{stated} }}\n')
         curated = made(**{"gallery": licensed, "query": "colours"} | changes)
         assert curated.summary["license"] == expected
-        assert data_licence(catalog.resolve_data(str(curated.path))) == expected
+        assert data_licence(catalog.resolve_data(str(curated.path)), open_source(str(curated.path))) == expected
 
     def test_of_an_unlicensed_gallery(self, made):
         assert made().summary["license"] == "unknown"
+
+    def test_of_a_gallery_that_was_embedded_before_anybody_said_it(self, made, images, stores):
+        Path("reinforce.toml").write_text(f'[data]\nnamed = {{ path = "{images}", license = "CC0-1.0" }}\n')
+        assert made(transfer="named", strategy="random", query=None, shots=None).summary["license"] == "CC0-1.0"
 
     def test_one_that_is_said_later_is_told_by_resuming(self, request_of, licensed, task, made):
         made(gallery=licensed, query=str(task))
@@ -305,10 +310,23 @@ class TestApproximate:
             patch.setattr("reinforce.curate.approximate_searches.ApproximateIndex", _stop)  # it is not made again
             curate(request_of(**config, resume=True))
         assert bytes_of(tmp_path / "curated") == whole
-        (found,) = (tmp_path / "curated/search").iterdir()
-        data = bytearray(found.read_bytes())
-        data[len(data) // 3] ^= 1
-        found.write_bytes(data)
+        index, *answers = sorted((tmp_path / "curated/search").iterdir(), key=lambda path: path.suffix)
+        assert (index.name, len(answers)) == ("approximate.index", 1)
+        for damaged in (answers, [index, *answers]):  # the index is looked at where an answer lacks
+            for path in damaged:
+                data = bytearray(path.read_bytes())
+                data[len(data) // 3] ^= 1
+                path.write_bytes(data)
+            curate(request_of(**config, resume=True))
+            assert bytes_of(tmp_path / "curated") == whole
+
+    def test_is_searched_again_by_the_index_that_is_kept(self, request_of, tmp_path, monkeypatch):
+        config = {"index": "IVF2,Flat", "probes": 1, "size": 25}
+        curate(request_of(**config))
+        whole = bytes_of(tmp_path / "curated")
+        for path in ((tmp_path / "curated/curated.json"), *(tmp_path / "curated/search").glob("*.npz")):
+            path.unlink()
+        monkeypatch.setattr("reinforce.curate.approximate.ApproximateIndex._train", _stop)
         curate(request_of(**config, resume=True))
         assert bytes_of(tmp_path / "curated") == whole
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import tiny_stores
 from make_golden import STORES
 from s3_server import Bucket
-from stopped_objects import KilledError
+from stopped_objects import KilledError, StoppedObjects
 from test_push import change, fetch, flipped, kill_after, put
 from tiny_stores import NUM_VIEWS, build_at, contents_of, targets_of
 
@@ -20,7 +21,7 @@ from reinforce.cli import command
 from reinforce.command import run_group
 from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError, UnfinishedStoreError, UsageError
 from reinforce.store import Objects, Schema, Store, UnitMarker, commit_unit, verify
-from reinforce.store.schema import MANIFEST
+from reinforce.store.schema import MANIFEST, PLAN
 
 SHARDS = [{"name": "0.tar", "samples": 6, "digest": "a" * 64}, {"name": "1.tar", "samples": 4, "digest": "b" * 64}]
 VALUES = "targets/values/c/0/1/0"
@@ -197,6 +198,8 @@ class TestRefusals:
             ("README.md", b"", 0),
             (VALUES, None, 1),
             (MANIFEST, b"", 3),
+            (PLAN, b"{}", 0),
+            (PLAN, None, 0),
         ],
     )
     def test_repair_heals_any_object_from_the_source(
@@ -209,6 +212,23 @@ class TestRefusals:
             fetch(str(whole), views="0:2")
         assert fetch(str(whole), views="0:2", repair=True).copied.num_fetched == num_fetched
         assert contents_of(Path("here.zarr")) == expected
+
+    def test_a_damaged_plan_is_known_by_the_manifest_whenever_repair_is_killed(
+        self, whole: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fetch(str(whole), views="0:2")
+        expected, stops, is_killed = contents_of(Path("here.zarr")), 0, True
+        while is_killed:
+            change("here.zarr", PLAN, flipped(expected[PLAN]))
+            stopped = StoppedObjects(Path("here.zarr"), changes_left=stops, after=False)
+            with monkeypatch.context() as patch, contextlib.suppress(KilledError):
+                patch.setattr("reinforce.pull.LocalObjects", lambda root: stopped)  # noqa: B023
+                fetch(str(whole), views="0:2", repair=True)
+                is_killed = False
+            fetch(str(whole), views="0:2", repair=True)
+            assert contents_of(Path("here.zarr")) == expected
+            stops += 1
+        assert stops >= 6
 
     def test_a_marker_that_a_kill_left_is_no_damage(self, whole: Path) -> None:
         fetch(str(whole), views="0:2")

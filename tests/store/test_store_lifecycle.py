@@ -27,7 +27,7 @@ from tiny_stores import (
     unit_targets,
 )
 
-from reinforce.errors import MissingStoreError, StoreError, UnfinishedStoreError
+from reinforce.errors import MissingStoreError, OutputExistsError, StoreError, UnfinishedStoreError
 from reinforce.store.codecs import Fp16Codec, Int8Codec
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
@@ -35,7 +35,7 @@ from reinforce.store.marker import claim_path, commit_unit
 from reinforce.store.measures import Divergence
 from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
-from reinforce.store.schema import Schema
+from reinforce.store.schema import MANIFEST, Schema
 from reinforce.store.writer import SampleColumns, create_store, decode_unit, encode_unit, write_probes
 
 
@@ -86,20 +86,43 @@ def test_building_again_changes_nothing(tmp_path, expected):
     assert contents_of(tmp_path / "x.zarr") == expected
 
 
-def test_finalize_removes_what_is_not_listed(tmp_path, expected):
+def test_finalize_removes_what_making_a_store_leaves(tmp_path, expected):
     root = tmp_path / "x.zarr"
     objects = LocalObjects(root)
     codec = exact_codec()
     schema = create_store(objects, plan_of(codec), codec, columns())
     objects.put_new(claim_path(1), b"{}")
-    objects.put_new("targets/old/c/0/0/0", b"of an older attempt")
+    objects.put_new(claim_path(1, 2), b"{}")
     (root / "targets" / ".tmp-ff").write_bytes(b"half")
-    (root / "targets" / "odd\nname").write_bytes(b"?")
     for unit in range(3):
         commit(objects, schema, codec, unit)
     build(objects)
     assert contents_of(root) == expected
-    assert not (root / "targets" / "old").exists()
+
+
+@pytest.mark.parametrize("path", ["thesis.tex", "units/notes", "claims/a.json", "targets/old/c/0/0/0"])
+def test_finalize_never_removes_what_others_put_there(path, tmp_path, expected):
+    root = tmp_path / "x.zarr"
+    objects = LocalObjects(root)
+    create_store(objects, plan_of(exact_codec()), exact_codec(), columns())
+    objects.put_new(path, b"years")
+    with pytest.raises(OutputExistsError, match=f"it holds other things, such as {path}: move them elsewhere, then"):
+        build(objects)
+    assert (root / path).read_bytes() == b"years"
+    assert not objects.exists(MANIFEST)
+    (root / path).rename(tmp_path / "elsewhere")
+    build(objects)
+    assert contents_of(root) == expected
+
+
+def test_finalize_leaves_hidden_files_of_others(tmp_path, expected):
+    root = tmp_path / "x.zarr"
+    objects = LocalObjects(root)
+    create_store(objects, plan_of(exact_codec()), exact_codec(), columns())
+    (root / ".env").write_bytes(b"years")
+    build(objects)
+    assert Store.open(root).num_units == 3
+    assert contents_of(root) == expected | {".env": b"years"}
 
 
 def test_a_unit_of_zeros_is_written_like_any_other():

@@ -31,9 +31,13 @@ from tiny_stores import (
 
 from reinforce.store.choose import CodecRequest, calibrate
 from reinforce.store.codecs import CODECS, Int8Codec
+from reinforce.store.layout import ArrayLayout
 from reinforce.store.measures import CosineDistance, Divergence
+from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
 from reinforce.store.shapes import TargetShape
+from reinforce.store.shard import index_bytes, parse_index
+from reinforce.store.writer import encode_array
 
 
 def read_with_zarr(path: Path) -> np.ndarray:
@@ -252,6 +256,19 @@ def test_arrays_of_every_kind_read_alike(tmp_path, every_axis):
     for unit in range(3):
         for view in range(3):
             assert np.array_equal(logits_VRC[view, unit * 4 : unit * 4 + 4], store.read_targets(unit, view))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_chunks_of_a_view_are_one_range_of_a_shard(tmp_path: Path, reader: str) -> None:
+    layout = ArrayLayout(path="codes", dtype="uint8", shape=(5, 12, 14), shard_shape=(5, 6, 14), chunk_shape=(1, 6, 2))
+    values = np.random.default_rng(0).integers(0, 7, layout.shape, np.uint8)
+    objects = LocalObjects(tmp_path)
+    for path, data in {layout.metadata_path: layout.metadata(), **encode_array(layout, values)}.items():
+        objects.put_new(path, data)
+        if path != layout.metadata_path:
+            starts, lengths = parse_index(layout, data[-index_bytes(layout) :], len(data)).T.astype(int)
+            assert (starts == np.cumsum(lengths) - lengths).all()
+    assert np.array_equal(READERS[reader](tmp_path / "codes"), values)
 
 
 def test_zarr_alone_reads_samples_and_probes(finished_store):

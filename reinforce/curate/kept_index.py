@@ -1,0 +1,67 @@
+"""An index of faiss on disk, in one file that is there whole or not at all.
+
+    SHA-256 of what follows, 32 bytes; the items at its places, as numpy writes an array; the index, as faiss does
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from reinforce.curate.embeddings import Items
+from reinforce.data.tar_writing import write_whole
+from reinforce.errors import StoreAccessError
+
+DIGEST_BYTES = 32
+
+
+def keep(path: Path, index: Any, items_N: Items) -> None:
+    """Says on stderr where the disk does not take it: it can be built again."""
+    faiss = _faiss()
+
+    def write(file: io.BufferedWriter) -> None:
+        file.write(bytes(DIGEST_BYTES))
+        hashed = _HashedWriter(file)
+        np.lib.format.write_array(hashed, items_N, allow_pickle=False)
+        faiss.write_index(index, faiss.PyCallbackIOWriter(hashed.write))
+        file.seek(0)
+        file.write(hashed.sha256.digest())
+
+    try:
+        write_whole(path, write)
+    except (StoreAccessError, RuntimeError) as error:
+        click.echo(f"warning: the index is not kept: {' '.join(str(error).split())}", err=True)
+
+
+def load(path: Path) -> tuple[Any, Items] | None:
+    """None where there is none, or a damaged one."""
+    faiss = _faiss()
+    try:
+        with path.open("rb") as file:
+            digest = file.read(DIGEST_BYTES)
+            if hashlib.file_digest(file, "sha256").digest() != digest:
+                return None
+            file.seek(DIGEST_BYTES)
+            items_N = np.lib.format.read_array(file, allow_pickle=False)
+            return faiss.read_index(faiss.PyCallbackIOReader(file.read)), items_N
+    except OSError:
+        return None
+
+
+class _HashedWriter:
+    def __init__(self, file: io.BufferedWriter) -> None:
+        self.file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self.file.write(data)
+
+
+def _faiss() -> Any:
+    return importlib.import_module("faiss")  # whose types lack callbacks
