@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.command import POSITIONAL, CommonOptions
-from reinforce.errors import ReinforceError, UnknownNameError, UsageError
-from reinforce.store import EMBEDDINGS, FEATURES, STATE_OK, FidelityStats, Store, local_folder
+from reinforce.errors import ReinforceError, UnfinishedStoreError, UnknownNameError, UsageError
+from reinforce.store import EMBEDDINGS, FEATURES, MANIFEST, STATE_OK, FidelityStats, Store, local_folder
 from reinforce.store import verify as verify_store
 from reinforce.store.inventory import mending_advice
 from reinforce.units import unit_pairs
@@ -87,7 +87,12 @@ def verify(config: VerifyConfig) -> VerifyReport:
     location: str | Path = config.store
     if config.repair:
         location = local_folder(config.store, "repair the store where it was built, then push it there with --repair")
-    report = verify_store(location, config.level, repair=config.repair)
+    try:
+        report = verify_store(location, config.level, repair=config.repair)
+    except UnfinishedStoreError as error:
+        if config.repair:
+            raise
+        return _without_manifest(config, error)
     problems = list(report.problems)
     checks: list[str] = []
     if config.deep and not problems:
@@ -100,6 +105,19 @@ def verify(config: VerifyConfig) -> VerifyReport:
         is_repairable=bool(report.problems),
         repaired=config.repair and bool(report.problems),
         repairs=report.repaired,
+    )
+
+
+def _without_manifest(config: VerifyConfig, error: UnfinishedStoreError) -> VerifyReport:
+    """No build has ended here, or the manifest was lost: nothing tells the two apart, and neither is whole."""
+    return VerifyReport(
+        store=config.store,
+        level=config.level,
+        problems=[f"{MANIFEST}: missing: {error}"],
+        checks=[],
+        is_repairable=False,
+        repaired=False,
+        repairs=[],
     )
 
 

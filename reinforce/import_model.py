@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +71,12 @@ class ImportedModel:
         head = f"{self.num_classes} classes ({names})" if self.num_classes else "no head"
         verb = "reinforce build --teacher" if self.num_classes else "train adapt --model"
         data = "--transfer IMAGES" if self.num_classes else "--data DATA"
-        check = f", or train evaluate --model {self.name} --data DATA" if self.num_classes else ""
+        check = f", or train evaluate --model {quote(self.name)} --data DATA" if self.num_classes else ""
         mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return (
             f"{self.out}: {self.architecture}, {self.image_size} px, {head}, registered as '{self.name}'\n"
             f"it takes pixels with --mean {mean} --std {std}: type those of your training if they were others\n"
-            f"next: {verb} {self.name} {data}{check}"
+            f"next: {verb} {quote(self.name)} {data}{check}"
         )
 
 

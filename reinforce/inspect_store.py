@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from reinforce.command import POSITIONAL, TalkOptions
@@ -103,10 +104,10 @@ class StoreSummary:
 def next_command(target: str, store: str) -> str:
     """What a finished store of these targets is for."""
     if target == TEXT_FEATURES:
-        return f"train pretrain --method clip-affinity --cache IMAGES --text-cache {store}"
+        return f"train pretrain --method clip-affinity --cache IMAGES --text-cache {quote(store)}"
     if target == EMBEDDINGS:
-        return f"reinforce curate --query DATA --shots 10 --gallery {store} --size N"
-    return f"train distill --cache {store}"
+        return f"reinforce curate --query DATA --shots 10 --gallery {quote(store)} --size N"
+    return f"train distill --cache {quote(store)}"
 
 
 def next_command_elsewhere(target: str, store: str, transfer: str) -> str:

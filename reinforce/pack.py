@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from reinforce import catalog
@@ -74,7 +75,7 @@ class PackSummary:
             return f"{self.path}: {self.images} images would be packed{left_out}"
         return (f"{self.path}: {self.images} images in {self.tars} tars, {human_bytes(self.bytes)}{left_out}\n"
                 f"  licence: {self.license}\n"
-                f"next: reinforce build --teacher NAME --transfer {self.path}")  # fmt: skip
+                f"next: reinforce build --teacher NAME --transfer {quote(self.path)}")  # fmt: skip
 
 
 def pack(config: PackConfig) -> PackSummary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from reinforce.command import POSITIONAL, TalkOptions
@@ -131,11 +132,11 @@ class ReviewSummary:
     def _next_line(self) -> str:
         first = self.sets[0]
         if not first.leaks["undecided"]:
-            return f"next: reinforce build --teacher NAME --transfer {first.path}"
+            return f"next: reinforce build --teacher NAME --transfer {quote(first.path)}"
         if self.page is None:
-            return f"next: reinforce review {first.path} --html review.html, to judge the possible leaks"
+            return f"next: reinforce review {quote(first.path)} --html review.html, to judge the possible leaks"
         return (f"next: judge the possible leaks on the page, put its leaks.csv into {first.path}, "
-                f"then reinforce curate ... --out {first.path} --resume")  # fmt: skip
+                f"then reinforce curate ... --out {quote(first.path)} --resume")  # fmt: skip
 
 
 def review(config: ReviewConfig) -> ReviewSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from shlex import quote
 from typing import Any, Literal
 
 from train.options import LabelledOptions
@@ -34,7 +35,7 @@ def adapt(config: AdaptConfig) -> LabelledResult | dict[str, Any]:
     image_size = config.image_size or default_image_size(config.model)
     outcome = run_labelled(config, verb="adapt", mode=config.mode, model_name=config.model, recipe=recipe,
                            image_size=image_size,
-                           next_command=f"reinforce build --teacher {name} --transfer IMAGES")  # fmt: skip
+                           next_command=f"reinforce build --teacher {quote(name)} --transfer IMAGES")  # fmt: skip
     if isinstance(outcome, LabelledResult):
         if is_main_process():
             catalog.register("models", name, config.out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
 from reinforce.command import REPEATED
@@ -12,6 +13,7 @@ from reinforce.errors import UsageError
 
 from train.options import TrainOptions, require
 from train.presets import accepts_presets, check_preset
+from train.results import finetune_command
 
 if TYPE_CHECKING:
     from reinforce.store import Store
@@ -123,9 +125,9 @@ class DistillResult:
 
     def __str__(self) -> str:
         task = "--task segmentation " if self.task == "segmentation" else ""
-        then = f", or train evaluate --model {self.out} --data DATA" if self.loss == "kl" else ""
+        then = f", or train evaluate --model {quote(self.out)} --data DATA" if self.loss == "kl" else ""
         return (f"wrote {self.out} ({self.student}, best at step {self.best_step} of {self.steps}{self._measured()})\n"
-                f"next: train finetune {task}--model {self.out} --data DATA --out {self.out}-ft{then}")  # fmt: skip
+                f"next: {finetune_command(self.out, task)}{then}")  # fmt: skip
 
     def _measured(self) -> str:
         if self.kl is not None and self.agreement is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from shlex import quote
 from typing import Any, Literal
 
 from train.options import LabelledOptions
@@ -27,6 +28,6 @@ def finetune(config: FinetuneConfig) -> LabelledResult | dict[str, Any]:
 
     recipe = Recipe(full_lrs=(1e-4, 5e-4, 2e-3), image_passes=20_000, shortest_epochs=20, longest_epochs=200)
     image_size = config.image_size or default_image_size(config.model)
+    next_command = f"train evaluate --model {quote(config.out)} --data {quote(config.data)}"
     return run_labelled(config, verb="finetune", mode=config.mode, model_name=config.model, recipe=recipe,
-                        image_size=image_size,
-                        next_command=f"train evaluate --model {config.out} --data {config.data}")  # fmt: skip
+                        image_size=image_size, next_command=next_command)  # fmt: skip

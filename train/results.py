@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any
 
 METRIC_NAMES = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
+
+
+def finetune_command(out: str, options: str = "") -> str:
+    """What is trained on labels next, as a shell takes it."""
+    return f"train finetune {options}--model {quote(out)} --data DATA --out {quote(f'{out}-ft')}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from reinforce.command import REPEATED
@@ -144,8 +145,8 @@ class CuratedSummary:
             lines.append(f"  leaks       {found['possible']} possible ones of {found['data']}: {found['removed']} left "
                          f"out, {found['kept']} kept by decision")  # fmt: skip
         lines.append(f"  licence     {self.license}")
-        lines.append(f"next: reinforce review {self.path} --html review.html, then "
-                     f"reinforce build --teacher NAME --transfer {self.path}")  # fmt: skip
+        lines.append(f"next: reinforce review {quote(self.path)} --html review.html, then "
+                     f"reinforce build --teacher NAME --transfer {quote(self.path)}")  # fmt: skip
         return "\n".join(lines)
 
 

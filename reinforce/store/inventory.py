@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import Literal
 
 from reinforce.remote import is_url
@@ -43,8 +44,8 @@ def advice_on(difference: Difference, name: str) -> str:
 def mending_advice(name: str) -> str:
     """What to type where the store of this name is not as its manifest says."""
     if is_url(name):
-        return f"push a whole copy of it there again: reinforce push STORE {name} --repair"
-    return f"type reinforce verify {name} --level full --repair"
+        return f"push a whole copy of it there again: reinforce push STORE {quote(name)} --repair"
+    return f"type reinforce verify {quote(name)} --level full --repair"
 
 
 def differences(objects: Objects, manifest: Manifest) -> Iterator[Difference]:

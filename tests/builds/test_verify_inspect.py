@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ def test_inspect_of_an_unfinished_store(teacher: Path, images: Path, capsys: pyt
     run(teacher, images, shard="1/2")
     status, found = call(capsys, "inspect", "out.zarr")
     assert (status, found["status"], found["certificate"]) == (0, "unfinished", None)
+
+
+def test_a_lost_manifest_is_a_problem_as_any(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (store / "manifest.json").unlink()
+    status, found = call(capsys, "verify", str(store))
+    assert (status, found["ok"], found["level"]) == (1, False, "full")
+    assert [problem.split(": ")[:2] for problem in found["problems"]] == [["manifest.json", "missing"]]
+    assert "--resume" in found["problems"][0]
+    assert run_group(command, ["verify", str(store), "--repair"]) == 1
+    assert "is not finished" in capsys.readouterr().err
+
+
+def test_what_to_type_next_is_quoted(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = store.rename(store.with_name("my $tore's.zarr"))
+    assert run_group(command, ["inspect", str(odd)]) == 0
+    assert shlex.split(capsys.readouterr().out.splitlines()[-1]) == ["next:", "train", "distill", "--cache", str(odd)]
 
 
 @pytest.mark.parametrize("level", ["quick", "sampled", "full"])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from reinforce.build import BuildConfig
 from reinforce.models import ModelInfo, create_model
+from reinforce.models.info import BATCH_SIZE
 from reinforce.store import LOGITS, RowShape
 
 NUM_ROWS = 4096
@@ -27,7 +28,7 @@ class SyntheticRequest(BuildConfig):
     view_px: int = 16
 
     def open_teacher(self, threads: int) -> SyntheticTeacher:
-        return SyntheticTeacher(self.num_classes, self.view_px, self.batch_size)
+        return SyntheticTeacher(self.num_classes, self.view_px, self.batch_size or BATCH_SIZE)
 
 
 class SyntheticTeacher:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reinforce.errors import UsageError
 
 from train.options import TrainOptions, require
+from train.results import finetune_command
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -93,7 +94,7 @@ class PairResult:
             f", finds {self.retrieval:.1%} of {self.num_held_out} held-out pairs")  # fmt: skip
         skipped = f", {self.num_skipped} pairs skipped" if self.num_skipped else ""
         return (f"wrote {self.out} ({self.model}, best at step {self.best_step} of {self.steps}{measured}{skipped})\n"
-                f"next: train finetune --model {self.out} --data DATA --out {self.out}-ft")  # fmt: skip
+                f"next: {finetune_command(self.out)}")  # fmt: skip
 
 
 def pretrain_clip(config: ClipConfig) -> PairResult | dict[str, Any]:

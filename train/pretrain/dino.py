@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.pretrain.dino_config import DinoConfig
+from train.results import finetune_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,7 +52,7 @@ class DinoResult:
         skipped = f", {self.num_skipped} images skipped" if self.num_skipped else ""
         return (f"wrote {self.out} ({self.model}, dino, {self.steps} steps on {self.num_images} images"
                 f"{measured}{skipped})\n"
-                f"next: train finetune --model {self.out} --data DATA --out {self.out}-ft")  # fmt: skip
+                f"next: {finetune_command(self.out)}")  # fmt: skip
 
 
 def pretrain_dino(config: DinoConfig) -> DinoResult | dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from train.options import LabelledOptions
-from train.results import LabelledResult
+from train.results import LabelledResult, finetune_command
 
 PAPER_LR = 2e-3
 PAPER_EPOCHS = 300
@@ -28,6 +28,6 @@ def pretrain_supervised(config: SupervisedConfig) -> LabelledResult | dict[str, 
 
     recipe = Recipe(full_lrs=(PAPER_LR,), image_passes=200_000, shortest_epochs=20, longest_epochs=PAPER_EPOCHS)
     image_size = config.image_size or default_image_size(config.model)
-    next_command = f"train finetune --model {config.out} --data DATA --out {config.out}-ft"
+    next_command = finetune_command(config.out)
     return run_labelled(config, verb="pretrain", mode=FULL, model_name=config.model, recipe=recipe,
                         image_size=image_size, next_command=next_command)  # fmt: skip
