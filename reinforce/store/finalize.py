@@ -18,7 +18,7 @@ from reinforce.store.codecs import TargetCodec
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.fixed import array_objects, fixed_paths
 from reinforce.store.manifest import Manifest, read_manifest
-from reinforce.store.marker import ObjectDigest, UnitMarker, is_leftover, read_marker, unit_paths
+from reinforce.store.marker import CLAIMS, MARKERS, ObjectDigest, UnitMarker, is_leftover, read_marker, unit_paths
 from reinforce.store.objects import Objects, is_hidden, publish
 from reinforce.store.schema import MANIFEST, PLAN, UNITS, Schema
 from reinforce.store.verified import hash_object, read_calibration
@@ -26,10 +26,10 @@ from reinforce.store.writer import encode_array
 
 
 def finalize(objects: Objects, plan: Mapping[str, Any]) -> Manifest:
-    """Write the rows' states, the units' records, the card and the manifest; remove markers, claims and temporaries.
+    """Write rows' states, units' records, card and manifest; remove what else is in the store's folders.
 
-    Nothing else is removed, as it is somebody's: a store in which there is more is not finished. Two processes may do
-    this at once: the one that loses a race finds the other's manifest and is content with it.
+    What lies beside them is somebody's: it stays, and the store is not finished while it is there. Two processes may
+    do this at once: the one that loses a race finds the other's manifest and is content with it.
     Raises UnfinishedStoreError naming a unit that is not done; StoreError where `plan` is not the store's or a
     committed object is gone; OutputExistsError naming what is no part of the store.
     """
@@ -47,18 +47,33 @@ def finalize(objects: Objects, plan: Mapping[str, Any]) -> Manifest:
             if not objects.exists(MANIFEST):
                 raise
     manifest = read_manifest(objects)
-    for path in sorted(path for path, _ in objects.list() if is_leftover(path)):
-        objects.delete(path)
+    for path in _unlisted(objects, manifest.objects):
+        if is_leftover(path) or _is_own(path, manifest.objects):
+            objects.delete(path)
     return manifest
 
 
-def _check_others(objects: Objects, listed: Mapping[str, ObjectDigest]) -> None:
-    """Raises OutputExistsError for what no reader would open the store with."""
-    others = (path for path, _ in objects.list() if path not in listed and path != MANIFEST)
-    foreign = min((path for path in others if not (is_leftover(path) or is_hidden(path))), default=None)
+def _remove_others(objects: Objects, listed: Mapping[str, ObjectDigest]) -> None:
+    """Delete what no reader would open the store with, but for leftovers, of which others may still be writing some.
+    Raises OutputExistsError where something lies beside the store's folders."""
+    others = [path for path in _unlisted(objects, listed) if not is_leftover(path)]
+    foreign = min((path for path in others if not (_is_own(path, listed) or is_hidden(path))), default=None)
     if foreign is not None:
         raise OutputExistsError(objects.name, f"it holds other things, such as {one_line(foreign)}: move them "
                                 "elsewhere, then type the same command with --resume")  # fmt: skip
+    for path in others:
+        if _is_own(path, listed):
+            objects.delete(path)
+
+
+def _unlisted(objects: Objects, listed: Mapping[str, ObjectDigest]) -> list[str]:
+    return sorted(path for path, _ in objects.list() if path not in listed and path != MANIFEST)
+
+
+def _is_own(path: str, listed: Mapping[str, ObjectDigest]) -> bool:
+    """Whether it lies, not hidden, in a folder that the store has."""
+    folders = {own.split("/")[0] for own in listed if "/" in own} | {MARKERS.rstrip("/"), CLAIMS.rstrip("/")}
+    return "/" in path and path.split("/")[0] in folders and not is_hidden(path)
 
 
 def _read_markers(objects: Objects, schema: Schema) -> list[UnitMarker] | None:
@@ -90,7 +105,7 @@ def _complete(objects: Objects, plan: Mapping[str, Any], schema: Schema, markers
     card = card_objects(plan, codec, manifest)
     publish(objects, card)
     manifest = manifest.listing_also(card)
-    _check_others(objects, manifest.objects)
+    _remove_others(objects, manifest.objects)
     publish(objects, {MANIFEST: manifest.to_bytes()})
 
 

@@ -94,13 +94,16 @@ def test_finalize_removes_what_making_a_store_leaves(tmp_path, expected):
     objects.put_new(claim_path(1), b"{}")
     objects.put_new(claim_path(1, 2), b"{}")
     (root / "targets" / ".tmp-ff").write_bytes(b"half")
+    for path in ("targets/old/c/0/0/0", "units/notes", "claims/a.json"):
+        objects.put_new(path, b"of an older attempt")
+    (root / "targets" / "odd\nname").write_bytes(b"?")
     for unit in range(3):
         commit(objects, schema, codec, unit)
     build(objects)
     assert contents_of(root) == expected
 
 
-@pytest.mark.parametrize("path", ["thesis.tex", "units/notes", "claims/a.json", "targets/old/c/0/0/0"])
+@pytest.mark.parametrize("path", ["thesis.tex", "thesis/figures/1.png", "target/c/0/0/0"])
 def test_finalize_never_removes_what_others_put_there(path, tmp_path, expected):
     root = tmp_path / "x.zarr"
     objects = LocalObjects(root)
