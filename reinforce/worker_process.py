@@ -18,6 +18,9 @@ from typing import TypeVar
 from reinforce.errors import ReinforceError, WorkerDiedError
 
 T = TypeVar("T")
+UNREAD = "ignore::UserWarning:multiprocessing.resource_tracker"
+"""Torch's handler of SIGCHLD may raise when a semaphore is unlinked and its tracker, a process, not told yet: what that
+then says of leaks is not so. As an option of Python, which processes inherit."""
 
 
 def enter_worker(worker: int) -> None:
@@ -52,6 +55,8 @@ def naming_dead_workers() -> Iterator[None]:
 
     Where it just was may have taken the handler's error for one of its own, and raised another.
     """
+    if UNREAD not in sys.warnoptions:
+        sys.warnoptions.append(UNREAD)
     try:
         yield
     except Exception as error:

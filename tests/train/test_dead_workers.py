@@ -20,6 +20,26 @@ def workers_of(session: int) -> list[int]:
     return session_members(session, "spawn_main")
 
 
+UNTOLD = """
+import _multiprocessing, multiprocessing, os
+from reinforce.worker_process import naming_dead_workers
+with naming_dead_workers():
+    semaphore = multiprocessing.get_context("spawn").Lock()
+    _multiprocessing.sem_unlink(semaphore._semlock.name)
+    os._exit(1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there semaphores have names")
+def test_a_semaphore_of_which_its_tracker_was_not_told_is_no_line() -> None:
+    def said(program: str) -> str:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+        return done.stderr
+
+    assert "leaked semaphore" in said(UNTOLD.replace("with naming_dead_workers()", "if True"))
+    assert said(UNTOLD) == ""
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_killed_worker_is_one_line(tmp_path: Path) -> None:
