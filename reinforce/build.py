@@ -25,7 +25,7 @@ from reinforce.errors import (
 )
 from reinforce.inspect_store import StoreSummary, summarize
 from reinforce.job import Ledger, Owner, Share, check_place, living_builders
-from reinforce.plan_estimate import PlanEstimate
+from reinforce.plan import PlanEstimate
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
     MANIFEST,
@@ -46,7 +46,7 @@ from reinforce.worker_process import naming_dead_workers
 if TYPE_CHECKING:
     from reinforce.engine.builder import BuildTask
     from reinforce.engine.work import WorkBook
-    from reinforce.plan import Inputs
+    from reinforce.planning import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
 
 def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     from reinforce import growth
-    from reinforce.plan import Inputs, check_request, draft_plan, estimate
+    from reinforce.planning import Inputs, check_request, draft_plan, estimate
     from reinforce.teacher import choose_devices
 
     growth.adopt(config.path)
@@ -152,7 +152,7 @@ def _check_way(config: BuildConfig, objects: LocalObjects, *, grows: bool) -> No
 
 def _create(config: BuildConfig, inputs: Inputs, objects: LocalObjects) -> None:
     from reinforce import growth
-    from reinforce.plan import draft_plan, estimate
+    from reinforce.planning import draft_plan, estimate
 
     draft = draft_plan(inputs, inputs.freeze())
     _warn_of_unknown(Licences.of_plan(draft.plan))

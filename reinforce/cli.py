@@ -12,7 +12,7 @@ from reinforce.command import LazyGroup, run_group
 VERBS = {
     "import-model": ("reinforce.import_model:import_model", "Make a model directory of your own finetuned checkpoint."),
     "pack": ("reinforce.pack:pack", "Write loose images into tars with a frozen listing."),
-    "plan": ("reinforce.plan_estimate:plan", "Say what a build will cost before it runs."),
+    "plan": ("reinforce.plan:plan", "Say what a build will cost before it runs."),
     "build": ("reinforce.build:build", "Run a teacher once over a transfer set and keep what it says."),
     "merge": ("reinforce.merge:merge", "Join stores of one plan that were built apart."),
     "verify": ("reinforce.audit:verify", "Check a store against its manifest, pixels and teacher."),

@@ -15,7 +15,7 @@ from reinforce.command import REPEATED
 from reinforce.engine.options import EngineOptions
 from reinforce.errors import UsageError
 from reinforce.inspect_store import StoreSummary
-from reinforce.plan_estimate import PlanEstimate
+from reinforce.plan import PlanEstimate
 
 if TYPE_CHECKING:
     from reinforce.encoders import Encoders

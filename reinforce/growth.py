@@ -18,7 +18,7 @@ from reinforce.data import UnitImages, check_keys_match
 from reinforce.errors import BuildError, OutputExistsError, StoreAccessError
 from reinforce.job import check_place
 from reinforce.locking import hold_lock
-from reinforce.plan import Inputs, check_request
+from reinforce.planning import Inputs, check_request
 from reinforce.progress import human_bytes
 from reinforce.store import (
     MANIFEST,

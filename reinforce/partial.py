@@ -328,7 +328,7 @@ def _was_finished(part: Part, destination: Objects) -> bool:
 
 
 def _check_own(part: Part, destination: Objects) -> None:
-    """Raises OutputExistsError for what is no object of the part: the end of a store removes everything else."""
+    """Raises OutputExistsError for what is no object of the part: the end of a store would remove it, or stop at it."""
     if foreign := _first(destination, part.paths):
         raise _taken(destination, foreign)
 

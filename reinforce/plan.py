@@ -1,329 +1,124 @@
-"""The plan: everything that a store's bytes depend on, written once before the first unit; what that will cost.
-
-Two builds of one plan in one environment give the same bytes, however often they are killed and whoever computes what.
-"""
+"""`reinforce plan`: what a build will cost, as `--dry-run` says it, too."""
 
 from __future__ import annotations
 
 import math
-import shutil
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import click
-
-from reinforce import catalog
-from reinforce.calibrate import Calibration, calibration_targets
-from reinforce.data import (
-    FolderSource,
-    ImageSource,
-    Listing,
-    UnitImages,
-    freeze,
-    num_images,
-    open_captioned,
-    open_source,
-)
-from reinforce.data.licence import data_licence
-from reinforce.decoding_workers import choose_workers
-from reinforce.errors import BuildError, UsageError
-from reinforce.plan_estimate import PlanEstimate
-from reinforce.progress import Progress, human_bytes
-from reinforce.shared_views import SharedViews
-from reinforce.store import (
-    DENSE_LOGITS,
-    FEATURES,
-    TEXT_FEATURES,
-    CodecRequest,
-    SampleColumns,
-    Schema,
-    TargetCodec,
-    TargetShape,
-    bytes_per_view,
-    calibrate,
-    canonical_json,
-    check_codec,
-    codec_record,
-    differing_members,
-    plan_objects,
-    probe_objects,
-)
-from reinforce.store.schema import PART_FORMAT
+from reinforce.errors import UsageError
+from reinforce.progress import human_bytes
 from reinforce.target_options import TargetOptions
-from reinforce.unit_captions import UnitCaptions, UnitViews, Words
-from reinforce.units import MOST_UNITS, check_count, choose_block_rows, choose_unit_rows, cut_units, fewer_units
-from reinforce.views import Fingerprint, Policy, UnitReplayer, make_fingerprint, named_policy
 
-if TYPE_CHECKING:
-    from reinforce.models import ModelInfo
-
-PROBES = 256
-KEPT_PROBES = 16
-BYTES_PER_UNIT = 600
-"""A unit's lines in the manifest and in the records."""
-CARD_BYTES = 9000
-"""README.md and croissant.json."""
+SECONDS_PER_HOUR = 3600
 
 
-@dataclass(frozen=True)
-class DraftPlan:
-    """A plan and what is written beside it; nothing is written yet."""
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig(TargetOptions):
+    num_devices: int = 1
+    """Devices like this one that would share the build."""
+    price_per_hour: float | None = None
+    """What an hour of one such device costs, in your currency: the plan then says what the build does."""
+    views_per_second: float | None = None
+    """What the teacher does on one device of another machine; by default it is measured on this one."""
 
-    plan: dict[str, Any]
-    listing: Listing
-    fingerprint: Fingerprint
-    codec: TargetCodec
-    calibration: Calibration
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_devices < 1:
+            raise UsageError(f"--num-devices must be at least 1, not {self.num_devices}")
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour < math.inf:
+            raise UsageError(f"--price-per-hour must be 0 or more, not {self.price_per_hour}")
+        if self.views_per_second is not None and not 0 < self.views_per_second < math.inf:
+            raise UsageError(f"--views-per-second must be more than 0, not {self.views_per_second}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanEstimate:
+    """What a build will cost, from a few hundred calibration views on this device."""
+
+    samples: int
+    views: int
+    units: int
+    bytes: int
+    disk_free_bytes: int
+    """Where the store would lie."""
+    teacher_seconds: float
+    """Teacher forward alone, of all devices together."""
+    replay_seconds: float
+    """Decoding and rendering all views on one core of this machine."""
+    build_seconds: float
+    """Of all devices together: teacher and replay where they share cores, else that of both that takes longer."""
+    codec: str
+    stored_views: int = 0
+    """Of `views`, those that a store that grows has already."""
+    num_devices: int = 1
+    price_per_hour: float | None = None
+    views_per_second: float | None = None
+    """What the teacher of one device was said to do; None: measured here."""
 
     @property
-    def samples(self) -> SampleColumns:
-        listing = self.listing
-        return SampleColumns(keys=listing.keys, sha64=listing.sha64, width=listing.width, height=listing.height)
+    def decoding_processes(self) -> int:
+        """On cores like those of this machine, that keep one device busy."""
+        return max(1, math.ceil(self.replay_seconds / self.teacher_seconds))
+
+    @property
+    def wall_seconds(self) -> float:
+        """Of `num_devices` that share the work evenly."""
+        return self.build_seconds / self.num_devices
+
+    @property
+    def cost(self) -> float | None:
+        """Device hours by their price."""
+        return None if self.price_per_hour is None else self.build_seconds / SECONDS_PER_HOUR * self.price_per_hour
+
+    @property
+    def break_even_epochs(self) -> float:
+        """Student epochs after which the store has cost less than running the teacher in each."""
+        return self.build_seconds / self.teacher_seconds * (self.views - self.stored_views)
+
+    def on_device(self, views_per_second: float) -> PlanEstimate:
+        """Where a device's teacher does so much, and has as many decoding processes as keep it busy."""
+        seconds = self.samples * (self.views - self.stored_views) / views_per_second
+        return replace(self, teacher_seconds=seconds, build_seconds=seconds, views_per_second=views_per_second)
+
+    def to_json(self) -> dict[str, Any]:
+        derived = ("break_even_epochs", "decoding_processes", "wall_seconds", "cost")
+        return {**self.__dict__, **{name: getattr(self, name) for name in derived}}
+
+    def __str__(self) -> str:
+        size, free = human_bytes(self.bytes), human_bytes(self.disk_free_bytes)
+        lines = [
+            f"{self.samples} samples x {self.views} views, {self.units} units, {self.codec}: {size}",
+            f"{free} are free here" + ("" if self.bytes <= self.disk_free_bytes else ": TOO LITTLE"),
+            self._time(),
+            f"paid for after {self.break_even_epochs:.1f} student epochs",
+        ]
+        if self.num_devices > 1:
+            lines.insert(3, f"on {self.num_devices} such devices {_human_seconds(self.wall_seconds)}")
+        if self.cost is not None:
+            lines.append(f"{self.build_seconds / SECONDS_PER_HOUR:.2f} device hours at {self.price_per_hour:g} each: "
+                         f"{self.cost:.2f}")  # fmt: skip
+        return "\n".join(lines)
+
+    def _time(self) -> str:
+        teacher = _human_seconds(self.teacher_seconds)
+        if self.views_per_second is None:
+            return f"teacher {teacher} here; with replay {_human_seconds(self.build_seconds)}"
+        plural = "" if self.decoding_processes == 1 else "es"
+        return (f"teacher {teacher} at {self.views_per_second:g} views/s a device, each with "
+                f"{self.decoding_processes} decoding process{plural} on cores like these")  # fmt: skip
 
 
-class Inputs:
-    """The teacher, the transfer set and the policy that a request names; opened once, compared with a plan."""
+def plan(config: PlanConfig) -> PlanEstimate:
+    """Say what a build will cost before it runs: bytes, teacher time, break-even, disk, money."""
+    from reinforce.planning import Inputs, draft_plan, estimate
 
-    def __init__(self, options: TargetOptions) -> None:
-        from reinforce.teacher import default_threads
-        from reinforce.text_teacher import TextTeacher
-
-        self.shared = None if options.like is None else SharedViews.of(options.like)
-        self.options = options = options if self.shared is None else self.shared.applied(options)
-        entry = catalog.resolve_data(options.transfer)
-        self.location, self.transfer_name = str(entry.path), entry.name
-        is_text = options.target == TEXT_FEATURES
-        captioned = open_captioned(self.location) if is_text else None
-        self.source = open_source(self.location) if captioned is None else captioned.images
-        self.data_license = options.data_license or data_licence(entry, self.source)
-        _warn_of_unread(self.source)
-        self.threads = default_threads()
-        self.teacher = options.open_teacher(self.threads)
-        self.words = None
-        if captioned is not None and isinstance(self.teacher, TextTeacher):
-            self.words = Words(captioned, self.teacher.tokenizer)
-        info = self.teacher.info
-        self.policy = _named_policy(options, info) if self.shared is None else self.shared.policy
-        if self.shared is not None and self.teacher.target not in FEATURES and options.temperature is None:
-            self.options = options = replace(options, temperature=self.shared.temperature)
-        self.measure = options.measure(self.teacher.target)
-        self.shape = self.teacher.target_shape(self.policy.size_px)
-        _check_policy(options, self.policy, self.shape)
-        check_codec(options.codec, self.shape)
-
-    @cached_property
-    def _captions_sha256(self) -> str:
-        """Of the captions of the images that are taken; reads them all."""
-        assert self.words is not None
-        total = num_images(self.source)
-        return self.words.sha256(min(total, self.options.limit or total))
-
-    def freeze(self) -> Listing:
-        """Read and hash every image once."""
-        options, total = self.options, num_images(self.source)
-        with Progress("freeze", min(total, options.limit or total), quiet=options.quiet) as progress:
-            return freeze(self.source, limit=options.limit, progress=progress.update)
-
-    def request(self) -> dict[str, Any]:
-        """The part of a plan that was asked for: a store is continued only with the same."""
-        options, info, teacher = self.options, self.teacher.info, self.teacher.describe()
-        return {
-            **self.shape.to_json(),
-            "views": options.num_views,
-            "limit": options.limit,
-            "class_names": [] if self.shape.target in FEATURES else list(info.class_names),
-            "policy": self.policy.to_json(),
-            "teacher": {**teacher, "license": options.teacher_license or teacher["license"]},
-            "batch_size": self.teacher.batch_size,
-            "promise": options.promise.to_json(self.measure),
-            "forced_codec": options.codec,
-            "effort": options.effort,
-            **({} if self.words is None else {"captions": self._captions_sha256}),
-        }
-
-    def unit_views(self, images: UnitImages, budget_bytes: int) -> UnitViews:
-        """What the teacher is shown of a unit."""
-        if self.words is not None:
-            return UnitCaptions(self.words, images)
-        return UnitReplayer(self.policy, images.keys, images.read, budget_bytes)
-
-    def fingerprint(self, units: Sequence[UnitImages]) -> Fingerprint:
-        """Probe views of every unit of a store."""
-        rows = [(index, own.keys, own.read) for index, own in enumerate(units)]
-        return make_fingerprint(self.policy, rows, num_views=self.options.num_views, num_probes=PROBES,
-                                num_kept=KEPT_PROBES)  # fmt: skip
-
-    def environment(self) -> dict[str, Any]:
-        from reinforce.teacher import environment
-
-        return environment(self.teacher.device, self.teacher.dtype)
+    inputs = Inputs(config)
+    found = estimate(inputs, draft_plan(inputs, inputs.freeze()), Path())
+    found = replace(found, num_devices=config.num_devices, price_per_hour=config.price_per_hour)
+    return found if config.views_per_second is None else found.on_device(config.views_per_second)
 
 
-def _named_policy(options: TargetOptions, teacher: ModelInfo) -> Policy:
-    """The one that the options name, or that is called like the teacher's task."""
-    scale = None if options.crop_scale is None else (options.crop_scale[0], options.crop_scale[1])
-    name = "center" if options.target == TEXT_FEATURES else options.policy or teacher.task
-    size_px = options.image_size or teacher.image_size
-    return named_policy(name, size_px=size_px, seed=options.seed, crop_scale=scale)
-
-
-def _check_policy(options: TargetOptions, policy: Policy, shape: TargetShape) -> None:
-    """Raises UsageError for features of views that show padding: nothing masks it out."""
-    if shape.target in FEATURES and policy.is_dense:
-        raise UsageError(
-            f"--policy {options.policy} is of dense logits: type classification, randaugment, crops or center"
-        )
-
-
-def _warn_of_unread(source: ImageSource) -> None:
-    """Say which images of the folder are left out."""
-    unread = source.unread if isinstance(source, FolderSource) else ()
-    if unread:
-        kinds = Counter(key.rpartition(".")[2] for key in unread)
-        counts = ", ".join(f"{count} .{kind}" for kind, count in kinds.most_common())
-        click.echo(f"warning: images of kinds that are not read are left out: {counts}, such as {unread[0]}", err=True)
-
-
-def draft_plan(inputs: Inputs, listing: Listing) -> DraftPlan:
-    """Cut the units, probe the pixels, calibrate the codec."""
-    options, policy = inputs.options, inputs.policy
-    budget = options.unit_budget_mb << 20
-    num_values = math.prod(inputs.shape.item_shape)
-    _check_budget(options, num_values)
-    if inputs.shared is None:
-        unit_rows = choose_unit_rows(listing.shard_sizes, options.num_views, num_values, budget)
-    else:
-        unit_rows = inputs.shared.unit_rows(listing, num_values, options.unit_budget_mb)
-    units = cut_units(listing.shard_sizes, unit_rows)
-    _check_count(len(units), len(listing.shard_sizes), inputs)
-    images = [UnitImages.of(inputs.source, listing, unit.shard, unit.start, unit.stop) for unit in units]
-    fingerprint = inputs.fingerprint(images)
-    shown = [inputs.unit_views(own, budget // len(images)) for own in images]
-    calibration = calibration_targets(inputs.teacher, shown, options.num_views, inputs.shape)
-    request = _codec_request(inputs, len(listing), unit_rows)
-    choice = calibrate(calibration.targets, request, options.codec)
-    codec = choice.codec
-    plan = inputs.request() | {
-        "format": 1,
-        "num_samples": len(listing),
-        "dimensions" if inputs.shape.target in FEATURES else "classes": inputs.shape.num_channels,
-        "transfer": {
-            "name": inputs.transfer_name,
-            "digest": listing.digest,
-            "license": inputs.data_license,
-            "shards": _shard_records(listing),
-        },
-        "unit_rows": unit_rows,
-        "block_rows": choose_block_rows(listing, policy.size_px, unit_rows, budget),
-        "units": [[unit.shard, unit.start, unit.stop] for unit in units],
-        "codec": codec_record(codec, request.zstd_level),
-        "calibration": {"views": calibration.num_views, "curve": [p.to_json(inputs.measure) for p in choice.measured]},
-        "threads": inputs.threads,
-        "environment": inputs.environment(),
-    }
-    return DraftPlan(plan, listing, fingerprint, codec, calibration)
-
-
-def _check_count(num_units: int, num_shards: int, inputs: Inputs) -> None:
-    """Raises as `check_count`."""
-    budget_mb = inputs.options.unit_budget_mb
-    check_count(num_units, num_shards, budget_mb, of_pixels=inputs.shape.target == DENSE_LOGITS)
-    if num_units > MOST_UNITS:
-        advice = fewer_units(num_units, MOST_UNITS, num_shards, budget_mb)
-        click.echo(f"warning: {num_units} units make folders of as many files: {advice}", err=True)
-
-
-def _check_budget(options: TargetOptions, num_values: int) -> None:
-    """A unit has a row at least. Raises UsageError where its views' targets are more than the budget."""
-    needed = 4 * options.num_views * num_values
-    if needed > options.unit_budget_mb << 20:
-        raise UsageError(f"one sample's {options.num_views} views have {human_bytes(needed)} of targets: type "
-                         f"--unit-budget-mb {-(-needed >> 20)} or more, or fewer --views")  # fmt: skip
-
-
-def _codec_request(inputs: Inputs, num_samples: int, unit_rows: int) -> CodecRequest:
-    options = inputs.options
-    return CodecRequest(
-        max_error=options.promise.max_error or math.inf,
-        max_bytes=options.promise.max_bytes,
-        measure=inputs.measure,
-        num_samples=num_samples,
-        num_views=options.num_views,
-        unit_rows=unit_rows,
-        effort=options.effort,
-        shape=inputs.shape,
-    )
-
-
-def check_request(plan: dict[str, Any], inputs: Inputs) -> None:
-    """Raises BuildError naming the options that differ from those a store was begun with."""
-    if plan["format"] == PART_FORMAT:
-        raise BuildError("the store is a part of another one, which was pulled: type its 'reinforce pull' again")
-    asked, plan = _without_licences(inputs.request()), _without_licences(plan)
-    differing = differing_members({name: plan.get(name) for name in asked}, asked)
-    if differing:
-        raise BuildError(
-            f"the store was begun with another {', '.join(differing)}: type the options that it was begun "
-            "with, or --overwrite"
-        )
-
-
-def _without_licences(value: Any) -> Any:
-    """They are said of what a store was made from, and change none of its targets: the first plan's stay."""
-    if isinstance(value, dict):
-        return {name: _without_licences(inner) for name, inner in value.items() if name != "license"}
-    return [_without_licences(inner) for inner in value] if isinstance(value, list) else value
-
-
-def estimate(inputs: Inputs, draft: DraftPlan, path: Path, num_stored: int = 0) -> PlanEstimate:
-    """Predict size and time from the calibration views, for a store at `path` that has `num_stored` views already."""
-    views, calibration = inputs.options.num_views, draft.calibration
-    request = _codec_request(inputs, len(draft.listing), draft.plan["unit_rows"])
-    total = len(draft.listing) * (views - num_stored)
-    teacher_seconds = total * calibration.teacher_seconds_per_view
-    replay_seconds = total * calibration.replay_seconds_per_view
-    device = inputs.teacher.device.type
-    workers = choose_workers(inputs.options.workers, total, device)
-    return PlanEstimate(
-        samples=len(draft.listing),
-        views=views,
-        units=len(draft.plan["units"]),
-        bytes=_store_bytes(draft, request),
-        disk_free_bytes=shutil.disk_usage(_existing_parent(path)).free,
-        teacher_seconds=teacher_seconds,
-        replay_seconds=replay_seconds,
-        build_seconds=build_seconds(device, workers, teacher_seconds=teacher_seconds, replay_seconds=replay_seconds),
-        codec=draft.codec.name,
-        stored_views=num_stored,
-    )
-
-
-def build_seconds(device: str, workers: int, *, teacher_seconds: float, replay_seconds: float) -> float:
-    """A teacher on the CPU shares its cores with decoding; beside another device, the slower of the two counts."""
-    if device == "cpu" or workers == 0:
-        return teacher_seconds + replay_seconds
-    return max(teacher_seconds, replay_seconds / workers)
-
-
-def _existing_parent(path: Path) -> Path:
-    return next(parent for parent in [path, *path.absolute().parents] if parent.exists())
-
-
-def _store_bytes(draft: DraftPlan, request: CodecRequest) -> int:
-    """What the plan fixes, exactly; and the units, from how the calibration rows pack."""
-    schema = Schema.from_plan(draft.plan)
-    fixed = plan_objects(schema, draft.codec, draft.samples)
-    fixed |= probe_objects(draft.fingerprint.kept, draft.fingerprint.to_json())
-    logits = draft.calibration.targets
-    units = round(bytes_per_view(draft.codec, logits, request) * schema.num_samples * schema.num_views)
-    bookkeeping = len(canonical_json(draft.plan)) + BYTES_PER_UNIT * schema.num_units + CARD_BYTES
-    return sum(len(data) for data in fixed.values()) + units + bookkeeping
-
-
-def _shard_records(listing: Listing) -> list[dict[str, Any]]:
-    columns = zip(listing.shard_names, listing.shard_sizes, listing.shard_digests, strict=True)
-    return [{"name": name, "samples": size, "digest": digest} for name, size, digest in columns]
+def _human_seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < SECONDS_PER_HOUR else f"{seconds / SECONDS_PER_HOUR:.1f} h"

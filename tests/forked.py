@@ -18,7 +18,7 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["timm", "torch.distributed", "torchvision", "train.supervised", "reinforce.build",
-                                 "reinforce.plan", "reinforce.teacher"])  # fmt: skip
+                                 "reinforce.planning", "reinforce.teacher"])  # fmt: skip
 TIMEOUT_SECONDS = 120
 
 

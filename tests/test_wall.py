@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TEACHER_SIDE = ("reinforce.teacher", "reinforce.build", "reinforce.plan", "reinforce.job", "reinforce.audit",
-                "reinforce.engine", "reinforce.curate", "reinforce.cli", "reinforce.import_model")  # fmt: skip
+TEACHER_SIDE = ("reinforce.teacher", "reinforce.build", "reinforce.plan", "reinforce.planning", "reinforce.job",
+                "reinforce.audit", "reinforce.engine", "reinforce.curate", "reinforce.cli",
+                "reinforce.import_model")  # fmt: skip
 HEAVY = ("torch", "timm", "zarr", "numcodecs", "tqdm", "jinja2", "matplotlib", "obstore", "huggingface_hub", "ray",
          "ssl", "urllib.request")  # fmt: skip
 """What no verb needs to say its options; numpy (0.05 s) and Pillow (0.02 s) come with the modules of verbs."""

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from reinforce.data import LabelledDataset, LabelledSample
 from reinforce.models import Preprocess
-from reinforce.models.info import comfortable_batch
 from reinforce.progress import Progress
 from torch import Tensor
 
@@ -85,6 +84,6 @@ class Classifier(EvaluatedModel):
         quiet = config.quiet or not self.world.is_main
         with Progress(f"evaluate {self.name}", len(samples), quiet=quiet) as progress:
             tally_labelled(self.model, self.views(dataset, samples), Preprocess.from_info(self.info), world=self.world,
-                           dtype=self.dtype, batch_size=config.batch_size or comfortable_batch(self.info),
-                           workers=config.workers, skipped=skipped, progress=progress, tally=answers)  # fmt: skip
+                           dtype=self.dtype, batch_size=self.batch_size, workers=config.workers, skipped=skipped,
+                           progress=progress, tally=answers)  # fmt: skip
         return answers

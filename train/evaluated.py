@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import torch
 from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, create_model, short_name
+from reinforce.models.info import comfortable_batch
 from torch import nn
 
 from train.evaluate import check_class_names
@@ -32,6 +33,8 @@ class EvaluatedModel:
     info: ModelInfo
     dtype: torch.dtype | None
     world: World
+    batch_size: int
+    """Images of a forward pass."""
 
     @classmethod
     def open(cls, name: str, config: EvaluateConfig, class_names: Sequence[str], world: World) -> Self:
@@ -42,4 +45,5 @@ class EvaluatedModel:
         model, info = create_model(name, image_size=size, task=cls.task)
         check_class_names(name, info, class_names)
         dtype = autocast_dtype(config.precision, model, world.device)
-        return cls(short_name(name), model.to(world.device).eval(), info, dtype, world)
+        batch_size = config.batch_size or comfortable_batch(info)
+        return cls(short_name(name), model.to(world.device).eval(), info, dtype, world, batch_size)

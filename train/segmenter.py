@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 from reinforce.data import MaskedDataset, MaskedSample
 from reinforce.models import Preprocess
-from reinforce.models.info import comfortable_batch
 from reinforce.progress import Progress
 from torch import Tensor
 
@@ -42,9 +41,9 @@ class Segmenter(EvaluatedModel):
         quiet = config.quiet or not self.world.is_main
         with Progress(f"evaluate {self.name}", len(samples), quiet=quiet) as progress:
             return tally_masked(self.answer, self.views(dataset, samples), num_classes=self.info.num_classes,
-                                world=self.world, dtype=self.dtype,
-                                batch_size=config.batch_size or comfortable_batch(self.info), workers=config.workers,
-                                skipped=SkippedImages(quiet=quiet), progress=progress)  # fmt: skip
+                                world=self.world, dtype=self.dtype, batch_size=self.batch_size,
+                                workers=config.workers, skipped=SkippedImages(quiet=quiet),
+                                progress=progress)  # fmt: skip
 
     def masks(self, batch: MaskedBatch) -> list[Tensor]:
         """Predicted class ids of the batch's images, uint8 (H, W) each, on the CPU."""

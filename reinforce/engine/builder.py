@@ -20,7 +20,7 @@ from reinforce.engine.unit_task import UnitTask, Workload
 from reinforce.engine.work import Work
 from reinforce.errors import EnvironmentMismatchError
 from reinforce.job import Ledger
-from reinforce.plan import Inputs, check_request
+from reinforce.planning import Inputs, check_request
 from reinforce.store import PLAN, GrownUnits, Objects, Promise, Schema, Store, UnfinishedStore
 from reinforce.stored_listing import stored_listing
 from reinforce.teacher import fix_arithmetic

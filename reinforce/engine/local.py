@@ -8,7 +8,7 @@ from reinforce.decoding_workers import choose_workers
 from reinforce.engine.builder import BuildTask, UnitBuilder
 from reinforce.engine.feed import ClaimedUnits
 from reinforce.engine.work import WorkBook
-from reinforce.plan import Inputs
+from reinforce.planning import Inputs
 
 
 def build_here(task: BuildTask, inputs: Inputs, todo: Sequence[int], book: WorkBook) -> None:

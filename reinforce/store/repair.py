@@ -59,7 +59,7 @@ def _delete(objects: Objects, paths: Sequence[str]) -> None:
 
 
 def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str], unwanted: Sequence[str]) -> list[str]:
-    """What is unwanted goes before the manifest: the end of a build deletes nothing that it does not know."""
+    """What is unwanted goes before the manifest: the end of a build stops at what lies beside its folders."""
     store = Store(objects, manifest)
     unit_of = {
         array.object_path(unit): unit for unit in range(store.num_units) for array in store.target_arrays.values()

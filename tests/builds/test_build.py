@@ -44,7 +44,7 @@ from reinforce.errors import (
     UsageError,
 )
 from reinforce.job import Share
-from reinforce.plan import Inputs
+from reinforce.planning import Inputs
 from reinforce.store import Store
 from reinforce.store.measures import Divergence
 from reinforce.teacher import Teacher
@@ -121,7 +121,7 @@ class TestEqualBytes:
     ) -> None:
         """A block of few rows decodes and batches in another order: the views, and so the targets, are the same."""
         run(teacher, images, policy=policy, codec="fp16", out="whole.zarr")
-        monkeypatch.setattr("reinforce.plan.choose_block_rows", lambda *_: 5)
+        monkeypatch.setattr("reinforce.planning.choose_block_rows", lambda *_: 5)
         run(teacher, images, policy=policy, codec="fp16", out="blocks.zarr")
         whole, blocks = (Store.open(f"{name}.zarr") for name in ("whole", "blocks"))
         assert (blocks.plan["block_rows"], whole.plan["block_rows"]) == (5, whole.unit_rows)

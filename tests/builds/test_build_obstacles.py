@@ -420,7 +420,7 @@ import json, os, sys
 import torch
 from reinforce.cli import command
 from reinforce.command import run_group
-import reinforce.build, reinforce.plan, reinforce.teacher, reinforce.engine.local
+import reinforce.build, reinforce.planning, reinforce.teacher, reinforce.engine.local
 
 torch.set_num_threads(1)
 print("ready", flush=True)

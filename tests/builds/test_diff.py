@@ -108,7 +108,7 @@ class TestTargets:
     ) -> None:
         """A view is mixed with another image of its unit."""
         whole = stores(codec="fp16")
-        monkeypatch.setattr("reinforce.plan.choose_unit_rows", lambda *_: 20)
+        monkeypatch.setattr("reinforce.planning.choose_unit_rows", lambda *_: 20)
         found = differences(whole, stores(codec="fp16", views=4))
         assert found.targets_not_compared == "the units, within which views are mixed, differ"
 

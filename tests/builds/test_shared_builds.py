@@ -145,8 +145,8 @@ class TestParts:
     @ROWS_ONLY
     def test_few_probes(self, teacher: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, bucket: Bucket) -> None:
         """Of two, in shards 0 and 2, the pixels of one were kept."""
-        monkeypatch.setattr("reinforce.plan.PROBES", 2)
-        monkeypatch.setattr("reinforce.plan.KEPT_PROBES", 1)
+        monkeypatch.setattr("reinforce.planning.PROBES", 2)
+        monkeypatch.setattr("reinforce.planning.KEPT_PROBES", 1)
         run(teacher, packed)
         kept_first, other = (Store.open("out.zarr").units[p["unit"]][0] for p in probes_of("out.zarr"))
         assert {kept_first, other} == {0, 2}

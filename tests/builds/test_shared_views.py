@@ -47,7 +47,7 @@ class TestLike:
     def test_gives_the_units_of_the_store(
         self, first: Path, other: Path, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("reinforce.plan.choose_unit_rows", lambda *_: 20)
+        monkeypatch.setattr("reinforce.planning.choose_unit_rows", lambda *_: 20)
         run(other, images, out="like.zarr", like=str(first), views=10)
         assert Store.open("like.zarr").units == Store.open(first).units
 

@@ -166,7 +166,7 @@ def test_plan_of_a_faster_machine(teacher: Path, images: Path, capsys: pytest.Ca
     ("device", "workers", "seconds"), [("cpu", 4, 14.0), ("cuda", 4, 10.0), ("cuda", 0, 14.0), ("cuda", 1, 10.0)]
 )
 def test_what_shares_cores_takes_turns(device: str, workers: int, seconds: float) -> None:
-    from reinforce.plan import build_seconds
+    from reinforce.planning import build_seconds
 
     assert build_seconds(device, workers, teacher_seconds=10.0, replay_seconds=4.0) == seconds
     assert build_seconds("cuda", 2, teacher_seconds=10.0, replay_seconds=44.0) == 22.0

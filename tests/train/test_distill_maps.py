@@ -213,7 +213,8 @@ import sys
 class Wall:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] in ('open_clip', 'faiss', 'ray', 'zarr', 'datasets', 'webdataset') or name in (
-                'reinforce.teacher', 'reinforce.build', 'reinforce.plan', 'reinforce.job', 'reinforce.engine'):
+                'reinforce.teacher', 'reinforce.build', 'reinforce.plan', 'reinforce.planning', 'reinforce.job',
+                'reinforce.engine'):
             raise ImportError(f'{name} is behind the wall')
 
 sys.meta_path.insert(0, Wall())

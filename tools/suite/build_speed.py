@@ -24,7 +24,7 @@ from PIL import Image
 from reinforce.build import BuildConfig, build
 from reinforce.data import open_source
 from reinforce.dataset import open_dataset
-from reinforce.plan_estimate import PlanConfig, plan
+from reinforce.plan import PlanConfig, plan
 from reinforce.teacher import Teacher
 from reinforce.views import UnitReplayer
 from suite.inputs import StoreRequest
