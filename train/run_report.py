@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ TITLES = {
 TALK = ("verb", "json", "quiet", "debug", "overwrite", "resume", "dry_run", "resolved")
 """Members of config.json that say nothing about the run."""
 BEST_FIRST = ("val_accuracy", "val_mean_iou", "agreement", "kl", "retrieval", "contrastive", "cosine_distance", "loss")
-"""Whose last value is the run's headline: the first of these that it has."""
+"""The run's headline, the first of these that it has: of the model that is kept, before the end the last one's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def run_report(folder: Path) -> bytes:
         verb=config.get("verb", "training"),
         finished=(folder / "result.json").is_file(),
         steps=_steps(lines),
-        tiles=_tiles(lines, cost),
+        tiles=_tiles(lines, result, cost),
         subject=_subject(config, info),
         curves=curves(lines),
         trials=trials,
@@ -111,18 +111,23 @@ def _curve(name: str, lines: Sequence[Mapping[str, Any]]) -> Curve | None:
     for trial in trials:
         own = [line for line in points if line.get("trial", "") == trial]
         drawn.append(ChartLine(label=trial, x=[line["step"] for line in own], y=[line[name] for line in own]))
-    written: Callable[[float], str] = percent if name in RATES else number
     title = TITLES.get(name, name)
-    svg = line_chart(drawn, title=title, x_label="step", text=written)
-    return Curve(title, svg, legend(drawn) if len(drawn) > 1 else [], written(float(points[-1][name])))
+    svg = line_chart(drawn, title=title, x_label="step", in_percent=name in RATES)
+    return Curve(title, svg, legend(drawn) if len(drawn) > 1 else [], _written(name, points[-1][name]))
 
 
-def _tiles(lines: Sequence[Mapping[str, Any]], cost: Mapping[str, Any]) -> list[tuple[str, str]]:
-    last = {name: float(line[name]) for line in lines for name in BEST_FIRST if isinstance(line.get(name), int | float)}
-    head = next((name for name in BEST_FIRST if name in last), None)
+def _written(name: str, value: float) -> str:
+    return percent(value) if name in RATES else number(float(value))
+
+
+def _tiles(lines: Sequence[Mapping[str, Any]], result: Mapping[str, Any],
+           cost: Mapping[str, Any]) -> list[tuple[str, str]]:  # fmt: skip
+    found = {name: line[name] for line in [*lines, result] for name in BEST_FIRST
+             if isinstance(line.get(name), int | float)}  # fmt: skip
+    head = next((name for name in BEST_FIRST if name in found), None)
     devices = sorted({_devices(part["num_devices"], part["device"]) for part in cost.get("parts", {}).values()})
     return [
-        *([(head.replace("_", " "), (percent if head in RATES else number)(last[head]))] if head else []),
+        *([(head.replace("_", " "), _written(head, found[head]))] if head else []),
         *([("steps", count(cost["steps"])), ("images", count(cost["images"])),
            ("device time", duration(cost["seconds"]))] if cost else []),
         *([("device", ", ".join(devices))] if devices else []),

@@ -6,8 +6,9 @@ N = points of a line. Colours are the page's, light and dark alike; for more tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from markupsafe import Markup, escape
 
@@ -40,16 +41,20 @@ class _Axis:
     def place(self, value: float) -> float:
         return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
 
+    @property
+    def step(self) -> float:
+        """Between ticks."""
+        return _round_step((self.high - self.low) / 4)
+
     def ticks(self) -> list[float]:
         """About five round numbers."""
-        step = _round_step((self.high - self.low) / 4)
-        first = math.ceil(self.low / step - 1e-9)
-        return [index * step for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        first = math.ceil(self.low / self.step - 1e-9)
+        return [index * self.step for index in range(first, math.floor(self.high / self.step + 1e-9) + 1)]
 
 
-def line_chart(lines: Sequence[ChartLine], *, title: str, x_label: str,
-               text: Callable[[float], str] = number) -> Markup:  # fmt: skip
-    """`<svg>` of one line or more over x from 0; `title` is what a screen reader says, `text` writes y's ticks.
+def line_chart(lines: Sequence[ChartLine], *, title: str, x_label: str, in_percent: bool = False) -> Markup:
+    """`<svg>` of one line or more over x from 0; `title` is what a screen reader says; y's ticks of rates in 0..1 are
+    written in percent.
 
     Empty where no line has a point.
     """
@@ -59,7 +64,7 @@ def line_chart(lines: Sequence[ChartLine], *, title: str, x_label: str,
     everything = [point for _, points in drawn for point in points]
     x_axis = _axis([0.0, *(x for x, _ in everything)], LEFT, WIDTH - RIGHT)
     y_axis = _axis([y for _, y in everything], HEIGHT - BOTTOM, TOP)
-    body = [*_grid(x_axis, y_axis, x_label, text)]
+    body = [*_grid(x_axis, y_axis, x_label, in_percent)]
     for index, points in drawn:
         body.append(_path(points, x_axis, y_axis, f"var(--series-{index % NUM_COLOURS + 1})"))
     opening = f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="12.5">'
@@ -91,11 +96,20 @@ def _round_step(raw: float) -> float:
     return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis, x_label: str, text: Callable[[float], str]) -> Iterator[str]:
+def _tick(value: float, step: float) -> str:
+    """A multiple of `step` to its last digit."""
+    if not 1e-4 <= step < 1e5:
+        return number(value)
+    _, _, exponent = Decimal(f"{step:.2g}").normalize().as_tuple()
+    return f"{value:.{max(0, -int(exponent))}f}"
+
+
+def _grid(x_axis: _Axis, y_axis: _Axis, x_label: str, in_percent: bool) -> Iterator[str]:
     for y in y_axis.ticks():
         place = f"{y_axis.place(y):.1f}"
+        text = f"{_tick(100 * y, 100 * y_axis.step)} %" if in_percent else _tick(y, y_axis.step)
         yield f'<path d="M{LEFT} {place}H{WIDTH - RIGHT}" stroke="var(--line)"/>'
-        yield f'<text x="{LEFT - 6}" y="{place}" dy="4" text-anchor="end" fill="var(--soft)">{escape(text(y))}</text>'
+        yield f'<text x="{LEFT - 6}" y="{place}" dy="4" text-anchor="end" fill="var(--soft)">{escape(text)}</text>'
     for x in x_axis.ticks():
         yield (f'<text x="{x_axis.place(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle" '
                f'fill="var(--soft)">{x:,.10g}</text>')  # fmt: skip

@@ -186,6 +186,24 @@ class TestLineChart:
         assert points[0][1] == points[1][1]
         assert svg.count("<text") >= 4
 
+    @pytest.mark.parametrize(
+        ("y", "in_percent", "ticks"),
+        [
+            ((0.018, 0.0195), True, "1.80 % 1.85 % 1.90 % 1.95 %"),
+            ((0.76, 0.776), True, "76.0 % 76.5 % 77.0 % 77.5 %"),
+            ((0.0, 1.0), True, "0 % 25 % 50 % 75 % 100 %"),
+            ((0.6718, 0.6792), False, "0.672 0.674 0.676 0.678"),
+            ((0.6720, 0.6820), False, "0.6725 0.6750 0.6775 0.6800"),
+            ((-2.0, 6.0), False, "-2 0 2 4 6"),
+            ((0.0, 1e-4), False, "0 2.50 × 10⁻⁵ 5.00 × 10⁻⁵ 7.50 × 10⁻⁵ 1.00 × 10⁻⁴"),
+        ],
+    )
+    def test_ticks_are_written_to_their_last_digit(
+        self, y: tuple[float, float], in_percent: bool, ticks: str
+    ) -> None:
+        svg = line_chart([ChartLine(label="a", x=[1, 2], y=y)], title="t", x_label="step", in_percent=in_percent)
+        assert " ".join(re.findall(r'text-anchor="end"[^>]*>([^<]+)<', svg)) == ticks
+
     def test_without_points_there_is_nothing(self) -> None:
         assert line_chart([ChartLine(label="a", x=[1], y=[float("nan")])], title="t", x_label="step") == ""
 
@@ -194,6 +212,13 @@ class TestLineChart:
         (points,) = self.places(svg)
         assert 200 < len(points) <= 400
         assert points[-1] == (448.0, 10.0)
+
+
+def test_the_headline_is_of_the_model_that_is_kept(distilled: Path) -> None:
+    (distilled / "result.json").write_text('{"agreement": 0.625, "loss": "kl"}')
+    assert "62.5 %" in Page(run_report(distilled)).text.split("Curves")[0]
+    (distilled / "result.json").unlink()
+    assert "87.5 %" in Page(run_report(distilled)).text.split("Curves")[0]
 
 
 def test_figures_have_a_line_for_each_trial() -> None:
