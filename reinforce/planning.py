@@ -30,6 +30,7 @@ from reinforce.data import (
 )
 from reinforce.data.licence import data_licence
 from reinforce.decoding_workers import choose_workers
+from reinforce.encoding_effort import rounding_flops
 from reinforce.errors import BuildError, UsageError
 from reinforce.plan import PlanEstimate
 from reinforce.progress import Progress, human_bytes
@@ -121,6 +122,10 @@ class Inputs:
         assert self.words is not None
         total = num_images(self.source)
         return self.words.sha256(min(total, self.options.limit or total))
+
+    @cached_property
+    def rounding_flops(self) -> float:
+        return rounding_flops(self.teacher)
 
     def freeze(self) -> Listing:
         """Read and hash every image once."""
@@ -255,6 +260,7 @@ def _codec_request(inputs: Inputs, num_samples: int, unit_rows: int) -> CodecReq
         num_views=options.num_views,
         unit_rows=unit_rows,
         effort=options.effort,
+        rounding_flops=inputs.rounding_flops,
         shape=inputs.shape,
     )
 

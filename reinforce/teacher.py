@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from timm.layers.config import use_fused_attn
+from torch.utils.flop_counter import FlopCounterMode
 
 from reinforce import catalog
 from reinforce.errors import UsageError
@@ -93,6 +94,14 @@ class Teacher:
             return patch_features(self.module, images_B3PP)
         output: torch.Tensor = self.module(images_B3PP)
         return output
+
+    @torch.no_grad()
+    def flops_per_view(self) -> int:
+        """Operations of matrix products and convolutions (a multiplication and an addition are two), on any device."""
+        size_px = self.info.image_size
+        with FlopCounterMode(display=False) as counter:
+            self._forward(torch.zeros(1, 3, size_px, size_px, device=self.device))
+        return int(counter.get_total_flops())
 
     def describe(self) -> dict[str, Any]:
         """What binds a store to this teacher: weights, preprocessing, classes."""

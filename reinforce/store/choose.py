@@ -81,6 +81,8 @@ class CodecRequest:
     num_views: int
     unit_rows: int
     effort: int = 1
+    rounding_flops: float = math.inf
+    """Operations that rounding a view may take at effort 1."""
     shape: TargetShape | None = None
     """Of one target; None for rows of logits."""
 
@@ -154,7 +156,8 @@ def _of_logits(logits: NDArray[np.float32], request: CodecRequest, shape: Target
     if isinstance(shape, MapShape):
         own = functools.partial(KltMapsFamily.of_logits, logits, shape.height, shape.width, temperature=temperature)
         return {"klt-maps": own, **_fitted({name: rows[name] for name in ("sqrt-p", "int8", "fp16")}, shape)}
-    klt = functools.partial(KltFamily.of_logits, logits, temperature=temperature, num_views=request.num_views)
+    klt = functools.partial(KltFamily.of_logits, logits, temperature=temperature, num_views=request.num_views,
+                            quick_flops=request.rounding_flops)  # fmt: skip
     kinds = {kind: functools.partial(klt, sweeps=sweeps) for kind, sweeps in KLT_SWEEPS[request.effort].items()}
     return {**kinds, **rows}
 

@@ -520,7 +520,9 @@ class TestTwoAtOnce:
         self, longer: dict[str, str], teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with started(longer_argv(teacher, images, workers=0)) as process:
+            os.kill(process.pid, signal.SIGSTOP)  # it lives, and is not done before it is looked at
             status, err = call([*build_argv(teacher, images), "--overwrite"], capsys)
+            os.kill(process.pid, signal.SIGCONT)
             assert status == 1
             assert_one_line(err, f"is being built by process {process.pid}", "stop that first")
             assert process.ended().returncode == 0

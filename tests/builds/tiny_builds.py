@@ -25,12 +25,14 @@ BAD = {"bad/empty.png": b"", "bad/noise.jpg": b"\xff\xd8 not a picture"}
 
 
 def make_teacher(folder: Path, *, poison: float = 1.0) -> Path:
-    """An untrained test_vit whose head is turned up, so that its targets differ from view to view."""
+    """An untrained test_vit whose head is turned up, so that its targets differ from view to view; another `poison`
+    makes another teacher of it."""
     torch.manual_seed(3)
     model, info = create_model("test_vit", class_names=CLASSES, image_size=32)
     with torch.no_grad():
         model.head.weight.normal_(0, 1.5)
-        model.head.bias.mul_(0).add_(poison - 1)
+        model.head.bias.zero_()
+        model.head.bias[0] += poison - 1
     save_model(folder, model, info.with_provenance(license=LICENCE))
     return folder
 

@@ -390,6 +390,18 @@ class TestKlt(CodecContract):
         sizes = [family.codec(knob).basis.size for family, knob in ((quick, quick.knobs[0]), (every, finer))]
         assert sizes[0] <= 5 * 40 < sizes[1]
 
+    @pytest.mark.parametrize(("flops", "num_digits"), [(math.inf, 40), (70 * 40 * 7, 7), (70 * 40, 1), (0, 1)])
+    def test_rounds_quickly_no_more_than_it_has_operations_for(self, flops, num_digits):
+        family = KltFamily.of_logits(TEACHER_VRC, temperature=1.0, num_views=3, sweeps=QUICK_SWEEPS, quick_flops=flops)
+        assert 1 <= len(family.codec(family.knobs[0]).basis) <= num_digits
+        assert len(family.knobs) == 1 or len(family.codec(family.knobs[0]).basis) > num_digits // 2
+
+    def test_a_quick_teacher_is_not_rounded_for(self):
+        many, few = (calibrate(TEACHER_VRC, request(max_error=3e-2, rounding_flops=flops), "klt").codec
+                     for flops in (math.inf, 70 * 40))  # fmt: skip
+        assert many.rounding is not None
+        assert few.rounding is None
+
     def test_alike_views_share_a_mean(self):
         views = np.repeat(TEACHER_VRC[:1], 4, axis=0) + RNG.normal(size=(4, 400, 40)).astype(np.float32) * 0.05
         shared = KltFamily.of_logits(views, temperature=1.0, num_views=10).codec(0.3)

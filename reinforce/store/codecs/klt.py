@@ -10,6 +10,7 @@ Their decoder is one small matrix product.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -42,7 +43,9 @@ ROWS_FOR_RATES = 768
 SMALL_BASIS = 1 << 16
 """Up to so many entries a basis is kept in 16 bits, else in 8: in a larger one that would cost more than it gives."""
 QUICK_BASIS = 160_000
-"""Quick rounding is for bases of up to so many entries: 0.4 ms a row or less, of one core."""
+"""Quick rounding is for bases of up to so many entries: 0.4 ms a row or less, of one core; ..."""
+QUICK_FLOPS_PER_ENTRY = 70
+"""... and of fewer where it may take fewer operations a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,17 +225,22 @@ class KltFamily:
     """From exact to coarse: 0.005 to 38; of features in units of their root mean square."""
 
     def __init__(self, rows_VRC: NDArray[np.float32], axes: ChannelAxes, *, num_views: int, unit: float = 1.0,
-                 absolute: bool = False, temperature: float = 1.0, sweeps: int = 0) -> None:  # fmt: skip
-        """`rows_VRC`: calibration views; `num_views`: views an image will have in the store; `unit` of the steps."""
+                 absolute: bool = False, temperature: float = 1.0, sweeps: int = 0,
+                 quick_flops: float = math.inf) -> None:  # fmt: skip
+        """`rows_VRC`: calibration views; `num_views`: views an image will have in the store; `unit` of the steps;
+        `quick_flops`: operations that quick rounding may take a row."""
         self.rows_VRC, self.axes, self.num_views, self.unit = rows_VRC, axes, num_views, unit
         self.absolute, self.temperature, self.sweeps = absolute, temperature, sweeps
+        self.quick_basis = min(QUICK_BASIS, quick_flops / QUICK_FLOPS_PER_ENTRY)
 
     @classmethod
     def of_logits(
-        cls, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int, sweeps: int = 0
-    ) -> KltFamily:
+        cls, logits_VRC: NDArray[np.float32], *, temperature: float, num_views: int, sweeps: int = 0,
+        quick_flops: float = math.inf,
+    ) -> KltFamily:  # fmt: skip
         axes = ChannelAxes.of_logits(logits_VRC.reshape(-1, logits_VRC.shape[-1]), temperature, WEIGHT_POWER)
-        return cls(logits_VRC, axes, num_views=num_views, temperature=temperature, sweeps=sweeps)
+        return cls(logits_VRC, axes, num_views=num_views, temperature=temperature, sweeps=sweeps,
+                   quick_flops=quick_flops)  # fmt: skip
 
     @classmethod
     def of_features(cls, features_VRC: NDArray[np.float32], *, num_views: int) -> KltFamily:
@@ -244,7 +252,7 @@ class KltFamily:
         """Steps; of quick rounding, only those coarse enough to be quick."""
         if self.sweeps != QUICK_SWEEPS:
             return self.steps
-        most = QUICK_BASIS // len(self.axes.mean)
+        most = self.quick_basis // len(self.axes.mean)
         quick = tuple(step for step in self.steps if self._num_digits(step) <= most)
         return quick or self.steps[-1:]
 
