@@ -371,8 +371,9 @@ def test_what_is_missing_is_named_on_one_line(tree: Tree, files: Files, message:
         "train/n01440764/images/1.JPEG val/images/val_1.JPEG",
         "train/n01440764/1.JPEG val/n01440764/2.JPEG test/n01440764/3.JPEG",
         "data_256/1/2.jpg",
+        "2749/1.jpg 2750/2.jpg",
     ],
-    ids=["folders", "two of EuroSAT's classes", "Tiny ImageNet", "own test folder", "a name alone"],
+    ids=["folders", "two of EuroSAT's classes", "Tiny ImageNet", "own test folder", "a name alone", "numbers"],
 )
 def test_other_folders_are_not_taken_for_them(tree: Tree, paths: str) -> None:
     root = Path(tree(images(paths.split())))
