@@ -203,8 +203,9 @@ def _tar_rows(source: TarSource) -> Iterator[_Row]:
         content = source.read_class(shard, row)
         if content is None:
             raise DataError(f"{source.root}: '{key}' has no .cls member: labelled tars need one for every image")
-        if not re.fullmatch(rb"\s*\d{1,9}\s*", content):
-            raise DataError(f"{source.root}: the .cls of '{key}' is {content[:20]!r}: expected a class id such as 7")
+        if not re.fullmatch(rb"\s*\d{1,6}\s*", content):
+            raise DataError(f"{source.root}: the .cls of '{key}' is {content[:20]!r}: expected a class id such as 7, "
+                            "counted from 0")  # fmt: skip
         yield _Row(shard, row, key, str(int(content)), splits[shard])
 
 

@@ -184,6 +184,7 @@ class TestTars:
         [
             pytest.param({"3.png": b""}, "'0/3' has no .cls member", id="no class"),
             pytest.param({"0.cls": b"cat"}, "the .cls of '0/0' is b'cat'", id="not a number"),
+            pytest.param({"0.cls": b"104729031"}, "the .cls of '0/0' is b'104729031'", id="a number of no class"),
             pytest.param({"0.cls": b"3"}, "class 'c1' has no image in train .2 such", id="a gap in the ids"),
         ],
     )
