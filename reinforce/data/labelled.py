@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reinforce.catalog import split_off
+from reinforce.data.class_names import NAMES_FILE, numbered_names, parse_names
 from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
 from reinforce.data.mask_layouts import IMAGE_FOLDERS
@@ -38,8 +39,6 @@ from reinforce.data.splits import (
 )
 from reinforce.data.tar_source import TarSource
 from reinforce.errors import DataError, MissingDataError, UnknownNameError
-
-CLASS_NAMES_FILE = "classes.txt"
 
 
 @dataclass(frozen=True)
@@ -222,24 +221,18 @@ def _named_classes(
     """Class ids as names: those of classes.txt, or c0, c1, ... up to the highest id."""
     highest = max(int(row.class_name) for row in rows)
     if names is None:
-        names = tuple(f"c{label}" for label in range(highest + 1))
+        names = numbered_names(highest + 1)
     if highest >= len(names):
-        raise DataError(f"{where}: class id {highest} is beyond the {len(names)} names in {CLASS_NAMES_FILE}")
+        raise DataError(f"{where}: class id {highest} is beyond the {len(names)} names in {NAMES_FILE}")
     return [row._replace(class_name=names[int(row.class_name)]) for row in rows], names
 
 
 def class_names(source: TarSource) -> tuple[str, ...] | None:
-    """What classes.txt beside the tars says, one name a line, by id; None where there is none."""
+    """What classes.txt beside the tars says, by id; None where there is none."""
     try:
-        text = source.files.read(CLASS_NAMES_FILE).decode()
+        return parse_names(source.files.read(NAMES_FILE), source.files.path(NAMES_FILE))
     except MissingDataError:
         return None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source.files.path(CLASS_NAMES_FILE)} is not UTF-8 (byte {error.start})") from error
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if len(set(names)) != len(names):
-        raise DataError(f"{source.files.path(CLASS_NAMES_FILE)} names a class twice: one distinct name a line")
-    return names
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:

@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforce.data.class_names import check_names, numbered_names
 from reinforce.data.folder import FolderSource, folder_source, scan_folder
 from reinforce.data.mask_classes import (
     IGNORE,
     MAX_CLASSES,
     MaskClasses,
-    check_names,
     listed_classes,
-    numbered_names,
 )
 from reinforce.data.mask_files import mask_values, oriented_size
 from reinforce.data.mask_layouts import ACCEPTED, Layout, Pair, find_pairs, without_masks

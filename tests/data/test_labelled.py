@@ -152,7 +152,11 @@ class TestTars:
 
     def test_named_classes_and_splits(self, tree: Tree, tar: Encode, members: dict[str, bytes]) -> None:
         location = tree(
-            {"train-0.tar": tar(members), "test-0.tar": tar(members), "classes.txt": b"ankle boot\nt-shirt/top\n"}
+            {
+                "train-0.tar": tar(members),
+                "test-0.tar": tar(members),
+                "classes.txt": b"\xef\xbb\xbfankle boot\nt-shirt/top\n",
+            }
         )
         dataset = open_labelled(location)
         assert dataset.class_names == ("ankle boot", "t-shirt/top")
@@ -198,7 +202,9 @@ class TestTars:
         ("names", "message"),
         [
             pytest.param(b"a\n", "class id 1 is beyond the 1 names in classes.txt", id="too few"),
-            pytest.param(b"a\na\n", "names a class twice", id="twice"),
+            pytest.param(b"a\na\n", "names the class 'a' twice", id="twice"),
+            pytest.param(b"a\n\nb\n", r"classes\.txt line 2 is empty: write the name of class 1", id="a gap"),
+            pytest.param(b"\xff\xfe", r"classes\.txt is not UTF-8", id="UTF-16"),
             pytest.param(b"a\nb\nc\n", "class 'c' has no image in train", id="a name without images"),
         ],
     )
