@@ -34,11 +34,12 @@ from reinforce.data.splits import (
     LabelledSample,
     Samples,
     check_no_split_twice,
+    find_split,
     group_splits,
     make_splits,
 )
 from reinforce.data.tar_source import TarSource
-from reinforce.errors import DataError, MissingDataError, UnknownNameError
+from reinforce.errors import DataError, MissingDataError
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,8 @@ class LabelledDataset:
     """Each in listing order; no key is in two of them."""
 
     def split(self, name: str) -> Samples:
-        """The samples of one split. Raises UnknownNameError, which lists the splits there are."""
-        if name not in self.splits:
-            raise UnknownNameError(f"split of {self.name}", name, self.splits, f"it has: {', '.join(self.splits)}")
-        return self.splits[name]
+        """The samples of one split. Raises UnknownNameError."""
+        return find_split(self.splits, name, self.name)
 
 
 class _Row(NamedTuple):
