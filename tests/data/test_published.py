@@ -345,6 +345,10 @@ MISSING: dict[str, tuple[Files, str]] = {
         imagenet_train() | without(imagenet_val(), "00000003") | devkit(),
         r"val_00000003\.JPEG of .* not there",
     ),
+    "Kaggle, a cut list": (
+        KAGGLE | {"LOC_val_solution.csv": kaggle_solution().rpartition(b",")[0]},
+        r"LOC_val_solution\.csv line \d+ has not one cell a column",
+    ),
     "ImageNet, half a devkit": (
         imagenet_train() | imagenet_val() | without(devkit(), "meta.mat"),
         r"meta\.mat is not there",
