@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,11 +208,12 @@ def _run(config: BuildConfig, devices: Sequence[str], inputs: Inputs, objects: L
     task = BuildTask(config=config, objects=objects, owner=ledger.owner, base=base)
     total, left = (task.num_views(store.schema, units) for units in (range(ledger.num_units), todo))
     with Progress("build", total, unit="views", initial=total - left, quiet=config.quiet) as progress:
-        book = WorkBook(progress, str(inputs.teacher.device), started)
+        keep = partial(run_log.book, config.path, store.plan, "build")
+        book = WorkBook(progress, str(inputs.teacher.device), started, keep)
         try:
             _compute(task, devices, inputs, todo, book)
         finally:
-            run_log.book(config.path, store.plan, "build", book.records())
+            book.close()
             ledger.release()
 
 

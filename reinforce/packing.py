@@ -20,9 +20,9 @@ from itertools import islice
 from pathlib import Path
 
 from reinforce.data import ImageSource, hash64, header_size
+from reinforce.data.class_names import NAMES_FILE
 from reinforce.data.companions import Companions, companions_of
 from reinforce.data.files import LocalFiles
-from reinforce.data.labelled import CLASS_NAMES_FILE
 from reinforce.data.member_names import member_names
 from reinforce.data.packed_listing import LISTING, PackedTar, listing_bytes
 from reinforce.data.sources import IMAGE_SUFFIXES, read_ahead
@@ -109,7 +109,7 @@ class Packing:
         names = self.companions.class_names
         if names is not None:
             text = "".join(f"{name}\n" for name in names).encode()
-            write_whole(self.folder / CLASS_NAMES_FILE, lambda file: file.write(text))
+            write_whole(self.folder / NAMES_FILE, lambda file: file.write(text))
         write_whole(self.folder / LISTING, lambda file: file.write(listing_bytes(lines)))
 
     def _pack(self, split: str | None, samples: Sequence[_Sample], progress: Progress) -> Iterator[bytes]:
@@ -213,7 +213,7 @@ def remove_packed(folder: Path) -> None:
     """What packing wrote, and nothing else; pack.json last, so that a killed removal is known for what it is."""
     tars = [path for path in folder.glob("*.tar") if _is_packed_tar(path.stem)]
     try:
-        for path in (folder / LISTING, folder / CLASS_NAMES_FILE, *tars):
+        for path in (folder / LISTING, folder / NAMES_FILE, *tars):
             path.unlink(missing_ok=True)
         shutil.rmtree(folder / PARTS, ignore_errors=True)
         (folder / REQUEST).unlink(missing_ok=True)

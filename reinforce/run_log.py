@@ -1,4 +1,4 @@
-"""What computing a store took, a line a process: beside the store, since what it holds is free of times and devices."""
+"""What computing a store took, a line a process and minute: beside the store, which is free of times and devices."""
 
 from __future__ import annotations
 

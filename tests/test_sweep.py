@@ -117,6 +117,15 @@ def test_an_input_that_comes_out_the_same_changes_nothing_after_it(tmp_path: Pat
         ("one", "--overwrite")]  # fmt: skip
 
 
+def test_a_changed_file_is_noticed_where_a_split_is_read(tmp_path: Path) -> None:
+    image = tmp_path / "set" / "train" / "a" / "1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"1")
+    before = stages.outside_digest(f"{tmp_path}/set@train")
+    image.write_bytes(b"22")
+    assert stages.outside_digest(f"{tmp_path}/set@train") != before
+
+
 def test_a_removed_output_and_a_changed_file_outside_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "x.png").write_bytes(b"1")

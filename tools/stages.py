@@ -155,7 +155,7 @@ def output_digest(out: Path | None, result: dict[str, Any]) -> str:
 
 
 def outside_digest(name: str) -> str:
-    """A model by its weights; a folder or tars by the names and sizes of their files; else the name itself."""
+    """A model by its weights; a folder or tars by names and sizes of the files, for a split of all; else the name."""
     places = [Path(path) for path in _expanded(name)]
     info = places[0] / "model.json"
     if info.is_file():
@@ -172,7 +172,7 @@ def _expanded(name: str) -> list[str]:
         except ReinforceError:
             continue
         if path is not None:
-            return list(braceexpand.braceexpand(path))
+            return list(braceexpand.braceexpand(catalog.split_off(path)[0]))
     return [name]
 
 

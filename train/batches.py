@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -71,7 +71,15 @@ class SkippedImages:
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def note(self, batch: Batch, progress: Progress | None = None) -> None:
-        for key, reason in batch.skipped:
+        self._add(batch.skipped, progress)
+
+    def share(self, world: World, progress: Progress | None = None) -> None:
+        """From here on those of all ranks; every rank must ask."""
+        for reasons in world.gather(dict(self.reasons)):
+            self._add(reasons.items(), progress)
+
+    def _add(self, skipped: Iterable[tuple[str, str]], progress: Progress | None) -> None:
+        for key, reason in skipped:
             if key not in self.reasons:
                 self.reasons[key] = reason
                 line = f"warning: skipped {key}: {reason}"

@@ -17,7 +17,7 @@ from reinforce.views import named_policy
 from torch import Tensor, nn
 
 from train.batches import Batch, SkippedImages, TrainingData, make_loader, steps_in_epoch
-from train.labelled import PlainViews, TrainingViews
+from train.labelled import PlainBatch, PlainViews, TrainingViews
 from train.losses import cross_entropy
 from train.metrics import Tally
 from train.optim import autocast
@@ -139,22 +139,25 @@ class _Tables:
 def tally_labelled(model: nn.Module, views: TrainingData, preprocess: Preprocess, *, world: World,
                    dtype: torch.dtype | None, batch_size: int, workers: int, skipped: SkippedImages,
                    progress: Progress | None = None, tally: Tally | None = None) -> Tally:  # fmt: skip
-    """Run a model in eval mode over all rows and count; rows that cannot be decoded are noted in `skipped`.
+    """Run a model in eval mode over all rows, which the ranks of `world` share, and count.
 
-    `tally`: what is counted into, and given back (default: a new one).
+    Rows that cannot be decoded are noted in `skipped`. `tally`: what is counted into, and given back (default: a new
+    one).
     """
     tally = Tally() if tally is None else tally
     total = steps_in_epoch(len(views.epoch_order(0)), batch_size)
-    loader = make_loader(views, batch_size, start=0, total=total, world=World(world.device), workers=workers)
     model.eval()
-    for batch in loader:
+    for batch in make_loader(views, batch_size, start=0, total=total, world=world, workers=workers):
+        assert isinstance(batch, PlainBatch)
         skipped.note(batch, progress)
         if len(batch):
             with torch.inference_mode(), autocast(world.device, dtype):
                 logits = model(preprocess(batch.inputs, world.device))
-            tally.add(logits, batch.targets.to(world.device))
+            tally.add(logits, batch.targets.to(world.device), batch.rows)
         if progress is not None:
-            progress.update(len(batch) + len(batch.skipped))
+            progress.update(batch.num_global)
+    tally.sum_over(world)
+    skipped.share(world, progress)
     return tally
 
 

@@ -22,6 +22,7 @@ from train.classification import tally_labelled
 from train.evaluated import EvaluatedModel
 from train.labelled import PlainViews
 from train.metrics import Tally
+from train.world import World
 
 if TYPE_CHECKING:
     from train.evaluate import EvaluateConfig
@@ -29,37 +30,46 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Answers(Tally):
-    """A tally that keeps, of each image in turn: its label, the most likely class, and the probabilities of both."""
+    """A tally that keeps, of each image: its row, its label, the most likely class, and the probabilities of both."""
 
-    rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=list)
+    kept: list[tuple[Tensor, ...]] = dataclasses.field(default_factory=list)
 
-    def add(self, logits_BC: Tensor, target_BC: Tensor) -> None:
-        super().add(logits_BC, target_BC)
+    def add(self, logits_BC: Tensor, target_BC: Tensor, rows: Sequence[int] = ()) -> None:
+        super().add(logits_BC, target_BC, rows)
         labels_B = target_BC.argmax(dim=1)
         probs_BC = torch.softmax(logits_BC.float(), dim=1)
         confidence_B, predicted_B = probs_BC.max(dim=1)
         of_label_B = probs_BC.gather(1, labels_B[:, None])[:, 0]
-        self.rows.append((labels_B.cpu(), predicted_B.cpu(), confidence_B.cpu(), of_label_B.cpu()))
+        self.kept.append((torch.tensor(rows), labels_B.cpu(), predicted_B.cpu(), confidence_B.cpu(), of_label_B.cpu()))
+
+    def sum_over(self, world: World) -> None:
+        super().sum_over(world)
+        self.kept = [batch for rank in world.gather(self.kept) for batch in rank]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(N,) in the listing, ascending: the other columns are in this order."""
+        return self._column(0)
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """(N,)."""
-        return self._column(0)
+        return self._column(1)
 
     @property
     def predicted(self) -> NDArray[np.int64]:
         """(N,)."""
-        return self._column(1)
+        return self._column(2)
 
     @property
     def confidence(self) -> NDArray[np.float32]:
         """(N,) probability of the most likely class."""
-        return self._column(2)
+        return self._column(3)
 
     @property
     def of_label(self) -> NDArray[np.float32]:
         """(N,) probability of the label."""
-        return self._column(3)
+        return self._column(4)
 
     def confusion(self, num_classes: int) -> NDArray[np.int64]:
         """(C, C) images by label and by most likely class."""
@@ -67,8 +77,9 @@ class Answers(Tally):
         return counts.reshape(num_classes, num_classes)
 
     def _column(self, number: int) -> NDArray[Any]:
-        column: NDArray[Any] = torch.cat([row[number] for row in self.rows]).numpy()
-        return column
+        rows, column = (torch.cat([batch[each] for batch in self.kept]).numpy() for each in (0, number))
+        in_order: NDArray[Any] = column[rows.argsort()]
+        return in_order
 
 
 class Classifier(EvaluatedModel):

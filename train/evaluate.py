@@ -168,7 +168,7 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
             num_skipped=len(samples) - tally.num_images,
             html=config.html,
         )
-        measured = [sample for sample in samples if sample.key not in skipped.reasons]
+        measured = [samples[row] for row in tally.rows.tolist()]
         if config.html is not None and world.is_main:
             write_classification_page(config, result, dataset, measured, classifiers, answers)
     _keep(config, dataset.name, info, result, [f"{sample.key}\t{sample.label}" for sample in measured])

@@ -7,6 +7,7 @@ B batch, S size_px, C classes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,9 +31,6 @@ class LabelledViews(RenderedViews):
         self.num_classes = num_classes
         self.labels = np.array([sample.label for sample in self.samples], np.int64)
 
-    def _batch(self, images: Sequence[Pixels], targets: np.ndarray[Any, Any], skipped: Problems) -> Batch:
-        return Batch(self.stacked(images), torch.from_numpy(targets), tuple(skipped))
-
 
 class TrainingViews(LabelledViews):
     """Augmented views, shuffled by (seed, epoch). An image that cannot be decoded is replaced by the next one."""
@@ -54,7 +52,7 @@ class TrainingViews(LabelledViews):
             images.append(image)
             skipped += problems
             self._add_label(targets[i], shown, epoch)
-        return self._batch(images, targets, skipped)
+        return Batch(self.stacked(images), torch.from_numpy(targets), tuple(skipped))
 
     def _add_label(self, target_C: np.ndarray[Any, Any], row: int, view: int) -> None:
         partner, share = self._mixing(row, view)
@@ -71,6 +69,14 @@ class TrainingViews(LabelledViews):
         return mix[1], mix[2][2] * mix[2][3] / self.size_px**2
 
 
+@dataclasses.dataclass
+class PlainBatch(Batch):
+    """`inputs` uint8 (B, S, S, 3) of B images that could be decoded, `targets` one-hot float32 (B, C)."""
+
+    rows: tuple[int, ...] = ()
+    """Of these images, in the listing."""
+
+
 class PlainViews(LabelledViews):
     """Resized and centre-cropped, in listing order. An image that cannot be decoded is left out of its batch."""
 
@@ -81,17 +87,16 @@ class PlainViews(LabelledViews):
     def epoch_order(self, epoch: int) -> Rows:
         return np.arange(len(self), dtype=np.int64)
 
-    def load(self, rows: Rows, epoch: int) -> Batch:
-        """`inputs` uint8 (B, S, S, 3), `targets` one-hot float32 (B, C); B counts the rows that could be decoded."""
+    def load(self, rows: Rows, epoch: int) -> PlainBatch:
         images: list[Pixels] = []
-        labels: list[int] = []
+        decoded: list[int] = []
         skipped: Problems = []
         for row in rows.tolist():
             try:
                 images.append(self.replayer.view(row, 0))
-                labels.append(self.labels[row])
+                decoded.append(row)
             except UndecodableImageError as error:
                 skipped.append((self.samples[row].key, str(error)))
-        targets = np.zeros((len(labels), self.num_classes), np.float32)
-        targets[np.arange(len(labels)), labels] = 1.0
-        return self._batch(images, targets, skipped)
+        targets = np.zeros((len(decoded), self.num_classes), np.float32)
+        targets[np.arange(len(decoded)), self.labels[decoded]] = 1.0
+        return PlainBatch(self.stacked(images), torch.from_numpy(targets), tuple(skipped), rows=tuple(decoded))

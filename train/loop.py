@@ -214,6 +214,7 @@ class TrainingLoop:
             progress.update(1)
             self._after_step(progress)
             if self.step < plan.total_steps and self.world.any(stop.number is not None):
+                self.skipped.share(self.world, progress)
                 self._save("last.pt")
                 raise TrainingStoppedError(self.step, plan.total_steps, stop.number or signal.SIGTERM)
 
@@ -257,6 +258,8 @@ class TrainingLoop:
         if not (evaluates or keeps or time.monotonic() - self.last_save > SECONDS_BETWEEN_SAVES):
             return
         with self.clock.paused():
+            if evaluates or keeps:  # which all ranks agree on, other than on the time
+                self.skipped.share(self.world, progress)
             if evaluates and self.validation is not None:
                 self._evaluate(self.validation, progress)
             if keeps:

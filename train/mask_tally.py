@@ -104,4 +104,5 @@ def tally_masked(answer: Answer, views: TrainingData, *, num_classes: int, world
         if progress is not None:
             progress.update(batch.num_global)
     tally.sum_over(world)
+    skipped.share(world, progress)
     return tally

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import torch
 from reinforce.models import upsample
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from train.losses import rowwise_kl
 from train.slices import images_in_slice
+from train.world import World
 
 Z_95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
@@ -41,14 +43,20 @@ class Tally:
     num_correct: int = 0
     loss_sum: float = 0.0
 
-    def add(self, logits_BC: Tensor, target_BC: Tensor) -> None:
-        """`target_BC`: one-hot rows (B, C)."""
+    def add(self, logits_BC: Tensor, target_BC: Tensor, rows: Sequence[int] = ()) -> None:
+        """`target_BC`: one-hot rows (B, C); `rows`: which images they are of, for who keeps the answers."""
         logits_BC = logits_BC.float()
         labels_B = target_BC.argmax(dim=1)
         log_q_BC = torch.log_softmax(logits_BC, dim=1)
         self.loss_sum -= float((target_BC * log_q_BC).sum(dtype=torch.float64))
         self.num_correct += int((logits_BC.argmax(dim=1) == labels_B).sum())
         self.num_images += len(labels_B)
+
+    def sum_over(self, world: World) -> None:
+        """From here on the figures of all ranks; every rank must ask."""
+        counts = torch.tensor([self.num_images, self.num_correct, self.loss_sum], dtype=torch.float64)
+        num_images, num_correct, self.loss_sum = world.sum(counts.to(world.device)).tolist()
+        self.num_images, self.num_correct = int(num_images), int(num_correct)
 
     @property
     def accuracy(self) -> float:

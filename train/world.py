@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from reinforce.errors import UsageError
 from torch import distributed, nn
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,14 @@ class World:
         if self.size > 1:
             distributed.all_reduce(values)
         return values
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks in their order, of a few kilobytes each; every rank must ask."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, value)
+        return found
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """The model itself, or its DistributedDataParallel wrapper (with SyncBatchNorm on GPUs)."""

@@ -40,7 +40,7 @@ def keep(path: Path, index: Any, items_N: Items) -> None:
 
 
 def load(path: Path) -> tuple[Any, Items] | None:
-    """None where there is none, or a damaged one."""
+    """None where there is none, a damaged one, or one of another faiss, which is said on stderr."""
     faiss = _faiss()
     try:
         with path.open("rb") as file:
@@ -51,6 +51,9 @@ def load(path: Path) -> tuple[Any, Items] | None:
             items_N = np.lib.format.read_array(file, allow_pickle=False)
             return faiss.read_index(faiss.PyCallbackIOReader(file.read)), items_N
     except OSError:
+        return None
+    except RuntimeError:  # of faiss, whose versions know different indexes
+        click.echo(f"warning: {path} is an index of another faiss: it is built again", err=True)
         return None
 
 

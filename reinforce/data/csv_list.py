@@ -1,4 +1,4 @@
-"""Image files named by a CSV: `path[,label[,split]]` a line, with or without a header line that starts with "path".
+"""Image files named by a CSV: `path[,label[,split]]` a line, with or without a header line that has a cell "path".
 
 With a header there may be a column `caption`, too; an image with several captions then has a line for each.
 
@@ -95,11 +95,11 @@ def _rows(path: Path) -> Iterator[_Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines)
-            for number, raw in enumerate(reader):
-                cells = [cell.strip() for cell in raw]
+            stripped = ([cell.strip() for cell in raw] for raw in reader)
+            for number, cells in enumerate(filter(any, stripped)):
                 if number == 0 and "path" in [cell.lower() for cell in cells]:
                     columns = _header(cells, path)
-                elif any(cells):
+                else:
                     yield _row(columns, cells, f"{path} line {reader.line_num}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as UTF-8 CSV: {error}") from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -88,15 +89,25 @@ def _scan(folder: Path, prefix: str, parents: frozenset[tuple[int, int]], found:
         return
     for entry in entries:
         key = prefix + entry.name
-        if entry.is_dir():
+        if _leads_to(entry, entry.is_dir):
             _scan(Path(entry.path), key + "/", parents | {identity}, found)
         elif (suffix := suffix_of(entry.name)) in KNOWN_SUFFIXES:
             _check_is_file(entry)
             found[suffix].append(key)
 
 
+def _leads_to(entry: os.DirEntry[str], is_kind: Callable[[], bool]) -> bool:
+    """A link that leads to itself is one to nothing."""
+    try:
+        return is_kind()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise DataError(f"{entry.path} cannot be looked at: {error.strerror or error}") from error
+
+
 def _check_is_file(entry: os.DirEntry[str]) -> None:
-    if entry.is_file():
+    if _leads_to(entry, entry.is_file):
         return
     if entry.is_symlink():
         raise MissingDataError(f"{entry.path} is a link to a file that is not there: mend or remove the link")

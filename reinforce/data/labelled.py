@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reinforce.catalog import split_off
+from reinforce.data.class_names import NAMES_FILE, numbered_names, parse_names
 from reinforce.data.csv_list import CsvSource
 from reinforce.data.folder import FolderSource
 from reinforce.data.mask_layouts import IMAGE_FOLDERS
@@ -33,13 +34,12 @@ from reinforce.data.splits import (
     LabelledSample,
     Samples,
     check_no_split_twice,
+    find_split,
     group_splits,
     make_splits,
 )
 from reinforce.data.tar_source import TarSource
-from reinforce.errors import DataError, MissingDataError, UnknownNameError
-
-CLASS_NAMES_FILE = "classes.txt"
+from reinforce.errors import DataError, MissingDataError
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,8 @@ class LabelledDataset:
     """Each in listing order; no key is in two of them."""
 
     def split(self, name: str) -> Samples:
-        """The samples of one split. Raises UnknownNameError, which lists the splits there are."""
-        if name not in self.splits:
-            raise UnknownNameError(f"split of {self.name}", name, self.splits, f"it has: {', '.join(self.splits)}")
-        return self.splits[name]
+        """The samples of one split. Raises UnknownNameError."""
+        return find_split(self.splits, name, self.name)
 
 
 class _Row(NamedTuple):
@@ -203,8 +201,9 @@ def _tar_rows(source: TarSource) -> Iterator[_Row]:
         content = source.read_class(shard, row)
         if content is None:
             raise DataError(f"{source.root}: '{key}' has no .cls member: labelled tars need one for every image")
-        if not re.fullmatch(rb"\s*\d{1,9}\s*", content):
-            raise DataError(f"{source.root}: the .cls of '{key}' is {content[:20]!r}: expected a class id such as 7")
+        if not re.fullmatch(rb"\s*\d{1,6}\s*", content):
+            raise DataError(f"{source.root}: the .cls of '{key}' is {content[:20]!r}: expected a class id such as 7, "
+                            "counted from 0")  # fmt: skip
         yield _Row(shard, row, key, str(int(content)), splits[shard])
 
 
@@ -221,24 +220,18 @@ def _named_classes(
     """Class ids as names: those of classes.txt, or c0, c1, ... up to the highest id."""
     highest = max(int(row.class_name) for row in rows)
     if names is None:
-        names = tuple(f"c{label}" for label in range(highest + 1))
+        names = numbered_names(highest + 1)
     if highest >= len(names):
-        raise DataError(f"{where}: class id {highest} is beyond the {len(names)} names in {CLASS_NAMES_FILE}")
+        raise DataError(f"{where}: class id {highest} is beyond the {len(names)} names in {NAMES_FILE}")
     return [row._replace(class_name=names[int(row.class_name)]) for row in rows], names
 
 
 def class_names(source: TarSource) -> tuple[str, ...] | None:
-    """What classes.txt beside the tars says, one name a line, by id; None where there is none."""
+    """What classes.txt beside the tars says, by id; None where there is none."""
     try:
-        text = source.files.read(CLASS_NAMES_FILE).decode()
+        return parse_names(source.files.read(NAMES_FILE), source.files.path(NAMES_FILE))
     except MissingDataError:
         return None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source.files.path(CLASS_NAMES_FILE)} is not UTF-8 (byte {error.start})") from error
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if len(set(names)) != len(names):
-        raise DataError(f"{source.files.path(CLASS_NAMES_FILE)} names a class twice: one distinct name a line")
-    return names
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:

@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforce.data.class_names import NAMES_FILE, check_names, parse_names
+from reinforce.data.sources import read_image_file
 from reinforce.errors import DataError
 
 IGNORE = 255
 """The class id of pixels that have none."""
 
-NAMES_FILE, MAP_FILE = "classes.txt", "classes.csv"
+MAP_FILE = "classes.csv"
 MAX_CLASSES = IGNORE
 HIGHEST_VALUE = 0xFFFF
 
@@ -69,31 +71,14 @@ def listed_classes(root: Path, first_value: int = 0) -> MaskClasses | None:
     if map_file.exists():
         return _mapped(map_file)
     if names_file.exists():
-        return MaskClasses.of_names(read_names(names_file), first_value)
+        names = parse_names(read_image_file(names_file), names_file)
+        return MaskClasses.of_names(_check_count(names, names_file), first_value)
     return None
 
 
-def numbered_names(count: int) -> tuple[str, ...]:
-    return tuple(f"c{label}" for label in range(count))
-
-
-def read_names(path: Path) -> tuple[str, ...]:
-    """One name a line. Raises DataError for an empty line between names and for a name that is there twice."""
-    names = tuple(line.strip() for line in _text(path).rstrip().splitlines())
-    if not all(names):
-        raise DataError(f"{path} line {names.index('') + 1} is empty: write the name of value {names.index('')} there")
-    return check_names(names, path)
-
-
-def check_names(names: tuple[str, ...], path: Path) -> tuple[str, ...]:
-    """Raises DataError for no name, too many names, or one that is there twice."""
-    if not names:
-        raise DataError(f"{path} names no class: write one name a line")
+def _check_count(names: tuple[str, ...], path: Path) -> tuple[str, ...]:
     if len(names) > MAX_CLASSES:
         raise DataError(f"{path} names {len(names)} classes: {MAX_CLASSES} is the most, as {IGNORE} means ignored")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{path} names the class '{twice}' twice: one distinct name a line")
     return names
 
 
@@ -106,8 +91,7 @@ def _mapped(path: Path) -> MaskClasses:
         if value == IGNORE and name:
             raise DataError(f"{path} line {line} names {IGNORE}, which always means ignored: leave its name empty")
         ids[value] = names.setdefault(name, len(names)) if name else IGNORE
-    check_names(tuple(names), path)
-    return MaskClasses(tuple(names), ids | {IGNORE: IGNORE})
+    return MaskClasses(_check_count(check_names(tuple(names), path), path), ids | {IGNORE: IGNORE})
 
 
 def _map_rows(path: Path) -> Iterator[tuple[int, int, str]]:

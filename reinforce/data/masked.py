@@ -12,20 +12,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforce.data.class_names import check_names, numbered_names
 from reinforce.data.folder import FolderSource, folder_source, scan_folder
 from reinforce.data.mask_classes import (
     IGNORE,
     MAX_CLASSES,
     MaskClasses,
-    check_names,
     listed_classes,
-    numbered_names,
 )
 from reinforce.data.mask_files import mask_values, oriented_size
 from reinforce.data.mask_layouts import ACCEPTED, Layout, Pair, find_pairs, without_masks
 from reinforce.data.sources import read_image_file
-from reinforce.data.splits import TRAIN, LabelledSample, group_splits, make_splits, take, tenth
-from reinforce.errors import DataError, MissingDataError, UnknownNameError
+from reinforce.data.splits import TRAIN, LabelledSample, find_split, group_splits, make_splits, take, tenth
+from reinforce.errors import DataError, MissingDataError
 
 ADE_NAMES_FILE, ADE_CLASSES = "objectInfo150.txt", 150
 ADE_VAL_IMAGES = 1000
@@ -66,10 +65,8 @@ class MaskedDataset:
         return self.classes.names
 
     def split(self, name: str) -> MaskedSamples:
-        """The samples of one split. Raises UnknownNameError, which lists the splits there are."""
-        if name not in self.splits:
-            raise UnknownNameError(f"split of {self.name}", name, self.splits, f"it has: {', '.join(self.splits)}")
-        return self.splits[name]
+        """The samples of one split. Raises UnknownNameError."""
+        return find_split(self.splits, name, self.name)
 
     def mask_path(self, sample: MaskedSample) -> Path:
         return Path(self.source.root, self.mask_of[sample.key])

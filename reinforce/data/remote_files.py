@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from braceexpand import braceexpand
 
 from reinforce import catalog
+from reinforce.data.class_names import NAMES_FILE
 from reinforce.data.files import ReadRange
 from reinforce.data.folder import KNOWN_SUFFIXES, TAR_SUFFIXES, FolderContents
 from reinforce.data.keys import check_keys
@@ -199,4 +200,4 @@ def _is_wanted(path: str) -> bool:
     if any(part.startswith(".") for part in path.split("/")):
         return False
     base = path.rpartition("/")[2]
-    return suffix_of(path) in KNOWN_SUFFIXES | {*BESIDE} or base in (LISTING, "classes.txt")
+    return suffix_of(path) in KNOWN_SUFFIXES | {*BESIDE} or base in (LISTING, NAMES_FILE)

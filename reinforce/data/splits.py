@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from reinforce.data.keys import hash64
-from reinforce.errors import DataError, UsageError
+from reinforce.errors import DataError, UnknownNameError, UsageError
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLIT_WORDS: Mapping[str, str] = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 """What a user may call a split -> what it is called here."""
 
+T = TypeVar("T")
 Share = Callable[[int], int]
 """How many of the n groups of a class a split takes."""
 
@@ -69,6 +71,13 @@ def group_splits(samples: Sequence[LabelledSample], declared: Sequence[str | Non
     for sample, split in zip(samples, declared, strict=True):
         groups[split or TRAIN].append(sample)
     return {name: tuple(groups[name]) for name in (TRAIN, VAL, TEST) if name in groups}
+
+
+def find_split(splits: Mapping[str, T], name: str, dataset: str) -> T:
+    """Raises UnknownNameError, which names the splits that there are."""
+    if name not in splits:
+        raise UnknownNameError(f"split of {dataset}", name, splits)
+    return splits[name]
 
 
 def check_no_split_twice(words: Iterable[str], where: str) -> None:

@@ -50,7 +50,7 @@ class _Walk:
         extended: dict[str, str] = {}  # what PAX and GNU extra headers say about the next member
         while (header := self._header(position)) != _ZERO_BLOCK:
             kind = header[156]
-            size = _number(header[124:136])
+            size = self._size(header[124:136], position)
             data = position + BLOCK_BYTES
             if kind in b"xLKg":
                 extended |= self._extended(kind, self._bytes(data, size), data)
@@ -87,6 +87,12 @@ class _Walk:
             return _pax_records(data)
         except ValueError as error:
             raise self._damage(position, "a malformed extended header") from error
+
+    def _size(self, field: bytes, position: int) -> int:
+        try:
+            return _number(field)
+        except ValueError as error:
+            raise self._damage(position, "its size is no number") from error
 
     def _bytes(self, position: int, size: int) -> bytes:
         data = self.read(position, size) if position + size <= self.end else b""
@@ -143,4 +149,6 @@ def _pax_records(data: bytes) -> dict[str, str]:
             raise ValueError("malformed record")
         records[_text(key)] = _text(value[:-1])
         data = data[length:].lstrip(b"\0")
+    if not records.get("size", "0").isdecimal():
+        raise ValueError("malformed size")
     return records

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from reinforce.dataset import ReinforcedDataset, join
-from reinforce.errors import DataError, MissingDataError, MissingExtraError, UsageError
+from reinforce.errors import DataError, MissingDataError, MissingExtraError, RemoteAccessError, UsageError
 from reinforce.pages import Mark, Plotter, check_writable, class_colours, css, render, write_page
 from reinforce.progress import human_bytes
 from reinforce.store import FEATURES, PLAN, LocalObjects, MapShape, Objects, Store, open_objects
@@ -30,6 +30,8 @@ from reinforce.store_page.targets import Choice, ClassShare, TargetSums, class_s
 
 CLASSES_SHOWN, LEAST_SHOWN, SKIPPED_SHOWN, POINTS_SHOWN = 30, 8, 200, 60
 NUM_BARS = 40
+NOT_AT_HAND = (MissingDataError, MissingExtraError, RemoteAccessError)
+"""What opening a transfer set raises where it is not here, or its object store cannot be reached or refuses."""
 PIXELATED_PX = 96
 """Views under this size are shown as the squares that they are."""
 
@@ -109,7 +111,7 @@ def _name(objects: Objects) -> str:
 def _try_open(store: Store, transfer: str | None) -> tuple[ReinforcedDataset | None, Exception | None]:
     try:
         return join([store], transfer), None
-    except (DataError, MissingExtraError) as error:
+    except (DataError, *NOT_AT_HAND) as error:
         return None, error
 
 
@@ -118,7 +120,7 @@ def _told(store: Store, reason: Exception | None) -> str | None:
     if reason is None:
         return None
     name = store.plan["transfer"]["name"]
-    if isinstance(reason, (MissingDataError, MissingExtraError)):
+    if isinstance(reason, NOT_AT_HAND):
         return f"The transfer set '{name}' was not at hand when this page was made."
     return f"The images that were at hand as '{name}' are not those that the store was built from."
 

@@ -312,6 +312,20 @@ def test_without_the_transfer_set_a_page_without_pictures(
 
 
 @ROWS_ONLY
+def test_without_the_place_of_the_transfer_set_a_page_without_pictures(
+    built: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its object store cannot be reached, or refuses."""
+    pytest.importorskip("obstore")
+    for name, value in (("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_SKIP_SIGNATURE", "true"),
+                        ("REINFORCE_RETRIES", "0")):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert inspect(built[0], "page.html", "--transfer", "s3://bucket/images") == 0
+    assert "page.html without pictures: cannot list s3://bucket/images: no connection" in capsys.readouterr().out
+    assert "Without pictures: The transfer set 'images' was not at hand" in Page(Path("page.html")).text
+
+
+@ROWS_ONLY
 def test_with_another_transfer_set_a_page_without_pictures(built: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "others").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "others" / "a.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,19 @@ class TestKept:
         path.write_bytes(damage(whole))
         again = ApproximateIndex(GALLERY, "IVF16,SQfp16", 4, kept=path).nearest(QUERIES, 20)
         assert (again.neighbours.items_Qk == built.neighbours.items_Qk).all()
+        assert path.read_bytes() == whole
+
+    def test_one_of_another_faiss_is_built_again_with_a_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "x"
+        ApproximateIndex(GALLERY, "Flat", kept=path)
+        whole = path.read_bytes()
+        start = whole.index(b"IxFI")  # how faiss calls a flat index of inner products
+        unknown = whole[32:start] + b"IxZZ" + whole[start + 4 :]
+        path.write_bytes(hashlib.sha256(unknown).digest() + unknown)
+        assert ApproximateIndex(GALLERY, "Flat", kept=path).nearest(QUERIES, 3).recall == 1
+        assert capsys.readouterr().err == f"warning: {path} is an index of another faiss: it is built again\n"
         assert path.read_bytes() == whole
 
     def test_a_disk_that_does_not_take_it_costs_a_line(

@@ -121,10 +121,12 @@ class TestFolder(ImageSourceContract):
         (root / "file.png").symlink_to(tmp_path / "elsewhere" / "x.png")
         (root / "folder").symlink_to(tmp_path / "elsewhere")
         (root / "self").symlink_to(root)
+        (root / "nowhere").symlink_to(root / "nowhere")
         assert all_keys(open_source(str(root))) == ["file.png", "folder/x.png"]
 
-    def test_a_link_to_nothing_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "x.png").symlink_to(tmp_path / "gone.png")
+    @pytest.mark.parametrize("target", ["gone.png", "x.png"], ids=["gone", "itself"])
+    def test_a_link_to_nothing_is_named(self, target: str, tmp_path: Path) -> None:
+        (tmp_path / "x.png").symlink_to(tmp_path / target)
         with pytest.raises(MissingDataError, match=r"x\.png is a link to a file that is not there"):
             open_source(str(tmp_path))
 
@@ -158,6 +160,7 @@ class TestCsv(ImageSourceContract):
         ("text", "keys"),
         [
             pytest.param("path\nb.png\na.png\n", ["b.png", "a.png"], id="header, order of the file"),
+            pytest.param("\npath\na.png\n", ["a.png"], id="header below a blank line"),
             pytest.param("Label,Path\n1,a.png\n", ["a.png"], id="header in another order"),
             pytest.param("\ufeffa.png\r\n\r\nb.png\r\n", ["a.png", "b.png"], id="byte order mark, CRLF, blank lines"),
             pytest.param('"a,1.png",x\n', ["a,1.png"], id="quoted comma"),

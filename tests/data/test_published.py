@@ -345,6 +345,10 @@ MISSING: dict[str, tuple[Files, str]] = {
         imagenet_train() | without(imagenet_val(), "00000003") | devkit(),
         r"val_00000003\.JPEG of .* not there",
     ),
+    "Kaggle, a cut list": (
+        KAGGLE | {"LOC_val_solution.csv": kaggle_solution().rpartition(b",")[0]},
+        r"LOC_val_solution\.csv line \d+ has not one cell a column",
+    ),
     "ImageNet, half a devkit": (
         imagenet_train() | imagenet_val() | without(devkit(), "meta.mat"),
         r"meta\.mat is not there",
@@ -371,8 +375,9 @@ def test_what_is_missing_is_named_on_one_line(tree: Tree, files: Files, message:
         "train/n01440764/images/1.JPEG val/images/val_1.JPEG",
         "train/n01440764/1.JPEG val/n01440764/2.JPEG test/n01440764/3.JPEG",
         "data_256/1/2.jpg",
+        "2749/1.jpg 2750/2.jpg",
     ],
-    ids=["folders", "two of EuroSAT's classes", "Tiny ImageNet", "own test folder", "a name alone"],
+    ids=["folders", "two of EuroSAT's classes", "Tiny ImageNet", "own test folder", "a name alone", "numbers"],
 )
 def test_other_folders_are_not_taken_for_them(tree: Tree, paths: str) -> None:
     root = Path(tree(images(paths.split())))

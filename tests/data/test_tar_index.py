@@ -88,6 +88,12 @@ def flip(data: bytes, position: int) -> bytes:
     return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
+def with_size(data: bytes, size: bytes) -> bytes:
+    """The first member's size field, under a right checksum."""
+    header = data[:124] + size.ljust(12, b"\0") + data[136:148] + b" " * 8 + data[156:512]
+    return header[:148] + b"%06o\0 " % sum(header) + header[156:] + data[512:]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -103,6 +109,7 @@ def flip(data: bytes, position: int) -> bytes:
         pytest.param(lambda data: data + data, "more data after the end mark", id="two tars joined"),
         pytest.param(lambda data: b"", "at byte 0 of 0: it has no end mark", id="empty file"),
         pytest.param(lambda data: gzip.compress(data, 0), "is not a plain tar .compressed ones", id="compressed"),
+        pytest.param(lambda data: with_size(data, b"1zz"), "at byte 0 of .*its size is no number", id="no size"),
     ],
 )
 def test_damage_is_an_error_never_a_shorter_list(whole: Path, damage: Callable[[bytes], bytes], message: str) -> None:
@@ -119,6 +126,15 @@ def test_damaged_extended_header(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError, match="malformed extended header"):
         read_members(path)
+
+
+def test_an_extended_size_that_is_no_number(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.png")
+    info.pax_headers = {"size": "1x"}
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info)
+    with pytest.raises(DataError, match="malformed extended header"):
+        read_members(tmp_path / "x.tar")
 
 
 def test_missing(tmp_path: Path) -> None:

@@ -55,6 +55,47 @@ def test_two_processes_are_one(
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
 
 
+COUNTED = """
+import sys
+from train.cli import main
+from train.labelled import PlainViews
+
+load, loaded = PlainViews.load, []
+PlainViews.load = lambda views, rows, epoch: loaded.extend(rows.tolist()) or load(views, rows, epoch)
+try:
+    main()
+finally:
+    print("loaded", sorted(loaded), file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_processes_share_the_images_of_an_evaluation(colours: Path, tmp_path: Path) -> None:
+    """Fifteen images in batches of four, of which the last of a batch, another rank's, and a whole share are broken."""
+    run(1, tmp_path, ["finetune", *itertools.chain(*OPTIONS.items()), "--data", str(colours), "--out", "model"])
+    broken = [path for place, path in enumerate(sorted(colours.glob("test/*/*.png"))) if place in (3, 6, 7)]
+    for path in broken:
+        path.write_bytes(b"")
+    argv = ["evaluate", "--model", "model", "--data", str(colours), "--batch-size", "4", "--device", "cpu", "--json",
+            "--precision", "fp32", "--html", "page.html", "--overwrite"]  # fmt: skip
+    alone, *shared = [rank for number in (1, 2)
+                      for rank in run_ranks(COUNTED, argv, folder=tmp_path, ranks=number)]  # fmt: skip
+    assert json.loads(shared[0].stdout) == json.loads(alone.stdout)
+    assert json.loads(alone.stdout)["num_skipped"] == 3
+    assert [rank.stderr.count("warning: skipped") for rank in (alone, *shared)] == [3, 3, 0]
+    loaded = [json.loads(rank.stderr.rpartition("loaded ")[2]) for rank in (alone, *shared)]
+    assert sorted(loaded[1] + loaded[2]) == loaded[0] == list(range(15))
+
+
+@pytest.mark.slow
+def test_what_any_process_skips_is_counted(colours: Path, tmp_path: Path) -> None:
+    for path in sorted(colours.glob("train/*/*.png"))[::5]:
+        path.write_bytes(b"")
+    argv = ["finetune", *itertools.chain(*OPTIONS.items()), "--data", str(colours), "--json"]
+    counts = [json.loads(run(number, tmp_path, [*argv, "--out", str(number)]))["num_skipped"] for number in (1, 2)]
+    assert counts == [5, 5]
+
+
 @pytest.mark.slow
 def test_processes_share_the_masks_of_an_evaluation(scenes: Path, tmp_path: Path) -> None:
     """Five images in batches of three: a rank's shares differ in size."""

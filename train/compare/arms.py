@@ -78,7 +78,6 @@ class Described:
 
 
 def describe(run: Run, lineage: Lineage) -> Described:
-    """Raises UsageError for a run of which not even the verb is known."""
     chain = _ancestors(run, lineage)
     before = run.training if run.verb != "finetune" else mapping(run.training.get("before"))
     trained = run if run.verb != "finetune" else lineage.start(run)

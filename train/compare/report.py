@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ PAGE, MARKDOWN, DATA = "comparison.html", "comparison.md", "comparison.json"
 
 
 def check_report(out: str, *, overwrite: bool) -> None:
-    """To be asked before any work. Raises OutputExistsError, UsageError for a file in the way."""
+    """Before anything is drawn or written. Raises OutputExistsError, UsageError for a file in the way."""
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {out} is a file: type a folder")
@@ -29,11 +30,10 @@ def write_report(comparison: Comparison, folder: Path) -> tuple[str, ...]:
     """The paths written. Raises MissingExtraError without matplotlib."""
     plotter = SeriesPlotter("train compare")
     metric = comparison.target.metric.replace("_", "-")
-    plots = {f"{metric}-by-labels.png": by_labels(comparison, plotter)}
-    if (compute := by_compute(comparison, plotter)) is not None:
-        plots[f"{metric}-by-compute.png"] = compute
+    drawn = {"labels": by_labels(comparison, plotter), "compute": by_compute(comparison, plotter)}
+    plots = {f"{metric}-by-{name}.png": plot for name, plot in drawn.items() if plot is not None}
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {PAGE: _page(comparison, list(plots.values())), MARKDOWN: text.as_markdown(comparison).encode(),
+    contents = {PAGE: _page(comparison, drawn), MARKDOWN: text.as_markdown(comparison).encode(),
                 DATA: (json.dumps(comparison.to_json(), indent=2) + "\n").encode(),
                 **{name: drawing.png for name, drawing in plots.items()}}  # fmt: skip
     for name, content in contents.items():
@@ -41,9 +41,11 @@ def write_report(comparison: Comparison, folder: Path) -> tuple[str, ...]:
     return tuple(str(folder / name) for name in contents)
 
 
-def by_labels(comparison: Comparison, plotter: SeriesPlotter) -> Drawing:
-    """Quality per number of labels, a line an arm (paper Fig. 4a)."""
+def by_labels(comparison: Comparison, plotter: SeriesPlotter) -> Drawing | None:
+    """Quality per number of labels, a line an arm (paper Fig. 4a); None where kept checkpoints alone were measured."""
     arms = [arm for arm in comparison.arms if arm.cells]
+    if not arms:
+        return None
     cells = {name: next(arm.cells[name] for arm in arms if name in arm.cells)
              for name in comparison.budgets if any(name in arm.cells for arm in arms)}  # fmt: skip
     place = {name: max(cell.num_labels, 1.0) for name, cell in cells.items()}
@@ -87,14 +89,14 @@ def _line(arm: ArmRow, cells: list[Cell], x: list[float]) -> Line:
     return Line(label=arm.name, x=x, y=[100 * cell.mean for cell in cells], spread=spread, is_reference=arm.is_teacher)
 
 
-def _page(comparison: Comparison, plots: list[Drawing]) -> bytes:
+def _page(comparison: Comparison, drawn: Mapping[str, Drawing | None]) -> bytes:
     return render(
         "comparison.html",
         package="train",
         title=text.title(comparison),
         metric=_metric(comparison),
         tiles=_tiles(comparison),
-        plots=[plot.svg for plot in plots],
+        plots={name: None if plot is None else plot.svg for name, plot in drawn.items()},
         budget=comparison.compute_budget,
         quality=text.quality_table(comparison),
         best=_best(comparison),

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from reinforce.data.folder import FolderSource, folder_source, scan_folder
-from reinforce.data.published.layout import Published, first_folder
+from reinforce.data.published.layout import Published
 from reinforce.data.splits import TEST, TRAIN, VAL, LabelledSample, base_name, carve, part
 from reinforce.errors import MissingDataError
 
@@ -27,7 +27,7 @@ SHARES = {VAL: partial(part, 0.2), TEST: partial(part, 0.7)}
 
 def read(root: Path) -> Published | None:
     """See `open_published`."""
-    folder = first_folder(root, FOLDERS)
+    folder = next((name for name in FOLDERS if any((root / name / kind).is_dir() for kind in CLASSES)), None)
     if folder is None and not all((root / name).is_dir() for name in CLASSES):
         return None
     prefix = "" if folder is None else folder + "/"

@@ -61,6 +61,8 @@ def read_table(path: Path, *alternatives: Sequence[str]) -> list[dict[str, str]]
     if not rows or not any(set(columns) <= rows[0].keys() for columns in alternatives):
         expected = " or ".join(",".join(columns) for columns in alternatives)
         raise DataError(f"{path} is not the table that was published: expected rows under {expected}")
+    if short := next((number for number, row in enumerate(rows, 2) if None in (*row, *row.values())), None):
+        raise DataError(f"{path} line {short} has not one cell a column: download it again")
     return rows
 
 

@@ -140,6 +140,18 @@ def test_kept_checkpoints_make_a_curve_and_are_parts_of_their_run(runs: Runs) ->
     assert comparison.total.seconds == 100 + 50 + 200 + 3 * 20
 
 
+def test_kept_checkpoints_alone_are_compared_by_compute(runs: Runs, tmp_path: Path) -> None:
+    start = runs.pretrain("p")
+    kept = [runs.write(f"p/checkpoints/step-{step:08d}", {"verb": "pretrain", "method": "dino", "seed": 0}, None, step)
+            for step in (200, 400)]  # fmt: skip
+    tuned = tuple(str(runs.finetune(f"ft-{path.name}", path, value=0.5)) for path in kept)
+    result = compare(CompareConfig(runs=tuned, out=str(tmp_path / "report")))
+    (arm,) = result.comparison.arms
+    assert (arm.cells, len(arm.curve)) == ({}, 2)
+    assert sorted(Path(path).name for path in result.files if path.endswith(".png")) == ["accuracy-by-compute.png"]
+    assert start.is_dir()
+
+
 def test_moved_runs_are_found_by_the_hash_of_their_weights(runs: Runs, tmp_path: Path) -> None:
     oriented(runs)
     shutil.move(runs.root, tmp_path / "elsewhere")
