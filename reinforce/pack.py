@@ -89,12 +89,12 @@ def pack(config: PackConfig) -> PackSummary:
     packing = Packing(source, Path(config.out), size, config.limit, data_licence(entry, source))
     if config.dry_run:
         return _summary(config, packing, None)
-    packing.begin(overwrite=config.overwrite, resume=config.resume)
     try:
-        if not (packing.folder / LISTING).exists():
-            with Progress("pack", packing.num_images, quiet=config.quiet) as progress:
-                packing.run(progress.update)
-        sweep(packing.folder)
+        with packing.begin(overwrite=config.overwrite, resume=config.resume):
+            if not (packing.folder / LISTING).exists():
+                with Progress("pack", packing.num_images, quiet=config.quiet) as progress:
+                    packing.run(progress.update)
+            sweep(packing.folder)
     except StoreAccessError as error:
         raise StoreAccessError(f"{error}; mend that, then type the same command with --resume") from error
     packed = open_source(config.out)

@@ -1,6 +1,6 @@
 """One curation: what is read, in which order it is decided, and what is written.
 
-    N = items, E = encoders, D = dimensions of all encoders together
+N = items, E = encoders, D = dimensions of all encoders together
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from reinforce.curate.targets import open_targets, target_identity
 from reinforce.curate.writing import Contents, curated_items, is_written, members_of, query_items, write_set
 from reinforce.errors import UsageError
 from reinforce.job import Share
+from reinforce.locking import FolderHold
 from reinforce.progress import Progress
 from reinforce.teacher import choose_device
 
@@ -79,8 +80,9 @@ class Curation:
             if is_new:
                 give_up(self.folder)
             raise
-        self._write(selection)
-        finish(self.folder)
+        with FolderHold(self.folder, waits=True):  # parts of a search may end at once
+            self._write(selection)
+            finish(self.folder)
 
     def _write(self, selection: Selection) -> None:
         contents = self._contents(selection)
