@@ -9,7 +9,7 @@ from typing import Any
 
 from reinforce import catalog
 from reinforce.command import TalkOptions
-from reinforce.data import FolderSource, ImageSource, freeze, open_source
+from reinforce.data import FolderSource, ImageSource, check_outside, freeze, open_source
 from reinforce.data.licence import data_licence
 from reinforce.data.packed_listing import LISTING
 from reinforce.data.remote_files import ObjectSource
@@ -84,6 +84,7 @@ def pack(config: PackConfig) -> PackSummary:
     Killed at any moment it continues with --resume, and the tars have the same bytes as if it had not been.
     """
     entry = catalog.resolve_data(config.transfer)
+    check_outside(Path(config.out), str(entry.path))
     source = open_source(str(entry.path))
     size = TarSize(shard_mb=config.shard_mb, shard_size=config.shard_size)
     packing = Packing(source, Path(config.out), size, config.limit, data_licence(entry, source))

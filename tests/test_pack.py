@@ -315,6 +315,16 @@ def test_killed_at_any_moment_it_resumes_to_equal_bytes() -> None:
     assert digests("packed") == digests("reference")
 
 
+@pytest.mark.parametrize("transfer", ["photos", "photos@train"])
+def test_nothing_is_packed_into_what_is_read(transfer: str) -> None:
+    """Which then would hold tars and loose images, and not open any more."""
+    write_tree("photos", images("train/a/a.png train/b/b.png"))
+    with pytest.raises(UsageError, match=r"photos/packed lies in photos, .*: type --out"):
+        packed(transfer, out="photos/packed")
+    assert not Path("photos/packed").exists()
+    assert packed(transfer, out="photos-packed").images == 2
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
 def test_one_command_packs_into_a_folder() -> None:
     write_tree("photos", images("a.png b.png"))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforce import catalog
 from reinforce.curate.approximate import probes_of
 from reinforce.curate.approximate_searches import ApproximateSearches
 from reinforce.curate.cleaning import Cleaning, Filter
@@ -32,6 +33,7 @@ from reinforce.curate.stored import EmbeddingStore, StoredEmbeddings
 from reinforce.curate.summary import summary_of
 from reinforce.curate.targets import open_targets, target_identity
 from reinforce.curate.writing import Contents, curated_items, is_written, members_of, query_items, write_set
+from reinforce.data import check_outside
 from reinforce.errors import UsageError
 from reinforce.job import Share
 from reinforce.locking import FolderHold
@@ -56,6 +58,8 @@ class Curation:
         self.probes = None if config.index is None else probes_of(self.gallery.widths, config.index, config.probes)
         self.decisions = self._decisions()
         self.originals = Originals(self.gallery, config.transfer)
+        for place in (self.originals.place, *([str(config.query)] if config.has_query_images else [])):
+            check_outside(self.folder, str(catalog.resolve_data(place).path))
         self.images = self._open_images()
         self.queries: Queries | None = None
         if config.strategy == "text":

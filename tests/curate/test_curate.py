@@ -495,6 +495,13 @@ class TestRefuses:
             curate(request_of(transfer=str(tmp_path / "web"), overwrite=True))
 
 
+def test_a_set_lies_beside_the_images_that_it_is_made_of(request_of, images, task):
+    for folder in (images, task):
+        with pytest.raises(UsageError, match=r"curated lies in .*: type --out beside it"):
+            curate(request_of(out=str(folder / "curated")))
+        assert not (folder / "curated").exists()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
 def test_of_two_that_end_at_once_one_writes(request_of, made):
     """As parts of a search may: the second would take away the images that the first had just put there."""
