@@ -12,9 +12,9 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from reinforce.errors import OutputExistsError, UsageError
+from reinforce.errors import NO_ROOM, OutputExistsError, StoreAccessError, UsageError
 from reinforce.locking import FolderHold
 
 if TYPE_CHECKING:
@@ -92,9 +92,17 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def reported(self) -> Iterator[None]:
-        """Around a training: however it ends, the run has a report.html that says where it stands."""
+        """Around a training: however it ends, the run has a report.html that says where it stands.
+
+        Raises StoreAccessError where the disk is full.
+        """
         try:
             yield
+        except (OSError, RuntimeError) as error:
+            if (reason := _no_room(error)) is None:
+                raise
+            raise StoreAccessError(f"cannot write {self.path}: {reason}; free some, then type the same command with "
+                                   "--resume") from error  # fmt: skip
         finally:
             if self.is_main:
                 from train.run_report import report_run
@@ -208,24 +216,38 @@ class MetricsLog:
         if not self.is_main:
             return
         kept = [line for line in self.lines() if line.get("trial", "") != trial or line["step"] <= step]
-        temporary = _temporary(self.path)
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        with written_whole(self.path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file of this process alone to write to; it takes the place of `path`, durably, when the block ends well."""
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
     """Replace `path` atomically by `value` as indented JSON."""
-    temporary = _temporary(path)
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with written_whole(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
-def _temporary(path: Path) -> Path:
-    """Of this process alone: several may evaluate one run."""
-    return path.with_name(f".tmp-{os.getpid()}-{path.name}")
+def _no_room(error: BaseException | None) -> str | None:
+    """What the system says of a full disk, which torch's writer of files may have met first."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import sys
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 import torch
 from processes import held_elsewhere
 
-from reinforce.errors import ModelError, OutputExistsError, UsageError
+from reinforce.errors import ModelError, OutputExistsError, StoreAccessError, UsageError
 from reinforce.models.directory import read_info
 from train.checkpoint import read_checkpoint, write_checkpoint
-from train.rundir import MetricsLog, RunDirectory
+from train.rundir import MetricsLog, RunDirectory, written_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +143,37 @@ def test_metrics_forget_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
         file.write('{"trial": "b", "st')  # cut short by a kill
     log.forget_after(5, "b")
     assert [(line["trial"], line["step"]) for line in log.lines()] == [("a", 5), ("a", 10), ("b", 5)]
+
+
+def full_disk() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_files(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run")
+
+    def write_half() -> None:
+        with run.reported(), written_whole(run.path / "cost.json") as file:
+            file.write(b"half")
+            raise full_disk()
+
+    with pytest.raises(StoreAccessError, match=r"cannot write .*run: No space left on device; free some, .* --resume"):
+        write_half()
+    assert not list(run.path.rglob(".tmp-*"))
+    assert not (run.path / "cost.json").exists()
+
+
+def test_a_full_disk_that_torch_met_is_named_for_what_it_is(tmp_path: Path) -> None:
+    def torch_ends() -> None:
+        try:
+            raise full_disk()
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+    with pytest.raises(StoreAccessError, match="No space left"), open_run(tmp_path / "run").reported():
+        torch_ends()
+    with pytest.raises(RuntimeError, match="unexpected"), open_run(tmp_path / "other").reported():
+        raise RuntimeError("unexpected")
 
 
 def test_a_run_that_has_not_ended_is_no_model_yet(tmp_path: Path) -> None:
