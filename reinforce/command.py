@@ -13,6 +13,7 @@ import importlib
 import inspect
 import itertools
 import json
+import os
 import signal
 import sys
 import textwrap
@@ -27,7 +28,7 @@ from click.shell_completion import CompletionItem
 
 from reinforce.allocator import keep_freed_memory
 from reinforce.completion import completer_of
-from reinforce.errors import ReinforceError, StoppedError, UnknownNameError, UsageError
+from reinforce.errors import NO_ROOM, ReinforceError, StoppedError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]  # generic only in newer releases of click
@@ -185,10 +186,23 @@ def _explain(error: Exception) -> tuple[int, str]:
         return error.exit_code, " ".join(error.format_message().split())
     if isinstance(error, ReinforceError):
         return error.exit_code, str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return 1, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and (reason := _refused(error)) is not None:
+        return 1, reason
     line = " ".join(str(error).split())[:300]
     return 1, f"{type(error).__name__}: {line} (--debug shows the traceback)"
+
+
+def _refused(error: OSError) -> str | None:
+    """What the system did not let us do; None where it does not say what with."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno in NO_ROOM:
+        return f"{error.strerror}: free some, then type the same command again"
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return "the working folder is not there any more: cd into one that is, then type the same command again"
+    return None
 
 
 @functools.cache

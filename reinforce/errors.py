@@ -31,8 +31,12 @@ Messages are one line: what is wrong and what to type instead. Only the command 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import Any
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+"""Numbers of an OSError: the disk, or what this user may have of it, is full."""
 
 
 class ReinforceError(Exception):

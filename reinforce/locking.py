@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from reinforce.errors import UsageError
 
 _TIMEOUT_SECONDS = 10.0
 _POLL_SECONDS = 0.02
+_HELD_BY_ANOTHER = {errno.EWOULDBLOCK, errno.EACCES}
 
 
 @contextlib.contextmanager
@@ -43,3 +46,50 @@ def _try_lock(file: IO[str]) -> bool:
     except OSError:
         return False
     return True
+
+
+class FolderHold:
+    """A folder that one process at a time works in: nothing is written for it, and it ends with the process.
+
+    Where a folder cannot be locked (Windows, some network mounts), everybody gets it.
+    """
+
+    _held: ClassVar[dict[str, FolderHold]] = {}
+
+    def __init__(self, folder: Path, *, waits: bool = False) -> None:
+        """Where another process holds it, raises BlockingIOError or `waits`; what this one holds is taken over."""
+        self._name, self._descriptor = str(folder.resolve()), -1
+        if sys.platform == "win32":
+            return
+        if (former := self._held.get(self._name)) is not None:
+            former.release()
+        self._descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _lock_folder(self._descriptor, waits)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self._held[self._name] = self
+
+    def __enter__(self) -> FolderHold:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Once is enough, more does nothing."""
+        if self._held.get(self._name) is self:
+            del self._held[self._name]
+            os.close(self._descriptor)
+
+
+def _lock_folder(descriptor: int, waits: bool) -> None:
+    """Raises BlockingIOError. Nothing happens where the file system has no such locks."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in _HELD_BY_ANOTHER:
+            raise BlockingIOError(error.errno, error.strerror) from error

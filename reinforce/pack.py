@@ -9,7 +9,7 @@ from typing import Any
 
 from reinforce import catalog
 from reinforce.command import TalkOptions
-from reinforce.data import FolderSource, ImageSource, freeze, open_source
+from reinforce.data import FolderSource, ImageSource, check_outside, freeze, open_source
 from reinforce.data.licence import data_licence
 from reinforce.data.packed_listing import LISTING
 from reinforce.data.remote_files import ObjectSource
@@ -84,17 +84,18 @@ def pack(config: PackConfig) -> PackSummary:
     Killed at any moment it continues with --resume, and the tars have the same bytes as if it had not been.
     """
     entry = catalog.resolve_data(config.transfer)
+    check_outside(Path(config.out), str(entry.path))
     source = open_source(str(entry.path))
     size = TarSize(shard_mb=config.shard_mb, shard_size=config.shard_size)
     packing = Packing(source, Path(config.out), size, config.limit, data_licence(entry, source))
     if config.dry_run:
         return _summary(config, packing, None)
-    packing.begin(overwrite=config.overwrite, resume=config.resume)
     try:
-        if not (packing.folder / LISTING).exists():
-            with Progress("pack", packing.num_images, quiet=config.quiet) as progress:
-                packing.run(progress.update)
-        sweep(packing.folder)
+        with packing.begin(overwrite=config.overwrite, resume=config.resume):
+            if not (packing.folder / LISTING).exists():
+                with Progress("pack", packing.num_images, quiet=config.quiet) as progress:
+                    packing.run(progress.update)
+            sweep(packing.folder)
     except StoreAccessError as error:
         raise StoreAccessError(f"{error}; mend that, then type the same command with --resume") from error
     packed = open_source(config.out)

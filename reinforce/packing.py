@@ -32,6 +32,7 @@ from reinforce.data.tar_source import index_tars
 from reinforce.data.tar_writing import TEMPORARY_PREFIX, write_tar, write_whole
 from reinforce.errors import DataError, OutputExistsError, StoreAccessError, UndecodableImageError, UsageError
 from reinforce.licences import UNKNOWN, is_unknown
+from reinforce.locking import FolderHold
 from reinforce.views import image_suffix
 
 REQUEST = "pack.json"
@@ -84,11 +85,21 @@ class Packing:
     def num_images(self) -> int:
         return sum(len(samples) for samples in self.splits.values())
 
-    def begin(self, *, overwrite: bool, resume: bool) -> None:
-        """Put pack.json, or compare it with the one that is there; a licence that has become known is added.
+    def begin(self, *, overwrite: bool, resume: bool) -> FolderHold:
+        """Put pack.json, or compare it with the one that is there; a licence that has become known is added. Gives the
+        folder to this process alone, until the hold is released.
 
-        Raises OutputExistsError, UsageError."""
+        Raises OutputExistsError, StoreAccessError, and UsageError also where another command packs there."""
         check_way(self.folder, overwrite=overwrite, resume=resume)
+        hold = _hold(self.folder)
+        try:
+            self._put_request(overwrite)
+        except BaseException:
+            hold.release()
+            raise
+        return hold
+
+    def _put_request(self, overwrite: bool) -> None:
         if overwrite:
             remove_packed(self.folder)
         begun = read_request(self.folder)
@@ -185,6 +196,16 @@ def _suffix_of(data: bytes) -> str:
         return UNKNOWN_SUFFIX
     assert suffix in IMAGE_SUFFIXES
     return suffix
+
+
+def _hold(folder: Path) -> FolderHold:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FolderHold(folder)
+    except BlockingIOError:
+        raise UsageError(f"another command packs into {folder}: wait for it, or type another --out") from None
+    except OSError as error:
+        raise StoreAccessError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def check_way(folder: Path, *, overwrite: bool, resume: bool) -> None:

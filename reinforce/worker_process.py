@@ -35,15 +35,37 @@ def enter_worker(worker: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+    """Around the start of processes that `enter_worker`: they are deaf to Ctrl-C from their first moment.
+
+    A terminal sends it to all of them, and one that still imports would die of it. A process inherits what is blocked;
+    what comes meanwhile waits for this one until all are started. SIGTERM is how torch ends one that takes too long.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # its start would unblock them again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def as_it_is(item: T) -> T:
     """For `DataLoader(collate_fn=...)`: batches are made by the dataset."""
     return item
 
 
 def raise_errors(items: Iterable[T | ReinforceError]) -> Iterator[T]:
-    """Workers yield their errors: one that is raised there arrives as another, of many lines."""
+    """Starts the workers, who yield their errors: one that is raised there arrives as another, of many lines."""
     with naming_dead_workers():
-        for item in items:
+        with starting_processes() if getattr(items, "num_workers", 0) else contextlib.nullcontext():
+            started = iter(items)
+        for item in started:
             if isinstance(item, ReinforceError):
                 raise item
             yield item

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -49,6 +51,10 @@ def paint(config: PaintConfig) -> dict[str, Any]:
         raise UnknownNameError("wall", "nort", ["north", "south"])
     if config.wall == "broken":
         raise RuntimeError("two\nlines")
+    if config.wall == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if config.wall == "here":
+        Path.cwd()
     names = ("wall", "color", "coats", "widths", "wet")
     return {name: getattr(config, name) for name in names}
 
@@ -207,6 +213,21 @@ def test_an_option_may_give_defaults_to_others(
 def test_a_stopped_verb_says_how_to_go_on(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_group(GROUP, argv) == 130
     assert capsys.readouterr().err.splitlines()[-1] == f"house: {line}"
+
+
+def test_a_full_disk_needs_no_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_group(GROUP, ["paint", "full"]) == 1
+    assert capsys.readouterr().err.endswith(": No space left on device: free some, then type the same command again\n")
+
+
+def test_a_working_folder_that_was_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run_group(GROUP, ["paint", "here"]) == 1
+    assert "the working folder is not there any more: cd into one that is" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback() -> None:

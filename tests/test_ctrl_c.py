@@ -1,11 +1,16 @@
 """Ctrl-C, wherever a long verb is: one line that says how to go on, and doing so ends well.
 
-Each command runs in a process of its own, which sends itself a real SIGINT while it reads its nth image.
+Each command runs in a process of its own, which sends itself a real SIGINT while it reads its nth image; or all its
+processes get one, as from a terminal, while its workers start.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import sys
+import time
 from pathlib import Path
 
 import forked
@@ -13,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import session_members
 
 import reinforce.cli
 import train.cli
@@ -89,3 +95,38 @@ def test_ctrl_c_says_how_to_go_on(
     assert "Traceback" not in done.stderr
     monkeypatch.chdir(tmp_path)
     assert run_group(GROUPS[program], [*argv, "--resume"]) == 0, capsys.readouterr().err
+
+
+STARTING = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from {program}.cli import main
+main()
+"""
+WITH_WORKERS = [
+    f"{BUILD.replace('--workers 0', '--workers 1')} --views 12",
+    f"{BUILD} --device cpu,cpu",
+    f"train finetune --model test_vit --mode full --steps 6 {LABELLED.replace('--workers 0', '--workers 1')}",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("line", WITH_WORKERS, ids=["build-workers", "build-devices", "finetune-workers"])
+def test_ctrl_c_while_workers_start_is_no_death_of_theirs(prepared: Path, tmp_path: Path, line: str) -> None:
+    program, *argv = line.split()
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    code = STARTING.format(program=program)
+    with forked.Forked(code, argv, folder=tmp_path, environment=os.environ) as process:
+        deadline = time.monotonic() + forked.TIMEOUT_SECONDS
+        while not session_members(process.pid, "spawn_main") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.3)  # Python runs, and imports
+        os.killpg(process.pid, signal.SIGINT)
+        done, deadline = process.ended(), time.monotonic() + 10
+        while (left := session_members(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert done.returncode == 130, done.stderr[-2000:]
+    assert "type the same command with --resume" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not left

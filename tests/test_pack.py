@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from processes import held_elsewhere
 
 from reinforce.data import ImageSource, freeze, num_images, open_captioned, open_labelled, open_source
 from reinforce.data.packed_listing import LISTING, parse_listing
@@ -312,6 +313,26 @@ def test_killed_at_any_moment_it_resumes_to_equal_bytes() -> None:
             shutil.rmtree("packed")
     subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
     assert digests("packed") == digests("reference")
+
+
+@pytest.mark.parametrize("transfer", ["photos", "photos@train"])
+def test_nothing_is_packed_into_what_is_read(transfer: str) -> None:
+    """Which then would hold tars and loose images, and not open any more."""
+    write_tree("photos", images("train/a/a.png train/b/b.png"))
+    with pytest.raises(UsageError, match=r"photos/packed lies in photos, .*: type --out"):
+        packed(transfer, out="photos/packed")
+    assert not Path("photos/packed").exists()
+    assert packed(transfer, out="photos-packed").images == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_one_command_packs_into_a_folder() -> None:
+    write_tree("photos", images("a.png b.png"))
+    Path("packed").mkdir()
+    with held_elsewhere(Path("packed")), pytest.raises(UsageError, match="another command packs into packed: wait"):
+        packed("photos")
+    assert not list(Path("packed").iterdir())
+    assert packed("photos").images == 2
 
 
 def tars_of(folder: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,16 @@ from typing import Any
 import torch
 from reinforce.errors import ModelError
 
+from train.rundir import written_whole
+
 FORMAT = 1
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Put `state` (tensors, str, int, float, bool, None, lists and dicts of them) at `path`, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("wb") as file:
+    with written_whole(path) as file:
         torch.save({"format": FORMAT, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -12,9 +12,10 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from reinforce.errors import OutputExistsError, UsageError
+from reinforce.errors import NO_ROOM, OutputExistsError, StoreAccessError, UsageError
+from reinforce.locking import FolderHold
 
 if TYPE_CHECKING:
     from train.world import World
@@ -52,8 +53,10 @@ class RunDirectory:
         """`config`: the verb's dataclass, kept in config.json. Only the main rank checks and writes.
 
         Raises OutputExistsError where something is there already and neither flag was given; UsageError for
-        --overwrite of what is no run directory, or --resume with other options than the run was started with.
+        --overwrite of what is no run directory, --resume with other options than the run was started with, or a
+        directory that another process trains in (until `finished` or `reported` end this one's hold, or it ends).
         """
+        self._hold: FolderHold | None = None
         self.path, self.verb = Path(path), verb
         self.config = _plain({"verb": verb, **dataclasses.asdict(config)})
         self.is_main = world is None or world.is_main
@@ -70,7 +73,11 @@ class RunDirectory:
     def finished(self) -> dict[str, Any] | None:
         """The result of a run that --resume finds complete."""
         path = self.path / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if self.resumed and path.exists() else None
+        if not (self.resumed and path.exists()):
+            return None
+        self._release()
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return result
 
     def resolve(self, **values: Any) -> None:
         """Add what the options came to to config.json, under "resolved": steps, sizes, learning rates, devices."""
@@ -85,25 +92,58 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def reported(self) -> Iterator[None]:
-        """Around a training: however it ends, the run has a report.html that says where it stands."""
+        """Around a training: however it ends, the run has a report.html that says where it stands.
+
+        Raises StoreAccessError where the disk is full.
+        """
         try:
             yield
+        except (OSError, RuntimeError) as error:
+            if (reason := _no_room(error)) is None:
+                raise
+            raise StoreAccessError(f"cannot write {self.path}: {reason}; free some, then type the same command with "
+                                   "--resume") from error  # fmt: skip
         finally:
             if self.is_main:
                 from train.run_report import report_run
 
                 report_run(self.path)
+            self._release()
 
     def _prepare(self, overwrite: bool, resume: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--out {self.path} is a file: type another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._take()
+        try:
+            self._claim(overwrite, resume)
+        except BaseException:
+            self._release()
+            raise
+
+    def _take(self) -> None:
+        try:
+            self._hold = FolderHold(self.path)
+        except BlockingIOError:
+            raise UsageError(f"another command trains in {self.path}: wait for it, or type another --out") from None
+
+    def _release(self) -> None:
+        if self._hold is not None:
+            self._hold.release()
+
+    def _claim(self, overwrite: bool, resume: bool) -> None:
         started = holds_run_config(self.path)
         if resume and started:
             self._check_same_run()
-        elif self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"--out {self.path} is a file: type another --out")
-        elif self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+            self._sweep()
+        elif any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             self._clear(started, overwrite)
-        self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "config.json", self.config)
+
+    def _sweep(self) -> None:
+        """Remove files that a killed command was writing."""
+        for path in (*self.path.glob(".tmp-*"), *self.checkpoints.rglob(".tmp-*")):
+            path.unlink(missing_ok=True)
 
     def _clear(self, started: bool, overwrite: bool) -> None:
         if not overwrite and started:
@@ -112,9 +152,13 @@ class RunDirectory:
             raise OutputExistsError(self.path, "it is no run directory: type another --out")
         if not started:
             raise UsageError(f"{self.path} is no run directory, so --overwrite leaves it: type another --out")
-        for path in (*(self.path / name for name in OWN_FILES), *self.path.glob(EVALUATIONS)):
-            path.unlink(missing_ok=True)
+        # config.json stays to the last, and is replaced: what a kill leaves of this is still known for a run
+        (self.path / "result.json").unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+        kept = {self.path / "config.json"}
+        for path in {*(self.path / name for name in OWN_FILES), *self.path.glob(EVALUATIONS)} - kept:
+            path.unlink(missing_ok=True)
+        self._sweep()
 
     def _check_same_run(self) -> None:
         before = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
@@ -172,19 +216,38 @@ class MetricsLog:
         if not self.is_main:
             return
         kept = [line for line in self.lines() if line.get("trial", "") != trial or line["step"] <= step]
-        temporary = self.path.with_name(f".tmp-{self.path.name}")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        with written_whole(self.path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file of this process alone to write to; it takes the place of `path`, durably, when the block ends well."""
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
     """Replace `path` atomically by `value` as indented JSON."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with written_whole(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+def _no_room(error: BaseException | None) -> str | None:
+    """What the system says of a full disk, which torch's writer of files may have met first."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from reinforce.command import REPEATED
 from reinforce.curate.curated import DECISIONS, CuratedSet
 from reinforce.engine.options import ClusterOptions
-from reinforce.errors import UnfinishedSearchError, UsageError
+from reinforce.errors import StoreAccessError, UnfinishedSearchError, UsageError
 from reinforce.job import Share
 from reinforce.licences import UNKNOWN
 
@@ -213,6 +213,8 @@ def curate(config: CurateConfig) -> CuratedSummary | CuratePlan | CuratePart:
         if config.shard is None:
             raise
         return CuratePart(path=config.out, shard=config.shard)
+    except StoreAccessError as error:
+        raise StoreAccessError(f"{error}; mend that, then type the same command with --resume") from error
     return summarize(Path(config.out))
 
 

@@ -1,6 +1,6 @@
 """One curation: what is read, in which order it is decided, and what is written.
 
-    N = items, E = encoders, D = dimensions of all encoders together
+N = items, E = encoders, D = dimensions of all encoders together
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforce import catalog
 from reinforce.curate.approximate import probes_of
 from reinforce.curate.approximate_searches import ApproximateSearches
 from reinforce.curate.cleaning import Cleaning, Filter
@@ -32,8 +33,10 @@ from reinforce.curate.stored import EmbeddingStore, StoredEmbeddings
 from reinforce.curate.summary import summary_of
 from reinforce.curate.targets import open_targets, target_identity
 from reinforce.curate.writing import Contents, curated_items, is_written, members_of, query_items, write_set
+from reinforce.data import check_outside
 from reinforce.errors import UsageError
 from reinforce.job import Share
+from reinforce.locking import FolderHold
 from reinforce.progress import Progress
 from reinforce.teacher import choose_device
 
@@ -55,6 +58,8 @@ class Curation:
         self.probes = None if config.index is None else probes_of(self.gallery.widths, config.index, config.probes)
         self.decisions = self._decisions()
         self.originals = Originals(self.gallery, config.transfer)
+        for place in (self.originals.place, *([str(config.query)] if config.has_query_images else [])):
+            check_outside(self.folder, str(catalog.resolve_data(place).path))
         self.images = self._open_images()
         self.queries: Queries | None = None
         if config.strategy == "text":
@@ -79,8 +84,9 @@ class Curation:
             if is_new:
                 give_up(self.folder)
             raise
-        self._write(selection)
-        finish(self.folder)
+        with FolderHold(self.folder, waits=True):  # parts of a search may end at once
+            self._write(selection)
+            finish(self.folder)
 
     def _write(self, selection: Selection) -> None:
         contents = self._contents(selection)

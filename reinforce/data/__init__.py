@@ -8,7 +8,7 @@ from reinforce.data.listing import Listing, freeze, header_size
 from reinforce.data.mask_classes import IGNORE
 from reinforce.data.masked import MaskedDataset, MaskedSample, open_masked, take_masked
 from reinforce.data.matching import check_keys_match, find_shards
-from reinforce.data.opening import open_source
+from reinforce.data.opening import check_outside, open_source
 from reinforce.data.sources import IMAGE_SUFFIXES, ImageSource, Shard, num_images
 from reinforce.data.splits import LabelledSample, shortage, take
 from reinforce.data.unit_images import UnitImages
@@ -28,6 +28,7 @@ __all__ = [
     "UnitImages",
     "check_keys",
     "check_keys_match",
+    "check_outside",
     "find_shards",
     "freeze",
     "hash64",

@@ -52,6 +52,13 @@ def open_source(location: str) -> ImageSource:
     raise DataError(f"{location} is neither a folder nor a list: expected {ACCEPTED}")
 
 
+def check_outside(out: Path, location: str) -> None:
+    """Raises UsageError where the images that are written to `out` would be among those of a folder that is read."""
+    folder = Path(split_off(location)[0]).expanduser()
+    if not is_url(location) and folder.is_dir() and folder.resolve() in out.resolve().parents:
+        raise UsageError(f"{out} lies in {folder}, whose images it would be read with: type --out beside it")
+
+
 def _open_folder(root: Path) -> ImageSource:
     contents = scan_folder(root)
     if contents.images and contents.tars:

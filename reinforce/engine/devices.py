@@ -20,7 +20,7 @@ from reinforce.engine.feed import ClaimedUnits
 from reinforce.engine.work import Work, WorkBook
 from reinforce.errors import WorkerDiedError
 from reinforce.store import UnfinishedStore
-from reinforce.worker_process import enter_worker, naming_dead_workers, portable
+from reinforce.worker_process import enter_worker, naming_dead_workers, portable, starting_processes
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def _start(task: BuildTask, number: int, device: str, todo: Sequence[int], worke
     context = multiprocessing.get_context("spawn")
     reports, sender = context.Pipe(duplex=False)
     process = context.Process(target=_teach, args=(own, todo, workers, sender), name=f"teacher on {device}")
-    process.start()
+    with starting_processes():
+        process.start()
     sender.close()  # so that the pipe ends with the process
     return _Teacher(number, device, process, reports)
 

@@ -92,6 +92,9 @@ def read_info(directory: Path) -> ModelInfo:
         raise ModelError(f"{directory} is a file, a model is a directory: type reinforce import-model --arch NAME "
                          f"--weights {directory} --out DIR")  # fmt: skip
     if not path.is_file():
+        if (verb := _training_verb(directory)) is not None:
+            raise ModelError(f"{directory} has no {INFO} yet: its training has not ended; wait for it, or type the "
+                             f"train {verb} that began it with --resume")  # fmt: skip
         raise ModelError(f"{directory} is no model directory (no {INFO}): write one with reinforce import-model")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -100,6 +103,16 @@ def read_info(directory: Path) -> ModelInfo:
     if not isinstance(data, dict):
         raise ModelError(f"{path} must hold one JSON object")
     return ModelInfo.from_json(data)
+
+
+def _training_verb(directory: Path) -> str | None:
+    """Which verb of `train` has begun a run in this folder, if any has."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    verb = config.get("verb") if isinstance(config, dict) else None
+    return verb if isinstance(verb, str) else None
 
 
 def weights_sha256(model: nn.Module | Path | str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
-from reinforce.errors import OutputExistsError, UsageError
+from reinforce.errors import OutputExistsError, StoreAccessError, UsageError
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
@@ -17,12 +18,16 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 
 
 def write_page(path: Path, page: bytes, *, overwrite: bool) -> None:
-    """Put the whole page at `path`, making its folder. Raises as `check_writable`."""
+    """Put the whole page at `path`, making its folder. Raises as `check_writable`, and StoreAccessError."""
     check_writable(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(page)
         temporary.replace(path)
+    except OSError as error:
+        raise StoreAccessError(f"cannot write {path}: {error.strerror or error}; mend that, or type another --html"
+                               ) from error  # fmt: skip
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

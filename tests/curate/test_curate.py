@@ -7,6 +7,8 @@ import io
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from curate_data import BAD, COLOURS, COPIES, CROPS, LEAKS
 from PIL import Image
+from processes import held_elsewhere
 
 from reinforce import catalog
 from reinforce.cli import command
@@ -490,6 +493,30 @@ class TestRefuses:
         (tmp_path / "web" / "red" / "00.png").unlink()
         with pytest.raises(DataError):
             curate(request_of(transfer=str(tmp_path / "web"), overwrite=True))
+
+
+def test_a_set_lies_beside_the_images_that_it_is_made_of(request_of, images, task):
+    for folder in (images, task):
+        with pytest.raises(UsageError, match=r"curated lies in .*: type --out beside it"):
+            curate(request_of(out=str(folder / "curated")))
+        assert not (folder / "curated").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_of_two_that_end_at_once_one_writes(request_of, made):
+    """As parts of a search may: the second would take away the images that the first had just put there."""
+    whole = bytes_of(made(out="alone").path)
+    config = request_of(out="both")
+    first = made(out="both")
+    (first.path / "curated.json").unlink()
+    with held_elsewhere(first.path) as holder, ThreadPoolExecutor(1) as pool:
+        second = pool.submit(curate, replace(config, resume=True))
+        with pytest.raises(TimeoutError):
+            second.result(3)
+        assert not (first.path / "curated.json").exists()
+        holder.stdin.close()
+        second.result(60)
+    assert bytes_of(first.path) == whole
 
 
 def test_the_command_prints_json_and_what_to_type_next(request_of, stores, task, encoders, capsys):

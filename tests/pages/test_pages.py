@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import re
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reinforce.errors import MissingExtraError, OutputExistsError, UsageError
+from reinforce.errors import MissingExtraError, OutputExistsError, StoreAccessError, UsageError
 from reinforce.pages import Curve, Mark, Plotter, check_writable, data_uri, write_page
 from reinforce.pages.rendering import count, number, percent, shorten
 
@@ -60,8 +61,17 @@ def test_a_share_is_never_rounded_to_nothing_or_all(share: float, text: str) -> 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.001, "0.001"), (5.01e-5, "5.01 × 10⁻⁵"), (1234.5, "1234"), (0.0, "0"), (7, "7"), (True, "True"), ("x", "x"),
-     (float("nan"), "nan"), (float("-inf"), "-inf")],
+    [
+        (0.001, "0.001"),
+        (5.01e-5, "5.01 × 10⁻⁵"),
+        (1234.5, "1234"),
+        (0.0, "0"),
+        (7, "7"),
+        (True, "True"),
+        ("x", "x"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+    ],
 )
 def test_numbers_in_three_digits(value: object, text: str) -> None:
     assert number(value) == text
@@ -123,6 +133,19 @@ def picture_bytes(uri: str) -> bytes:
     head, data = uri.split(",", 1)
     assert head in {"data:image/png;base64", "data:image/jpeg;base64"}
     return base64.b64decode(data)
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(path: Path, data: bytes) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", is_full)
+    with pytest.raises(
+        StoreAccessError, match=r"cannot write .*page\.html: No space left on device; mend that, or type"
+    ):
+        write_page(tmp_path / "page.html", b"one", overwrite=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_page_is_written_whole_and_replaced_only_when_told(tmp_path: Path) -> None:

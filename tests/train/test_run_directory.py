@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import held_elsewhere
 
-from reinforce.errors import ModelError, OutputExistsError, UsageError
+from reinforce.errors import ModelError, OutputExistsError, StoreAccessError, UsageError
+from reinforce.models.directory import read_info
 from train.checkpoint import read_checkpoint, write_checkpoint
-from train.rundir import MetricsLog, RunDirectory
+from train.rundir import MetricsLog, RunDirectory, written_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,50 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(p.name for p in run.path.iterdir()) == ["config.json", "notes.txt"]
 
 
+@pytest.mark.parametrize("dies_after", range(1, 9))
+def test_a_killed_overwrite_leaves_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_after: int) -> None:
+    run = open_run(tmp_path / "run")
+    run.finish({"accuracy": 0.5})
+    write_checkpoint(run.checkpoints / "last.pt", {"step": 1})
+    unlink, removed = Path.unlink, []
+
+    def unlink_and_die(path: Path, missing_ok: bool = False) -> None:
+        removed.append(path.name)
+        unlink(path, missing_ok=missing_ok)
+        if len(removed) == dies_after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            open_run(tmp_path / "run", overwrite=True)
+    assert open_run(tmp_path / "run", resume=True).finished() is None
+
+
+def test_what_a_kill_left_half_written_is_swept_out(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run")
+    write_checkpoint(run.checkpoints / "a" / "last.pt", {"step": 1})
+    for path in (run.path, run.checkpoints / "a"):
+        (path / ".tmp-7-model.safetensors").write_bytes(b"half")
+    open_run(tmp_path / "run", resume=True)
+    assert not list(run.path.rglob(".tmp-*"))
+    assert (run.checkpoints / "a" / "last.pt").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_one_process_trains_in_a_run(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run")
+    run.finished()
+    with run.reported():
+        pass  # gives it free
+    with held_elsewhere(run.path):
+        for way in ({"resume": True}, {"overwrite": True}, {}):
+            with pytest.raises(UsageError, match=r"another command trains in .*: wait for it, or"):
+                open_run(tmp_path / "run", **way)  # type: ignore[arg-type]
+        assert not (run.path / "result.json").exists()
+    open_run(tmp_path / "run", resume=True)  # whoever dies lets go
+
+
 def test_overwrite_leaves_folders_that_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "model.json").write_text("{}")
@@ -95,6 +143,43 @@ def test_metrics_forget_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
         file.write('{"trial": "b", "st')  # cut short by a kill
     log.forget_after(5, "b")
     assert [(line["trial"], line["step"]) for line in log.lines()] == [("a", 5), ("a", 10), ("b", 5)]
+
+
+def full_disk() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_files(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run")
+
+    def write_half() -> None:
+        with run.reported(), written_whole(run.path / "cost.json") as file:
+            file.write(b"half")
+            raise full_disk()
+
+    with pytest.raises(StoreAccessError, match=r"cannot write .*run: No space left on device; free some, .* --resume"):
+        write_half()
+    assert not list(run.path.rglob(".tmp-*"))
+    assert not (run.path / "cost.json").exists()
+
+
+def test_a_full_disk_that_torch_met_is_named_for_what_it_is(tmp_path: Path) -> None:
+    def torch_ends() -> None:
+        try:
+            raise full_disk()
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+    with pytest.raises(StoreAccessError, match="No space left"), open_run(tmp_path / "run").reported():
+        torch_ends()
+    with pytest.raises(RuntimeError, match="unexpected"), open_run(tmp_path / "other").reported():
+        raise RuntimeError("unexpected")
+
+
+def test_a_run_that_has_not_ended_is_no_model_yet(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run")
+    with pytest.raises(ModelError, match="training has not ended; wait for it, or type the train finetune that began"):
+        read_info(run.path)
 
 
 def test_checkpoints_round_trip(tmp_path: Path) -> None:
