@@ -105,6 +105,7 @@ __all__ = [
     "load_codec",
     "local_folder",
     "marker_path",
+    "member",
     "named_codec",
     "open_objects",
     "plan_objects",
