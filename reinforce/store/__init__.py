@@ -10,7 +10,7 @@ from reinforce.store.codecs import (
     load_codec,
     named_codec,
 )
-from reinforce.store.differing import differing_members
+from reinforce.store.differing import differing_members, member
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
 from reinforce.store.grown import GrownUnits
