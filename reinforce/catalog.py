@@ -228,6 +228,11 @@ def is_there(path: str) -> bool:
     return bool(_SCHEME.match(path)) or _is_pattern(path) or Path(split_off(path)[0]).exists()
 
 
+def is_url(path: str) -> bool:
+    """s3://bucket/photos, hf:NAME: what only the network can tell to be there."""
+    return bool(_SCHEME.match(path))
+
+
 def _description(entry: Entry) -> str:
     return str(entry.path) if entry.origin_file is None else f"{entry.path} ('{entry.name}' in {entry.origin_file})"
 

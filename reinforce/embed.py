@@ -27,8 +27,8 @@ MAX_ROUNDING = 1e-6
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig(EngineOptions):
     gallery: str
-    """Images to embed, a gallery or a query set: a folder, tars, a CSV of paths, hf:NAME, or a catalog name;
-    DATA@train is a split of a dataset."""
+    """Images to embed, a gallery or a query set: a folder, tars, a CSV of paths, hf:NAME, a URL such as
+    s3://bucket/images, or a catalog name; DATA@train is a split of a dataset."""
     encoder: tuple[str, ...] = field(metadata=REPEATED)
     """A catalog name, a timm or open_clip name with weights, or a model directory; type it again for another one:
     similarities are means over all."""

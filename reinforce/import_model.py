@@ -15,14 +15,17 @@ from reinforce.errors import ModelError, OutputExistsError, UsageError
 
 if TYPE_CHECKING:
     from reinforce.models import ModelInfo
+    from reinforce.models.timm_folder import TimmFolder
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportModelConfig(TalkOptions):
-    arch: str
-    """timm architecture (vit_base_patch16_224) or open_clip:MODEL of the checkpoint."""
+    arch: str | None = None
+    """timm architecture (vit_base_patch16_224) or open_clip:MODEL of the checkpoint; a folder of timm's has
+    its own."""
     weights: str
-    """Checkpoint: .safetensors, or a torch file that holds tensors only."""
+    """Checkpoint: .safetensors, or a torch file that holds tensors only; or a folder of timm's save_for_hf, whose
+    config.json says the rest."""
     out: str
     """Model directory to write."""
     head_key: str | None = None
@@ -30,7 +33,8 @@ class ImportModelConfig(TalkOptions):
     class_names: str | None = None
     """Class names in the order of the logits: a,b,c or a text file with one a line; default c0,c1,..."""
     image_size: int | None = None
-    """Input side in px; position embeddings are resampled. Default: what the checkpoint was trained at."""
+    """Input side in px; position embeddings are resampled. Default: what the checkpoint or its config.json
+    tells (position embeddings do, convolutions do not), else the architecture's."""
     mean: tuple[float, ...] | None = None
     """Mean of R,G,B in 0..1; default: the architecture's."""
     std: tuple[float, ...] | None = None
@@ -46,7 +50,15 @@ class ImportModelConfig(TalkOptions):
                 raise UsageError(f"{option} needs three numbers in 0..1, such as {option} 0.485,0.456,0.406")
         if self.std is not None and min(self.std) == 0:
             raise UsageError("--std must be above 0")
-        if "." in self.arch and not self.arch.startswith("open_clip:"):
+        self._check_arch()
+
+    def _check_arch(self) -> None:
+        if self.arch is None:
+            if not Path(self.weights).is_dir():
+                raise UsageError("--arch is needed to read a file of weights: type what you gave timm.create_model")
+        elif self.arch.startswith(("local-dir:", "hf-hub:", "hf_hub:")):
+            raise UsageError("--arch takes a bare architecture: a folder of timm's goes to --weights, without --arch")
+        elif "." in self.arch and not self.arch.startswith("open_clip:"):
             raise UsageError(f"--arch takes a bare architecture: type --arch {self.arch.partition('.')[0]}")
 
 
@@ -62,6 +74,8 @@ class ImportedModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights_sha256: str
+    size_is_known: bool = True
+    """Whether the input size was typed or read, and is not just the architecture's."""
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -72,10 +86,11 @@ class ImportedModel:
         verb = "reinforce build --teacher" if self.num_classes else "train adapt --model"
         data = "--transfer IMAGES" if self.num_classes else "--data DATA"
         check = f", or train evaluate --model {quote(self.name)} --data DATA" if self.num_classes else ""
+        size = "" if self.size_is_known else f" --image-size {self.image_size}"
         mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return (
             f"{self.out}: {self.architecture}, {self.image_size} px, {head}, registered as '{self.name}'\n"
-            f"it takes pixels with --mean {mean} --std {std}: type those of your training if they were others\n"
+            f"it takes pixels with --mean {mean} --std {std}{size}: type those of your training if they were others\n"
             f"next: {verb} {quote(self.name)} {data}{check}"
         )
 
@@ -85,7 +100,7 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     from reinforce import catalog
     from reinforce.models import change_image_size, save_model
     from reinforce.models.checkpoint import mismatch, read_checkpoint
-    from reinforce.models.foreign import fit_state, trained_model
+    from reinforce.models.foreign import fit_state, trained_model, trained_size
     from reinforce.models.naming import new_name
     from reinforce.models.open_clip_encoder import PREFIX
     from reinforce.models.open_clip_text import text_half
@@ -94,34 +109,51 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     if (out / "model.json").exists() and not config.overwrite:
         raise OutputExistsError(out)
     name = new_name(config.out)
-    source = Path(config.weights)
-    state = read_checkpoint(source)
-    beside = text_half(state) if config.arch.startswith(PREFIX) else {}
-    model, info = trained_model(config.arch, state, config.head_key)
+    source = _source(config)
+    state = read_checkpoint(source.weights)
+    beside = text_half(state) if source.architecture.startswith(PREFIX) else {}
+    model, info = trained_model(source.architecture, state, config.head_key, image_size=source.image_size,
+                                model_args=source.model_args)  # fmt: skip
+    size_is_known = source.architecture.startswith(PREFIX) or bool(
+        config.image_size or source.image_size or trained_size(source.architecture, state)
+    )
     state = fit_state(model, state, config.head_key)
     if problem := mismatch(model, state):
         advice = "if it has a classifier, add --head-key" if info.head == "none" else "type the --arch of your training"
-        raise ModelError(f"{source.name} does not fit {config.arch}: {problem}; {advice}")
+        raise ModelError(f"{source.weights.name} does not fit {source.architecture}: {problem}; {advice}")
     model.load_state_dict(state, strict=True)
     info = _described(info, config, source)
     model, info = change_image_size(model, info, config.image_size or info.image_size)
     written = save_model(out, model, info, beside)
-    catalog.register("models", name, out, license=config.license)
+    catalog.register("models", name, out, license=info.provenance.get("license"))
     return ImportedModel(config.out, name, info.architecture, info.image_size, info.num_classes, info.class_names,
-                         info.mean, info.std, written.provenance["weights_sha256"])  # fmt: skip
+                         info.mean, info.std, written.provenance["weights_sha256"], size_is_known)  # fmt: skip
 
 
-def _described(info: ModelInfo, config: ImportModelConfig, source: Path) -> ModelInfo:
-    with source.open("rb") as file:
+def _source(config: ImportModelConfig) -> TimmFolder:
+    """What is known of the weights before they are read. Raises ModelError for folders of another kind."""
+    from reinforce.models.timm_folder import TimmFolder, read_timm_folder
+
+    path = Path(config.weights)
+    if not path.is_dir():
+        return TimmFolder(weights=path, architecture=str(config.arch))
+    found = read_timm_folder(path)
+    return found if config.arch is None else replace(found, architecture=config.arch)
+
+
+def _described(info: ModelInfo, config: ImportModelConfig, source: TimmFolder) -> ModelInfo:
+    with source.weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    origin = {"source": source.name, "source_sha256": digest, **({"license": config.license} if config.license else {})}
+    license_name = config.license or source.license
+    origin = {"source": source.weights.name, "source_sha256": digest}
     changes: dict[str, Any] = {
         "mean": config.mean,
         "std": config.std,
         "class_names": read_class_names(config.class_names, info.num_classes),
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    return replace(info, **given).with_provenance(**origin)
+    described = replace(info, **(source.facts(info.num_classes) | given))
+    return described.with_provenance(**origin, **({"license": license_name} if license_name else {}))
 
 
 def read_class_names(text: str | None, num_classes: int) -> tuple[str, ...] | None:
@@ -131,6 +163,8 @@ def read_class_names(text: str | None, num_classes: int) -> tuple[str, ...] | No
     is_file = os.path.isfile(text)  # noqa: PTH113 (pathlib raises for a list longer than any file's name)
     lines = Path(text).read_text(encoding="utf-8").splitlines() if is_file else text.split(",")
     names = tuple(line.strip() for line in lines if line.strip())
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"--class-names gives '{repeated[0]}' twice: each class has a name of its own")
     if len(names) != num_classes:
         raise UsageError(f"--class-names gives {len(names)} names, the checkpoint's head has {num_classes} classes")
     return names

@@ -48,13 +48,13 @@ class NameList:
     def _entry_block(self, kind: str) -> Iterator[str]:
         yield kind
         entries = [entry for entry in self.entries if entry["kind"] == kind]
-        yield from _table([(e["name"], _state(e["present"]), _short(e["path"])) for e in entries] or [(EMPTY[kind],)])
+        yield from _table([(e["name"], _state(e), _short(e["path"])) for e in entries] or [(EMPTY[kind],)])
 
     def _paper_block(self) -> Iterator[str]:
         yield "the paper's data, as its presets call them: where they are, or what is expected there"
         yield from _table(
             [
-                (d["name"], _state(d["present"]), d["role"], d["what"], _short(d["path"]) if d["path"] else d["layout"])
+                (d["name"], _state(d), d["role"], d["what"], _short(d["path"]) if d["path"] else d["layout"])
                 for d in self.paper_data
             ]
         )
@@ -93,7 +93,7 @@ def list_names(config: ListConfig) -> NameList:
 
 def is_present(location: str) -> bool:
     """Brace patterns are judged by their first file; other locations than paths are taken as present."""
-    if "{" not in location:
+    if "{" not in location or catalog.is_url(location):
         return catalog.is_there(location)
     try:
         return Path(next(iter(braceexpand(location)))).exists()
@@ -101,8 +101,11 @@ def is_present(location: str) -> bool:
         return False
 
 
-def _state(present: bool) -> str:
-    return "here" if present else "missing"
+def _state(entry: Mapping[str, Any]) -> str:
+    """What is behind a URL is looked at only when it is used."""
+    if catalog.is_url(entry["path"] or ""):
+        return "remote"
+    return "here" if entry["present"] else "missing"
 
 
 def _short(path: str) -> str:

@@ -50,6 +50,7 @@ from reinforce.store import (
     check_codec,
     codec_record,
     differing_members,
+    member,
     plan_objects,
     probe_objects,
 )
@@ -272,10 +273,15 @@ def check_request(plan: dict[str, Any], inputs: Inputs) -> None:
     asked, plan = _without_licences(inputs.request()), _without_licences(plan)
     differing = differing_members({name: plan.get(name) for name in asked}, asked)
     if differing:
-        raise BuildError(
-            f"the store was begun with another {', '.join(differing)}: type the options that it was begun "
-            "with, or --overwrite"
-        )
+        said = ", ".join(_difference(name, member(plan, name), member(asked, name)) for name in differing)
+        raise BuildError(f"the store was begun with {said}: type the options that it was begun with, or --overwrite")
+
+
+def _difference(name: str, begun: Any, asked: Any) -> str:
+    """ "views 6, not 8"; "another name" where the values are no numbers or short words."""
+    words = ["none" if value is None else str(value) for value in (begun, asked)]
+    is_plain = all(isinstance(value, int | float | str | None) for value in (begun, asked))
+    return f"{name} {words[0]}, not {words[1]}" if is_plain and max(map(len, words)) <= 20 else f"another {name}"
 
 
 def _without_licences(value: Any) -> Any:

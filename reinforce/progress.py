@@ -87,11 +87,16 @@ class Progress:
         percent = 100 * self.done / self.total if self.total else 100.0
         extra = "".join(f", {key} {value}" for key, value in self.fields.items())
         print(
-            f"{self.label}: {percent:.0f}% ({self.done}/{self.total} {self.unit}), {rate:.1f} {self.unit}/s, "
+            f"{self.label}: {percent:.0f}% ({self.done}/{self.total} {self.unit}), {self._pace(rate)}, "
             f"{_clock(left)} left{extra}",
             file=self.stream,
             flush=True,
         )
+
+    def _pace(self, rate: float) -> str:
+        """ "12.3 steps/s", and below one in ten seconds the seconds that one takes: "24 s a step"."""
+        is_slow = 0 < rate < 0.1
+        return f"{1 / rate:.0f} s a {self.unit.removesuffix('s')}" if is_slow else f"{rate:.1f} {self.unit}/s"
 
 
 def _clock(seconds: float) -> str:

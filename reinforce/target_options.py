@@ -33,7 +33,8 @@ class TargetOptions(CommonOptions):
     teacher: str
     """Model directory or catalog name of an adapted teacher; for features also of one that has learned no task."""
     transfer: str
-    """Transfer set: a folder, tars ("x/{000..012}.tar"), a CSV of paths, hf:NAME, or a catalog name."""
+    """Transfer set: a folder, tars ("x/{000..012}.tar"), a CSV of paths, hf:NAME, a URL such as s3://bucket/images, or
+    a catalog name."""
     like: str | None = None
     """A store over the same transfer set whose views this teacher is to answer, too: its policy, number of views, seed,
     view size, temperature and cut into units, so that both can be averaged (train distill --cache A --cache B)."""

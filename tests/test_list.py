@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     far = tmp_path / ("x" * 60) / ("y" * 60)
     Path("reinforce.toml").write_text(
         f'[models]\ndino = "runs/dino"\ngone = "runs/gone"\n[data]\neurosat = "EuroSAT_RGB"\nfar = "{far}"\n'
-        'cc3m = "cc3m/{00000..00331}.tar"\n'
+        'cc3m = "cc3m/{00000..00331}.tar"\nbucket = "s3://bucket/photos"\nshards = "s3://bucket/{0..3}.tar"\n'
     )
     return tmp_path
 
@@ -35,6 +35,8 @@ def lines(names: NameList, first_word: str) -> list[str]:
         ("dino", "here", "./runs/dino"),
         ("gone", "missing", "./runs/gone"),
         ("eurosat", "here", "./EuroSAT_RGB"),
+        ("bucket", "remote", "s3://bucket/photos"),
+        ("shards", "remote", "s3://bucket/{0..3}.tar"),
         ("cc3m", "missing", "./cc3m/{00000..00331}.tar"),
         ("imagenet", "missing", "train/ and val/, or Kaggle's ILSVRC/"),
     ],

@@ -19,6 +19,14 @@ def test_a_non_terminal_gets_plain_lines() -> None:
     assert line.count("\n") == 1
 
 
+def test_what_takes_long_is_told_in_seconds() -> None:
+    stream = io.StringIO()
+    with Progress("train", 700, unit="steps", stream=stream) as progress:
+        progress.started -= 25 * 4
+        progress.update(4)
+    assert stream.getvalue() == "train: 1% (4/700 steps), 25 s a step, 4:50:00 left\n"
+
+
 def test_quiet_prints_nothing() -> None:
     stream = io.StringIO()
     with Progress("build", 2, quiet=True, stream=stream) as progress:

@@ -243,6 +243,10 @@ def check_class_names(name: str, info: ModelInfo, class_names: Sequence[str]) ->
                          "trained for, or finetune it on these")  # fmt: skip
     if numbered_class_names(len(ours)) in (ours, theirs):
         return
+    if ours != theirs and sorted(ours) == sorted(theirs):
+        raise UsageError(f"{name} has the classes of the data in another order: {', '.join(ours[:4])} instead of "
+                         f"{', '.join(theirs[:4])}: if its logits are in the data's order, import it again with "
+                         "--class-names in that order")  # fmt: skip
     for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         if mine != other:
             raise UsageError(f"class {index} is '{mine}' in {name} but '{other}' in the data: choose the data that it "

@@ -48,9 +48,13 @@ def _entry_findings(kind: catalog.Kind) -> Iterator[Finding]:
     for entry, fault in faults:
         yield Finding("catalog", "broken", f"[{kind}] {entry.name}: {fault}",
                       f"bring it back, or correct or remove the entry in {entry.origin_file}")  # fmt: skip
-    good = [entry.name for entry in entries if entry not in [entry for entry, _ in faults]]
+    good = [_shown(entry) for entry in entries if entry not in [entry for entry, _ in faults]]
     if good or not faults:
         yield Finding("catalog", "ok", f"{kind}: {', '.join(good) or 'none yet'}")
+
+
+def _shown(entry: catalog.Entry) -> str:
+    return f"{entry.name} (remote: not looked at)" if catalog.is_url(str(entry.path)) else entry.name
 
 
 def _fault(kind: catalog.Kind, entry: catalog.Entry) -> str | None:

@@ -29,6 +29,7 @@ from reinforce.models.heads import get_head, has_head
 from reinforce.models.info import ModelInfo
 from reinforce.models.segmentation import SegmentationModel
 from reinforce.models.tasks import build_dense
+from reinforce.models.timm_folder import read_config
 
 WEIGHTS, INFO, EXTRA = "model.safetensors", "model.json", "extra.safetensors"
 HEAD_PREFIX = "segmentation_head."
@@ -92,10 +93,7 @@ def read_info(directory: Path) -> ModelInfo:
         raise ModelError(f"{directory} is a file, a model is a directory: type reinforce import-model --arch NAME "
                          f"--weights {directory} --out DIR")  # fmt: skip
     if not path.is_file():
-        if (verb := _training_verb(directory)) is not None:
-            raise ModelError(f"{directory} has no {INFO} yet: its training has not ended; wait for it, or type the "
-                             f"train {verb} that began it with --resume")  # fmt: skip
-        raise ModelError(f"{directory} is no model directory (no {INFO}): write one with reinforce import-model")
+        raise ModelError(_no_model(directory))
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -103,16 +101,6 @@ def read_info(directory: Path) -> ModelInfo:
     if not isinstance(data, dict):
         raise ModelError(f"{path} must hold one JSON object")
     return ModelInfo.from_json(data)
-
-
-def _training_verb(directory: Path) -> str | None:
-    """Which verb of `train` has begun a run in this folder, if any has."""
-    try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    verb = config.get("verb") if isinstance(config, dict) else None
-    return verb if isinstance(verb, str) else None
 
 
 def weights_sha256(model: nn.Module | Path | str) -> str:
@@ -138,6 +126,16 @@ def _head_state(module: nn.Module) -> dict[str, Any]:
     if not isinstance(module, SegmentationModel):
         return {}
     return {HEAD_PREFIX + name: tensor for name, tensor in module.head.state_dict().items()}
+
+
+def _no_model(folder: Path) -> str:
+    """What to type for a folder without model.json: a run before its end, a folder of timm's, or anything else."""
+    config = read_config(folder)
+    if "verb" in config:
+        return (f"{folder} has no model yet: its training has not ended; wait for it, or type its "
+                f"'train {config['verb']}' with --resume")  # fmt: skip
+    weights = f" --weights {folder} --out DIR" if "architecture" in config else ""
+    return f"{folder} is no model directory (no {INFO}): write one with reinforce import-model{weights}"
 
 
 def _read_head(folder: Path, info: ModelInfo) -> dict[str, Tensor]:

@@ -17,12 +17,18 @@ from reinforce.models.info import ModelInfo
 
 
 def trained_model(
-    architecture: str, state: Mapping[str, Tensor], head_key: str | None = None
+    architecture: str,
+    state: Mapping[str, Tensor],
+    head_key: str | None = None,
+    *,
+    image_size: int | None = None,
+    model_args: Mapping[str, Any] | None = None,
 ) -> tuple[nn.Module, ModelInfo]:
     """An untrained module with the head and input size that the checkpoint was trained with.
 
     `head_key` is the checkpoint's name of its classifier, default the architecture's. Without a classifier in the
-    checkpoint the module has none. Raises UnknownNameError, and ModelError when `head_key` is not in the checkpoint.
+    checkpoint the module has none. `image_size` in px is for checkpoints that do not tell, `model_args` are further
+    arguments of `timm.create_model`. Raises UnknownNameError, and ModelError when `head_key` is not in the checkpoint.
     """
     is_open_clip = architecture.startswith(open_clip_encoder.PREFIX)
     if not is_open_clip:
@@ -34,8 +40,8 @@ def trained_model(
         if not open_clip_encoder.has_joint_projection(state):
             cast(Any, tower).joint_projection = None
         return tower, info
-    size = _trained_size(architecture, state)
-    return timm_encoder.create(architecture, num_classes=num_classes, image_size=size)
+    size = trained_size(architecture, state) or image_size
+    return timm_encoder.create(architecture, num_classes=num_classes, image_size=size, model_args=model_args)
 
 
 def fit_state(model: nn.Module, state: Mapping[str, Tensor], head_key: str | None = None) -> StateDict:
@@ -80,7 +86,7 @@ def _num_classes(state: Mapping[str, Tensor], head_key: str | None, default_key:
     return 0 if weight is None else int(weight.shape[0])
 
 
-def _trained_size(architecture: str, state: Mapping[str, Tensor]) -> int | None:
+def trained_size(architecture: str, state: Mapping[str, Tensor]) -> int | None:
     """Input side in px from the number of position embeddings; None where they do not tell."""
     positions, patches = state.get("pos_embed"), state.get("patch_embed.proj.weight")
     if positions is None or patches is None or positions.ndim != 3 or patches.ndim != 4:

@@ -15,12 +15,18 @@ from reinforce.models.info import ModelInfo, check_patches, numbered_class_names
 
 
 def create(
-    name: str, *, num_classes: int, image_size: int | None, known: Iterable[str] = ()
+    name: str,
+    *,
+    num_classes: int,
+    image_size: int | None,
+    known: Iterable[str] = (),
+    model_args: Mapping[str, Any] | None = None,
 ) -> tuple[nn.Module, ModelInfo]:
-    """Untrained, with a head for `num_classes` (0: none). `known` are other names to suggest for a wrong one."""
+    """Untrained, with a head for `num_classes` (0: none). `known` are other names to suggest for a wrong one;
+    `model_args` further arguments of `timm.create_model`, which the info keeps."""
     check_name(name, known)
     size = image_size or native_size(name)
-    args = {"img_size": size} if has_fixed_size(name) else {}
+    args = {**(model_args or {}), **({"img_size": size} if has_fixed_size(name) else {})}
     model = build(name, num_classes=num_classes, model_args=args)
     check_size(model, size, name)
     if num_classes:

@@ -10,7 +10,7 @@ from reinforce.store.codecs import (
     load_codec,
     named_codec,
 )
-from reinforce.store.differing import differing_members
+from reinforce.store.differing import differing_members, member
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.finalize import finalize
 from reinforce.store.grown import GrownUnits
@@ -105,6 +105,7 @@ __all__ = [
     "load_codec",
     "local_folder",
     "marker_path",
+    "member",
     "named_codec",
     "open_objects",
     "plan_objects",

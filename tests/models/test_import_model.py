@@ -170,6 +170,9 @@ class TestRefusals:
             pytest.param({"head_key": "fc"}, r"no fc\.weight: its last linear layers are head\.fc", id="unknown head"),
             pytest.param({"class_names": ",".join(map(str, range(300)))}, "300 names", id="300 names"),
             pytest.param({"class_names": "a,b"}, "2 names, the checkpoint's head has 3", id="wrong class count"),
+            pytest.param({"class_names": "a,b,a"}, "--class-names gives 'a' twice", id="a name twice"),
+            pytest.param({"arch": None}, "--arch is needed to read a file of weights", id="no architecture"),
+            pytest.param({"arch": "local-dir:x"}, "a folder of timm's goes to --weights", id="a folder as --arch"),
             pytest.param({"mean": (0.5,)}, "--mean needs three numbers", id="one mean"),
             pytest.param({"mean": (123.7, 116.3, 103.5)}, "--mean needs three numbers in 0..1", id="means of bytes"),
             pytest.param({"std": (0.0, 1.0, 1.0)}, "--std must be above 0", id="zero std"),
@@ -234,6 +237,16 @@ def test_it_is_known_by_its_folder_and_says_what_it_assumed(tmp_path: Path) -> N
     assert "--mean 0.4,0.5,0.6 --std 1,1,1" in said
     assert "train evaluate --model mine" in said
     assert load_model("mine")[1].class_names == ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize(
+    ("arch", "said"),
+    [pytest.param("test_efficientnet", "--image-size 160:", id="cnn"), pytest.param("test_vit", "0.5:", id="vit")],
+)
+def test_a_size_that_the_weights_cannot_tell_is_named(tmp_path: Path, arch: str, said: str) -> None:
+    torch.save(timm.create_model(arch, num_classes=2).state_dict(), tmp_path / "my.pt")
+    config = ImportModelConfig(arch=arch, weights=str(tmp_path / "my.pt"), out=str(tmp_path / "mine"))
+    assert f"{said} type those of your training" in str(import_model(config))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_small_patch16_224"])

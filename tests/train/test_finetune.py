@@ -223,6 +223,14 @@ class TestEvaluate:
         with pytest.raises(UsageError, match=r"class 2 is 'red' in .* but 'yellow' in the data"):
             self.measure(student, colours)
 
+    def test_the_same_classes_in_another_order(self, student: str, colours: Path) -> None:
+        """Most often names typed at import in another order than that of the logits."""
+        path = Path(student, "model.json")
+        written = json.loads(path.read_text())
+        path.write_text(json.dumps({**written, "class_names": written["class_names"][::-1]}))
+        with pytest.raises(UsageError, match=r"another order: red, green, blue instead of blue, green, red"):
+            self.measure(student, colours)
+
     def test_other_number_of_classes(self, student: str, colours: Path) -> None:
         for split in ("train", "val", "test"):
             (colours / split / "red").rename(colours / split / "green" / "red")

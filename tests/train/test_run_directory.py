@@ -178,7 +178,7 @@ def test_a_full_disk_that_torch_met_is_named_for_what_it_is(tmp_path: Path) -> N
 
 def test_a_run_that_has_not_ended_is_no_model_yet(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run")
-    with pytest.raises(ModelError, match="training has not ended; wait for it, or type the train finetune that began"):
+    with pytest.raises(ModelError, match="training has not ended; wait for it, or type its 'train finetune' with"):
         read_info(run.path)
 
 

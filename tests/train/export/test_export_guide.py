@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny_exports import NAMES, write_model
 
 import train.cli
@@ -21,12 +21,19 @@ from reinforce.views import UnitReplayer, named_policy
 PAGE = (Path(__file__).parents[3] / "docs" / "export.md").read_text("utf-8")
 
 
+def write_photo(path: Path) -> None:
+    """One that is turned by EXIF and transparent in places: whoever reads it otherwise gets other answers."""
+    pixels = np.random.default_rng(3).integers(0, 256, (9, 12, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).resize((120, 90)).save(path, exif=exif)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see test_coreml_export.py
 def test_from_a_run_to_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_model(Path("runs/student-ft"), "fastvit_t8", image_size=64)
-    pixels = np.random.default_rng(3).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize((120, 90)).save("photo.jpg")
+    write_photo(Path("photo.png"))
     commands = re.findall(r"^    train (.*)$", PAGE, re.M)
     assert len(commands) == 3
     for command in commands:
@@ -37,7 +44,7 @@ def test_from_a_run_to_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for block in re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S):
         exec(compile(block, "export.md", "exec"), names)
     model, info = load_model(Path("runs/student-ft"))
-    photo = Path("photo.jpg").read_bytes()
+    photo = Path("photo.png").read_bytes()
     view = UnitReplayer(named_policy("center", size_px=64), ["photo"], lambda row: photo).view(0, 0)
     with torch.no_grad():
         wanted = model(Preprocess.from_info(info)(view[None]))[0]
