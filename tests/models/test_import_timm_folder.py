@@ -94,7 +94,7 @@ def test_a_folder_without_weights_and_a_model_directory_are_told(tmp_path: Path)
     ("config", "message"),
     [
         pytest.param({"architecture": "test_vit"}, "import-model --weights .*hf --out DIR", id="timm"),
-        pytest.param({"verb": "distill"}, "not ended; wait for it, or type its 'train distill' with --resume", id="a run"),
+        pytest.param({"verb": "distill"}, "not ended; wait for it, or type its 'train distill' with", id="a run"),
         pytest.param(None, "write one with reinforce import-model$", id="anything else"),
     ],
 )
