@@ -83,7 +83,8 @@ def _check_begun(place: LocalObjects, plan: dict[str, Any]) -> None:
 
 
 def _create(inputs: Inputs, base: Store, place: LocalObjects, plan: dict[str, Any]) -> None:
-    click.echo(f"{base.name} grows from {base.num_views} to {plan['views']} views in {place.name}", err=True)
+    if not inputs.options.quiet:
+        click.echo(f"{base.name} grows from {base.num_views} to {plan['views']} views in {place.name}", err=True)
     _check_disk(base, place, plan["views"])
     listing = stored_listing(UnfinishedStore(base.objects.objects))
     check_keys_match(inputs.source, listing.keys_by_shard(), is_whole=plan["limit"] is None)

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from multiprocessing import connection
 from types import TracebackType
 from typing import TypeVar
@@ -60,15 +60,21 @@ def as_it_is(item: T) -> T:
     return item
 
 
-def raise_errors(items: Iterable[T | ReinforceError]) -> Iterator[T]:
-    """Starts the workers, who yield their errors: one that is raised there arrives as another, of many lines."""
+def raise_errors(items: Iterable[T | ReinforceError]) -> Generator[T]:
+    """Starts the workers, who yield their errors: one that is raised there arrives as another, of many lines.
+
+    The workers end with it, and with its `close`: not when a traceback that knows them is forgotten.
+    """
     with naming_dead_workers():
         with starting_processes() if getattr(items, "num_workers", 0) else contextlib.nullcontext():
             started = iter(items)
-        for item in started:
-            if isinstance(item, ReinforceError):
-                raise item
-            yield item
+        try:
+            for item in started:
+                if isinstance(item, ReinforceError):
+                    raise item
+                yield item
+        finally:
+            getattr(started, "_shutdown_workers", lambda: None)()
 
 
 @contextlib.contextmanager

@@ -106,8 +106,8 @@ class UnitBuilder:
         Raises WorkerDiedError where a decoding process is killed, NonFiniteTargetError, and what reading images and
         writing objects raises; what is committed stays.
         """
-        with naming_dead_workers():
-            feed = open_feed(ViewFeed(self.renderer, queue), workers)
+        feed = open_feed(ViewFeed(self.renderer, queue), workers)
+        with naming_dead_workers(), contextlib.closing(feed):  # after it no worker claims anything
             yield from self.runner.run(feed, never if self.shares_cores else others_follow)
 
 

@@ -8,7 +8,7 @@ undecodable image keeps its places, as zeros, so that nothing shifts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -142,7 +142,7 @@ class ViewFeed(IterableDataset[ViewBatch | ReinforceError]):
             yield error  # raised inside a worker it would reach the builder as another, of many lines
 
 
-def open_feed(feed: ViewFeed, workers: int) -> Iterator[ViewBatch]:
+def open_feed(feed: ViewFeed, workers: int) -> Generator[ViewBatch]:
     """Iterate a feed in this process (0 workers) or in spawned ones, a few batches ahead.
 
     A unit's batches come in order, those of several workers as they are ready: one that has no unit yet is not waited

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -43,7 +44,7 @@ from reinforce.errors import (
     TransferMismatchError,
     UsageError,
 )
-from reinforce.job import Share
+from reinforce.job import Ledger, Share
 from reinforce.planning import Inputs
 from reinforce.store import Store
 from reinforce.store.measures import Divergence
@@ -288,6 +289,22 @@ class TestRefusals:
         poisoned = make_teacher(tmp_path / "poisoned", poison=float("nan"))
         with pytest.raises(NonFiniteTargetError, match=r"NaN or infinity for '[ab]/\d+.png', view \d"):
             run(poisoned, images)
+
+    def test_workers_have_ended_when_claims_are_given_up(
+        self, teacher: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that goes on would claim another unit, which nobody gives up then."""
+        alive = []
+
+        def fail(*_: object) -> None:
+            assert multiprocessing.active_children()
+            raise BuildError("the teacher fell ill")
+
+        monkeypatch.setattr("reinforce.engine.runner.UnitRunner.add", fail)
+        monkeypatch.setattr(Ledger, "release", lambda _: alive.extend(multiprocessing.active_children()))
+        with pytest.raises(BuildError, match="fell ill"):
+            run(teacher, images, workers=2, unit_budget_mb=1)
+        assert not alive
 
     def test_a_transfer_set_of_bad_images_only(self, teacher: Path, tmp_path: Path) -> None:
         (tmp_path / "bad").mkdir()
