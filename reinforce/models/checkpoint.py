@@ -21,6 +21,8 @@ WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
 """Where checkpoints keep their weights, best first: an average of weights is what others evaluated."""
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DistributedDataParallel, torch.compile and Lightning put before every name."""
+TORCH_STARTS = (b"PK\x03\x04", b"\x80")
+"""First bytes of what torch.save writes: a zip, or before torch 1.6 a pickle."""
 
 
 def read_checkpoint(path: Path) -> StateDict:
@@ -67,6 +69,9 @@ def _read_safetensors(path: Path) -> StateDict:
 
 
 def _read_torch(path: Path) -> Any:
+    with path.open("rb") as file:
+        if not file.read(4).startswith(TORCH_STARTS):
+            raise ModelError(f"{path.name} was not written by torch.save, and may be a web page: download it again")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)

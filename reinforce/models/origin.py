@@ -29,7 +29,7 @@ class UsedStore:
 def trainings(info: ModelInfo) -> Iterator[Mapping[str, Any]]:
     """What each training of these weights recorded, the last one first."""
     training = info.provenance.get("training")
-    while training:
+    while isinstance(training, Mapping) and training:  # others may write anything there
         yield training
         training = training.get("before")
 

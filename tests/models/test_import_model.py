@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from reinforce.errors import ModelError, OutputExistsError, ReinforceError, UsageError
 from reinforce.import_model import ImportModelConfig, import_model
 from reinforce.models import create_model, get_head, load_model
+from reinforce.models.checkpoint import read_checkpoint
+from reinforce.models.origin import used_stores
 
 ARCH = "mobilevitv2_050"
 VIT = "vit_small_patch14_dinov2"
@@ -136,6 +138,16 @@ class TestRefusals:
             run(tmp_path, {"model": trained(), "bomb": Bomb(tmp_path / "exploded")})
         assert not (tmp_path / "exploded").exists()
 
+    def test_a_page_that_was_saved_as_weights_is_called_that(self, tmp_path: Path) -> None:
+        page = tmp_path / "vit.pth"
+        page.write_text("<!DOCTYPE html><title>404</title>")
+        with pytest.raises(ModelError, match=r"vit\.pth was not written by torch\.save, and may be a web page"):
+            read_checkpoint(page)
+
+    def test_a_file_of_an_old_torch_is_read(self, tmp_path: Path) -> None:
+        torch.save({"a": torch.ones(2)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+        assert read_checkpoint(tmp_path / "old.pt")["a"].tolist() == [1, 1]
+
     def test_a_whole_pickled_module_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="holds Python objects"):
             run(tmp_path, torch.nn.Linear(2, 2))
@@ -253,3 +265,8 @@ def test_a_size_that_the_weights_cannot_tell_is_named(tmp_path: Path, arch: str,
 def test_an_architecture_is_not_hidden_by_a_model_of_its_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=f"the name of the architecture {name}"):
         run(tmp_path, trained(), out=str(tmp_path / name))
+
+
+def test_a_provenance_that_others_wrote_names_no_stores() -> None:
+    _, info = create_model(ARCH, class_names=("a", "b"), image_size=32)
+    assert used_stores(info.with_provenance(training="on a Tuesday")) == []
