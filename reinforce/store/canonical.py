@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from reinforce.errors import CorruptStoreError
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 MAX_JSON_BYTES = 32 << 20
 """The largest JSON object that is parsed: a plan of 100,000 units or a manifest of 200,000 objects fits."""
 
@@ -46,7 +48,7 @@ def sha256_hex(data: bytes) -> str:
 
 
 def is_sha256(value: object) -> bool:
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def one_line(error: object, limit: int = 160) -> str:

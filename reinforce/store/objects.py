@@ -148,12 +148,12 @@ class LocalObjects:
         return True
 
     def list(self) -> Iterator[tuple[str, int]]:
-        pending = [""]
+        root, pending = f"{self.root}/", [""]
         while pending:
             prefix = pending.pop()
             with self._medium("list", prefix or "the objects"):
                 try:
-                    entries = os.scandir(self.root / prefix)
+                    entries = os.scandir(root + prefix)
                 except FileNotFoundError:
                     continue  # another process has just emptied it
                 with entries:
