@@ -24,6 +24,7 @@ import tomli_w
 
 from reinforce.errors import MissingDataError, ModelError, UnknownNameError, UsageError
 from reinforce.locking import hold_lock
+from reinforce.whole_file import written_whole
 
 Kind = Literal["models", "data"]
 
@@ -252,8 +253,7 @@ def _update(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
         with hold_lock(path):
             document = _read(path)
             change(document)
-            temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-            temporary.write_text(tomli_w.dumps(document), encoding="utf-8")
-            temporary.replace(path)
+            with written_whole(path) as file:
+                file.write(tomli_w.dumps(document).encode())
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror or error}): set REINFORCE_HOME") from error

@@ -29,11 +29,12 @@ from reinforce.data.sources import IMAGE_SUFFIXES, read_ahead
 from reinforce.data.splits import TEST, TRAIN, VAL
 from reinforce.data.tar_index import BLOCK_BYTES
 from reinforce.data.tar_source import index_tars
-from reinforce.data.tar_writing import TEMPORARY_PREFIX, write_tar, write_whole
+from reinforce.data.tar_writing import write_tar
 from reinforce.errors import DataError, OutputExistsError, StoreAccessError, UndecodableImageError, UsageError
 from reinforce.licences import UNKNOWN, is_unknown
 from reinforce.locking import FolderHold
 from reinforce.views import image_suffix
+from reinforce.whole_file import is_leftover, write_whole
 
 REQUEST = "pack.json"
 PARTS = ".parts"
@@ -210,7 +211,7 @@ def _hold(folder: Path) -> FolderHold:
 
 def check_way(folder: Path, *, overwrite: bool, resume: bool) -> None:
     """Nothing is overwritten silently, and nothing but a packed set is ever removed. Raises OutputExistsError."""
-    if not folder.exists() or (folder.is_dir() and all(path.name.startswith(".tmp-") for path in folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and all(is_leftover(path) for path in folder.iterdir())):
         return
     if not (folder / REQUEST).is_file():
         raise OutputExistsError(folder, "it is not a packed set; type --out to write elsewhere")
@@ -245,7 +246,7 @@ def remove_packed(folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what only an unfinished set needs."""
     shutil.rmtree(folder / PARTS, ignore_errors=True)
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+    for path in filter(is_leftover, folder.iterdir()):
         with contextlib.suppress(OSError):
             os.unlink(path)  # noqa: PTH108
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 from reinforce.errors import ModelError
-
-from train.rundir import written_whole
+from reinforce.whole_file import written_whole
 
 FORMAT = 1
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from reinforce.errors import NO_ROOM, OutputExistsError, StoreAccessError, UsageError
 from reinforce.locking import FolderHold
+from reinforce.whole_file import TEMPORARY_PREFIX, written_whole
 
 if TYPE_CHECKING:
     from train.world import World
 
 COST_FILE, REPORT_FILE = "cost.json", "report.html"
 EVALUATIONS = "evaluation-*.json"
+LEFTOVERS = f"{TEMPORARY_PREFIX}*"
 OWN_FILES = ("model.safetensors", "extra.safetensors", "model.json", "config.json", "metrics.jsonl", COST_FILE,
              "result.json", REPORT_FILE)  # fmt: skip
 NOT_THE_RUN = (
@@ -142,7 +143,7 @@ class RunDirectory:
 
     def _sweep(self) -> None:
         """Remove files that a killed command was writing."""
-        for path in (*self.path.glob(".tmp-*"), *self.checkpoints.rglob(".tmp-*")):
+        for path in (*self.path.glob(LEFTOVERS), *self.checkpoints.rglob(LEFTOVERS)):
             path.unlink(missing_ok=True)
 
     def _clear(self, started: bool, overwrite: bool) -> None:
@@ -218,21 +219,6 @@ class MetricsLog:
         kept = [line for line in self.lines() if line.get("trial", "") != trial or line["step"] <= step]
         with written_whole(self.path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file of this process alone to write to; it takes the place of `path`, durably, when the block ends well."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -13,8 +13,8 @@ from reinforce.curate.approximate import ApproximateIndex, ApproximateNeighbours
 from reinforce.curate.embeddings import Vectors
 from reinforce.curate.search import Neighbours
 from reinforce.curate.stored import EmbeddingStore
-from reinforce.data.tar_writing import write_whole
 from reinforce.progress import Progress
+from reinforce.whole_file import write_whole
 
 INDEX = "approximate.index"
 """Of one folder: a set is gone on with only by the same index of the same gallery."""

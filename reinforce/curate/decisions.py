@@ -20,8 +20,8 @@ from typing import Final, Literal, cast
 
 from reinforce.curate.curated import LeakRecord
 from reinforce.curate.leaks import NEAREST_SHOWN
-from reinforce.data.tar_writing import write_whole
 from reinforce.errors import DataError, MissingDataError
+from reinforce.whole_file import write_whole
 
 Decision = Literal["leak", "keep"]
 LEAK: Final = "leak"

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
 
 from reinforce.curate.embeddings import Items
-from reinforce.data.tar_writing import write_whole
 from reinforce.errors import StoreAccessError
+from reinforce.whole_file import write_whole
 
 DIGEST_BYTES = 32
 
@@ -25,7 +24,7 @@ def keep(path: Path, index: Any, items_N: Items) -> None:
     """Says on stderr where the disk does not take it: it can be built again."""
     faiss = _faiss()
 
-    def write(file: io.BufferedWriter) -> None:
+    def write(file: BinaryIO) -> None:
         file.write(bytes(DIGEST_BYTES))
         hashed = _HashedWriter(file)
         np.lib.format.write_array(hashed, items_N, allow_pickle=False)
@@ -58,7 +57,7 @@ def load(path: Path) -> tuple[Any, Items] | None:
 
 
 class _HashedWriter:
-    def __init__(self, file: io.BufferedWriter) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self.file, self.sha256 = file, hashlib.sha256()
 
     def write(self, data: bytes) -> int:

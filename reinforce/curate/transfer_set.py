@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reinforce.curate.curated import IMAGES
-from reinforce.data.tar_writing import write_tar, write_whole
+from reinforce.data.tar_writing import write_tar
+from reinforce.whole_file import write_whole
 
 IMAGES_PER_TAR = 1000
 NAME_CHARACTERS = 40

@@ -30,9 +30,9 @@ from reinforce.curate.queries import QueryImages
 from reinforce.curate.select import NONE, Selection
 from reinforce.curate.transfer_set import Member, file_key, member_stem, write_tars
 from reinforce.data import hash64, hex64
-from reinforce.data.tar_writing import write_whole
 from reinforce.errors import StoreAccessError
 from reinforce.views import image_suffix
+from reinforce.whole_file import write_whole
 
 Progress = Callable[[int], object]
 

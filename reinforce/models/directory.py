@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -30,6 +29,7 @@ from reinforce.models.info import ModelInfo
 from reinforce.models.segmentation import SegmentationModel
 from reinforce.models.tasks import build_dense
 from reinforce.models.timm_folder import read_config
+from reinforce.whole_file import written_whole
 
 WEIGHTS, INFO, EXTRA = "model.safetensors", "model.json", "extra.safetensors"
 HEAD_PREFIX = "segmentation_head."
@@ -190,9 +190,5 @@ def _check_head(module: nn.Module, info: ModelInfo) -> None:
 
 
 def _replace_file(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    with temporary.open("wb") as file:
+    with written_whole(path) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

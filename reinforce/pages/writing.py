@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from reinforce.errors import OutputExistsError, StoreAccessError, UsageError
+from reinforce.whole_file import written_whole
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
@@ -20,14 +19,10 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 def write_page(path: Path, page: bytes, *, overwrite: bool) -> None:
     """Put the whole page at `path`, making its folder. Raises as `check_writable`, and StoreAccessError."""
     check_writable(path, overwrite=overwrite)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(page)
-        temporary.replace(path)
+        with written_whole(path) as file:
+            file.write(page)
     except OSError as error:
         raise StoreAccessError(f"cannot write {path}: {error.strerror or error}; mend that, or type another --html"
                                ) from error  # fmt: skip
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -19,8 +19,8 @@ from typing import Protocol
 
 from reinforce.errors import CorruptStoreError, StoreAccessError
 from reinforce.store.canonical import one_line
+from reinforce.whole_file import TEMPORARY_PREFIX
 
-TEMPORARY_PREFIX = ".tmp-"
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _SAFE_PATH = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 _ATTEMPTS = 4

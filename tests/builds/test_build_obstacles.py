@@ -24,7 +24,7 @@ from tiny_builds import LICENCE, ROWS_ONLY, VIEWS, digest_of, largest_object, ru
 
 from reinforce.cli import command
 from reinforce.command import run_group
-from reinforce.store.objects import TEMPORARY_PREFIX
+from reinforce.whole_file import TEMPORARY_PREFIX
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 NOBODY = 65534

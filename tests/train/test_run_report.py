@@ -90,7 +90,7 @@ def test_a_run_that_fails_says_where_it_stands(colours: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(CostBook, "book", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreAccessError, match="No space left on device; free some, then type .* --resume"):
         finetuned(colours, "run", lr=(1e-3,))
     page = Page(Path("run/report.html").read_bytes())
     assert "Not finished: it stands at step 4. The same command with --resume goes on." in page.text
