@@ -13,6 +13,7 @@ from browser import complaints, needs_browser
 from stopping import stop_at_load
 from tiny_runs import Runs
 
+from reinforce.errors import StoreAccessError
 from reinforce.pages import ChartLine, legend, line_chart
 from train.cost import CostBook
 from train.evaluate import EvaluateConfig, evaluate
@@ -90,7 +91,7 @@ def test_a_run_that_fails_says_where_it_stands(colours: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(CostBook, "book", full_disk)
-    with pytest.raises(StoreAccessError, match="No space left on device; free some, then type .* --resume"):
+    with pytest.raises(StoreAccessError, match=r"No space left on device; free some, then type .* --resume"):
         finetuned(colours, "run", lr=(1e-3,))
     page = Page(Path("run/report.html").read_bytes())
     assert "Not finished: it stands at step 4. The same command with --resume goes on." in page.text
