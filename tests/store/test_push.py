@@ -41,7 +41,13 @@ from reinforce.store.schema import CARD, MANIFEST
 from train.cli import command as train_command
 
 TARGETS = "targets/values/c/0/1/0"
-REINFORCE = (sys.executable, "-c", "from reinforce.cli import main; main()")
+COMMAND = """
+import signal
+from reinforce.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs begin with ignored
+main()
+"""
+REINFORCE = (sys.executable, "-c", COMMAND)
 
 
 @pytest.fixture(params=["folder", "file URL", "S3"])
