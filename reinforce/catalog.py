@@ -226,10 +226,10 @@ def _is_pattern(name: str) -> bool:
 
 def is_there(path: str) -> bool:
     """Patterns and what is not on this machine are checked by those who open them."""
-    return bool(_SCHEME.match(path)) or _is_pattern(path) or Path(split_off(path)[0]).exists()
+    return is_remote(path) or _is_pattern(path) or Path(split_off(path)[0]).exists()
 
 
-def is_url(path: str) -> bool:
+def is_remote(path: str) -> bool:
     """s3://bucket/photos, hf:NAME: what only the network can tell to be there."""
     return bool(_SCHEME.match(path))
 

@@ -93,7 +93,7 @@ def list_names(config: ListConfig) -> NameList:
 
 def is_present(location: str) -> bool:
     """Brace patterns are judged by their first file; other locations than paths are taken as present."""
-    if "{" not in location or catalog.is_url(location):
+    if "{" not in location or catalog.is_remote(location):
         return catalog.is_there(location)
     try:
         return Path(next(iter(braceexpand(location)))).exists()
@@ -103,7 +103,7 @@ def is_present(location: str) -> bool:
 
 def _state(entry: Mapping[str, Any]) -> str:
     """What is behind a URL is looked at only when it is used."""
-    if catalog.is_url(entry["path"] or ""):
+    if catalog.is_remote(entry["path"] or ""):
         return "remote"
     return "here" if entry["present"] else "missing"
 

@@ -54,7 +54,7 @@ class World:
         return values
 
     def gather(self, value: T) -> list[T]:
-        """The values of all ranks in their order, of a few kilobytes each; every rank must ask."""
+        """The values of all ranks in their order, each small enough for every rank; all of them must ask."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size

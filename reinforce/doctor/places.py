@@ -54,7 +54,7 @@ def _entry_findings(kind: catalog.Kind) -> Iterator[Finding]:
 
 
 def _shown(entry: catalog.Entry) -> str:
-    return f"{entry.name} (remote: not looked at)" if catalog.is_url(str(entry.path)) else entry.name
+    return f"{entry.name} (remote: not looked at)" if catalog.is_remote(str(entry.path)) else entry.name
 
 
 def _fault(kind: catalog.Kind, entry: catalog.Entry) -> str | None:

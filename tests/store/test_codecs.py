@@ -390,11 +390,19 @@ class TestKlt(CodecContract):
         sizes = [family.codec(knob).basis.size for family, knob in ((quick, quick.knobs[0]), (every, finer))]
         assert sizes[0] <= 5 * 40 < sizes[1]
 
-    @pytest.mark.parametrize(("flops", "num_digits"), [(math.inf, 40), (70 * 40 * 7, 7), (70 * 40, 1), (0, 1)])
-    def test_rounds_quickly_no_more_than_it_has_operations_for(self, flops, num_digits):
-        family = KltFamily.of_logits(TEACHER_VRC, temperature=1.0, num_views=3, sweeps=QUICK_SWEEPS, quick_flops=flops)
-        assert 1 <= len(family.codec(family.knobs[0]).basis) <= num_digits
-        assert len(family.knobs) == 1 or len(family.codec(family.knobs[0]).basis) > num_digits // 2
+    @pytest.mark.parametrize("num_digits", [1, 7, 20])
+    def test_rounds_quickly_as_finely_as_it_has_operations_for(self, num_digits):
+        limited, free = (
+            KltFamily.of_logits(TEACHER_VRC, temperature=1.0, num_views=3, sweeps=QUICK_SWEEPS, quick_flops=flops)
+            for flops in (70 * 40 * num_digits, math.inf)
+        )
+        finer = free.knobs[free.knobs.index(limited.knobs[0]) - 1]
+        digits = [len(family.codec(knob).basis) for family, knob in ((limited, limited.knobs[0]), (free, finer))]
+        assert digits[0] <= num_digits < digits[1]
+
+    def test_without_operations_the_coarsest_step_is_left(self):
+        family = KltFamily.of_logits(TEACHER_VRC, temperature=1.0, num_views=3, sweeps=QUICK_SWEEPS, quick_flops=0)
+        assert family.knobs == KltFamily.steps[-1:]
 
     def test_a_quick_teacher_is_not_rounded_for(self):
         many, few = (calibrate(TEACHER_VRC, request(max_error=3e-2, rounding_flops=flops), "klt").codec
