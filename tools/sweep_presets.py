@@ -97,11 +97,12 @@ PRESETS: dict[str, Callable[[Path], Preset]] = {"smoke": smoke, "small": small, 
 def _real(*, limit: int, steps: int, budgets: tuple[int, ...], vfms: tuple[str, ...], transfers: tuple[str, ...],
           seeds: tuple[int, ...], test_limit: int, view_counts: tuple[int, ...] = (),
           kept_steps: tuple[int, ...] = ()) -> Preset:  # fmt: skip
-    """Fashion-MNIST at 32 px and Open Clip Art at 64 px, each the other's generic transfer set."""
+    """Fashion-MNIST and classes of Open Clip Art at 32 px, and all of Open Clip Art's folders at 64 px."""
     sets = {"fashion-mnist": {"related": "fashion-mnist-train", "generic": "openclipart"},
+            "clipart-classes": {"related": "clipart-gallery", "generic": "photographs"},
             "openclipart": {"related": "openclipart@train", "generic": "photographs"}}  # fmt: skip
-    others = {"fashion-mnist": "openclipart", "openclipart": "fashion-mnist"}
-    px = {"fashion-mnist": "32", "openclipart": "64"}
+    others = {"fashion-mnist": "openclipart", "clipart-classes": "fashion-mnist", "openclipart": "fashion-mnist"}
+    px = {"fashion-mnist": "32", "clipart-classes": "32", "openclipart": "64"}
     tasks = {data: Task(data=data, budgets=_shots(*budgets), labelled=others[data],
                         student=("--image-size", px[data]),
                         transfers={name: found for name, found in sets[data].items() if name in transfers})

@@ -101,7 +101,7 @@ def test_every_asset_has_its_module() -> None:
     from assets import ASSETS
 
     promised = {"dinov2-vits14", "efficientnet-lite0", "fashion-mnist", "openclipart"}
-    assert {asset.name for asset in ASSETS} == promised | {"photographs", "emoji-1000"}
+    assert {asset.name for asset in ASSETS} == promised | {"photographs", "emoji-1000", "clipart-classes"}
     assert all((TOOLS / "assets" / f"{asset.module}.py").is_file() for asset in ASSETS)
 
 
@@ -170,3 +170,61 @@ def test_emoji_have_four_designs_to_train_on_and_one_to_test(tmp_path: Path) -> 
     assert dataset.class_names == ("grinning-face", "rocket")
     assert (len(dataset.split("train")) + len(dataset.split("val")), len(dataset.split("test"))) == (8, 2)
     assert all(design.credit in (tmp_path / "ATTRIBUTION.txt").read_text() for design in DESIGNS)
+
+
+class TestClipartClasses:
+    @pytest.fixture
+    def task(self, tmp_path: Path) -> Path:
+        from assets.clipart_classes import write_task
+
+        write_task(_clipart_tree(tmp_path / "tree"), tmp_path / "out")
+        return tmp_path / "out"
+
+    def test_half_of_the_pictures_of_a_class_that_differ_are_tests(self, task: Path) -> None:
+        dataset = open_labelled(str(task))  # which carves its validation images from those of train
+        counts = {split: len(dataset.split(split)) for split in ("train", "val", "test")}
+        assert (dataset.class_names, counts) == (("birds", "bugs"), {"train": 4, "val": 2, "test": 6})
+
+    def test_nothing_is_twice_not_even_mirrored(self, task: Path) -> None:
+        assert len(set(_drawn(task / "train")) | set(_drawn(task / "test"))) == 12
+
+    def test_the_gallery_is_all_but_what_is_tested(self, task: Path) -> None:
+        tested, gallery = set(_drawn(task / "test")), set(_drawn(task / "gallery"))
+        assert not gallery & tested
+        assert gallery > set(_drawn(task / "train"))
+        assert {path.name for path in (task / "gallery" / "tools").iterdir()} == {"tool-0.png", "tool-1.png"}
+
+    def test_pictures_keep_their_shape_and_their_alpha(self, task: Path) -> None:
+        picture = Image.open(next((task / "test" / "birds").iterdir()))
+        assert (picture.mode, picture.size) == ("RGBA", (64, 32))
+        assert np.asarray(picture)[..., 3].min() == 0
+
+
+def _drawn(folder: Path) -> list[bytes]:
+    """The pixels of every picture, or of its mirror image: the same for both."""
+    pictures = [np.asarray(Image.open(path)) for path in folder.rglob("*.png")]
+    return [min(pixels.tobytes(), pixels[:, ::-1].tobytes()) for pixels in pictures]
+
+
+def _clipart_tree(root: Path) -> Path:
+    """Six birds, two of them also mirrored, six bugs and two tools; a link and a picture that is too large."""
+    rng = np.random.Generator(np.random.Philox(0))
+    for folder, name, count in (("animals/birds", "birds", 6), ("animals/bugs", "bugs", 6), ("tools", "tool", 2)):
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            _patches(rng).save(root / folder / f"{name}-{index}.png")
+    birds = root / "animals" / "birds"
+    for index in range(2):
+        with Image.open(birds / f"birds-{index}.png") as picture:
+            picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(birds / f"mirrored-{index}.png")
+    (birds / "link.png").symlink_to("../bugs/bugs-0.png")
+    Image.new("RGBA", (2001, 2000), "red").save(birds / "huge.png")
+    return root
+
+
+def _patches(rng: np.random.Generator) -> Image.Image:
+    """128 x 64 px of 8 x 4 patches, the first of them clear."""
+    colours = rng.integers(0, 256, (4, 8, 4), dtype=np.uint8)
+    colours[..., 3] = 255
+    colours[0, 0, 3] = 0
+    return Image.fromarray(colours).resize((128, 64), Image.Resampling.NEAREST)

@@ -66,6 +66,16 @@ ASSETS = (
         note="clip art in 22 category folders, 32 px to 169 megapixels",
     ),
     Asset(
+        name="clipart-classes",
+        kind="data",
+        module="clipart_classes",
+        package="openclipart-png",
+        download_bytes=130_910_028,
+        license="public domain",
+        note="15 classes of clip art at 64 px, 524 train and 530 test pictures that all differ; a gallery of the rest",
+        parts={"clipart-gallery": "gallery"},
+    ),
+    Asset(
         name="photographs",
         kind="data",
         module="photographs",

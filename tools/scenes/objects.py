@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from reinforce.data import hash64, header_size
+from scenes.alike import Thumb, is_new
 from scenes.group import Group
 
 MAX_PIXELS = 4_000_000
@@ -28,11 +28,6 @@ LEAST_SOLID, MOST_SOFT, MOST_SOLID = 0.30, 0.35, 0.97
 """Shares of the object's box: outlines, glass and scenes in a box are left out."""
 
 TEST_SHARE = 0.2
-THUMB_PX = 8
-NEAR_LEVELS = 7.0
-"""Mean difference of two objects' thumbnails, in levels, up to which they are the same object."""
-
-Thumb = NDArray[np.float32]
 
 
 class FromFile(Protocol):
@@ -72,7 +67,7 @@ def load_cutouts(groups: Sequence[Group], roots: Mapping[str, Path], keep_px: in
             sha256 = hashlib.sha256(data).hexdigest()
             picture = None if sha256 in seen_files else _object(data, group.may_fill_box)
             seen_files.add(sha256)
-            if picture is not None and _is_new(picture, thumbs):
+            if picture is not None and is_new(picture, thumbs):
                 picture.thumbnail((keep_px, keep_px), Image.Resampling.LANCZOS)
                 kept.append(Cutout(name, class_id, sha256, picture))
     return kept
@@ -137,14 +132,3 @@ def _is_object(picture: Image.Image, may_fill_box: bool) -> bool:
     alpha_HW = np.asarray(picture.getchannel("A"))
     solid, soft = (alpha_HW >= SOLID).mean(), ((alpha_HW > FAINT) & (alpha_HW < SOLID)).mean()
     return bool(solid >= LEAST_SOLID and soft <= MOST_SOFT and (may_fill_box or solid <= MOST_SOLID))
-
-
-def _is_new(picture: Image.Image, thumbs: list[Thumb]) -> bool:
-    """Whether it differs from all before and their mirror images, which it joins."""
-    small = np.asarray(picture.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX), dtype=np.float32)
-    alpha = small[..., 3:] / 255
-    over_grey: Thumb = (small[..., :3] * alpha + 128 * (1 - alpha)).astype(np.float32)
-    if any(np.abs(over_grey - other).mean() < NEAR_LEVELS for other in thumbs):
-        return False
-    thumbs += [over_grey, over_grey[:, ::-1]]
-    return True
