@@ -61,7 +61,7 @@ def test_recall_is_that_of_all_queries_where_all_are_sampled() -> None:
 
 
 class TestKept:
-    @pytest.mark.parametrize(("words", "probes"), [("Flat", None), ("IVF16,SQfp16", 4), ("OPQ4,IVF16,PQ4", 3)])
+    @pytest.mark.parametrize(("words", "probes"), [("Flat", None), ("IVF16,SQfp16", 4), ("OPQ4,IVF16,PQ4x4", 3)])
     def test_an_index_is_read_and_proposes_the_same(
         self, words: str, probes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

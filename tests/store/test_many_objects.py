@@ -106,7 +106,7 @@ class TestManifests:
         assert checked["line"] == ""
         assert checked["seconds"] < 30
 
-    @pytest.mark.parametrize("item", ["{}", "[]", "[[]]", '""', "0.5", '{"a":0}'])
+    @pytest.mark.parametrize("item", ["[[]]", '""', "0.5", '{"a":0}'])
     def test_small_json_of_many_parts(self, item, store_copy):
         count = (MAX_JSON_BYTES - 100) // (len(item) + 1)
         (store_copy / "manifest.json").write_text(f'{{"a":[{",".join([item] * count)}]}}')
