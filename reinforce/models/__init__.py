@@ -12,6 +12,7 @@ from reinforce.models.create import (
     change_image_size,
     create_model,
     find_directory,
+    is_other_order,
     load_model,
     short_name,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "get_head",
     "global_features",
     "global_width",
+    "is_other_order",
     "load_extra",
     "load_model",
     "numbered_class_names",

@@ -1,4 +1,4 @@
-"""What an architecture was given beside its name: typed, read from a folder of timm's, kept, and never obeyed blindly."""
+"""What an architecture was given beside its name: typed, read from a folder of timm's, kept, never obeyed blindly."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_hostile_model_json_is_refused_before_timm_sees_it(
     path = folder / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_args": args}))
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("timm was asked"))
-    with pytest.raises(ReinforceError, match="^model.json: model_args") as caught:
+    with pytest.raises(ReinforceError, match=r"^model\.json: model_args") as caught:
         load_model(folder)
     assert "\n" not in str(caught.value)
 
