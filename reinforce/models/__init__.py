@@ -15,6 +15,7 @@ from reinforce.models.create import (
     is_other_order,
     load_model,
     short_name,
+    side_multiple,
 )
 from reinforce.models.directory import load_extra, save_model, weights_sha256
 from reinforce.models.features import global_features, global_width, patch_features, patch_shape
@@ -45,6 +46,7 @@ __all__ = [
     "reset_head",
     "save_model",
     "short_name",
+    "side_multiple",
     "upsample",
     "weights_sha256",
 ]

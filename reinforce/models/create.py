@@ -97,6 +97,16 @@ def change_image_size(model: nn.Module, info: ModelInfo, image_size: int) -> tup
     return model, replace(info, image_size=image_size, model_args=model_args)
 
 
+def side_multiple(model: nn.Module, info: ModelInfo) -> int | None:
+    """What `change_image_size` takes multiples of, in px; None where the model works at its own size alone."""
+    if isinstance(model, SegmentationModel):
+        return model.size_multiple
+    if info.architecture.startswith(open_clip_encoder.PREFIX):
+        return None
+    is_fixed = timm_encoder.has_fixed_size(info.architecture) and not hasattr(model, "set_input_size")
+    return None if is_fixed else timm_encoder.patch_px(model)
+
+
 def change_classes(
     model: nn.Module,
     info: ModelInfo,
