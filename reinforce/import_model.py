@@ -11,6 +11,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from reinforce.command import REPEATED, TalkOptions
+from reinforce.counting import counted
 from reinforce.errors import ModelError, OutputExistsError, UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class ImportedModel:
 
     def __str__(self) -> str:
         names = shorten(", ".join(self.class_names), 60)
-        head = f"{self.num_classes} classes ({names})" if self.num_classes else "no head"
+        head = f"{counted(self.num_classes, 'class', 'classes')} ({names})" if self.num_classes else "no head"
         verb = "reinforce build --teacher" if self.num_classes else "train adapt --model"
         data = "--transfer IMAGES" if self.num_classes else "--data DATA"
         check = f", or train evaluate --model {quote(self.name)} --data DATA" if self.num_classes else ""
@@ -117,12 +118,12 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     from reinforce.models.open_clip_encoder import PREFIX
     from reinforce.models.open_clip_text import text_half
 
+    source = _source(config)
+    state = read_checkpoint(source.weights)
     out = Path(config.out)
     if (out / "model.json").exists() and not config.overwrite:
         raise OutputExistsError(out)
     name = new_name(config.out)
-    source = _source(config)
-    state = read_checkpoint(source.weights)
     beside = text_half(state) if source.architecture.startswith(PREFIX) else {}
     model, info = trained_model(source.architecture, state, config.head_key, image_size=source.image_size,
                                 model_args=source.model_args)  # fmt: skip
@@ -181,5 +182,6 @@ def read_class_names(text: str | None, num_classes: int) -> tuple[str, ...] | No
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"--class-names gives '{repeated[0]}' twice: each class has a name of its own")
     if len(names) != num_classes:
-        raise UsageError(f"--class-names gives {len(names)} names, the checkpoint's head has {num_classes} classes")
+        raise UsageError(f"--class-names gives {counted(len(names), 'name')}, the checkpoint's head has "
+                         f"{counted(num_classes, 'class', 'classes')}")
     return names

@@ -144,8 +144,12 @@ def matched_by_name(models: Sequence[str]) -> list[str]:
 
 def evaluate(config: EvaluateConfig) -> EvaluateResult | SegmentationResult:
     """Measure a model on labelled images; a run directory keeps what was found, for train compare."""
+    from reinforce.models import check_model
+
     from train.students import own_task
 
+    for name in config.models:
+        check_model(name)
     task = own_task(config.model)
     if config.task not in (None, task):
         raise UsageError(f"{config.model} is a model of {task}, not of {config.task}: leave --task out, or choose a "
@@ -167,9 +171,10 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
     from train.metrics import wilson_interval
     from train.world import entered_world
 
+    place = str(catalog.resolve_data(config.data).path)
     if config.html is not None:
         check_writable(Path(config.html), overwrite=config.overwrite)
-    dataset = open_labelled(str(catalog.resolve_data(config.data).path), needs_train=False)
+    dataset = open_labelled(place, needs_train=False)
     samples = take(dataset.split(config.split), shots=config.shots, num_labelled=config.num_labelled,
                    limit=config.limit, seed=config.seed)  # fmt: skip
     skipped = SkippedImages(quiet=config.quiet)
@@ -206,9 +211,10 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
     from train.segmenter import Segmenter
     from train.world import entered_world
 
+    place = str(catalog.resolve_data(config.data).path)
     if config.html is not None:
         check_writable(Path(config.html), overwrite=config.overwrite)
-    dataset = open_masked(str(catalog.resolve_data(config.data).path), needs_train=False)
+    dataset = open_masked(place, needs_train=False)
     samples = take_masked(dataset.split(config.split), num_labelled=config.num_labelled, limit=config.limit,
                           seed=config.seed)  # fmt: skip
     with entered_world(config.device) as world:

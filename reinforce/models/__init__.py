@@ -10,6 +10,7 @@ from __future__ import annotations
 from reinforce.models.create import (
     change_classes,
     change_image_size,
+    check_model,
     create_model,
     find_directory,
     is_other_order,
@@ -30,6 +31,7 @@ __all__ = [
     "SegmentationModel",
     "change_classes",
     "change_image_size",
+    "check_model",
     "create_model",
     "feature_dim",
     "find_directory",

@@ -12,7 +12,7 @@ from torch import nn
 from reinforce import catalog
 from reinforce.errors import ModelError, UsageError
 from reinforce.models import open_clip_encoder, timm_encoder
-from reinforce.models.directory import read_model
+from reinforce.models.directory import read_info, read_model
 from reinforce.models.heads import get_head, reorder_classes, reset_head
 from reinforce.models.info import HEADS, OUTPUT_STRIDES, ModelInfo, numbered_class_names
 from reinforce.models.segmentation import SegmentationModel
@@ -77,6 +77,17 @@ def find_directory(name: str) -> Path | None:
     if entry.path is None or (entry.path == name and _is_plain_folder(name)):
         return None
     return Path(entry.path)
+
+
+def check_model(name: str) -> None:
+    """Before long work, and before it is asked where the work goes: whether there is such a model.
+
+    Raises UnknownNameError for a name that nothing has, ModelError for a directory that is none.
+    """
+    if (directory := find_directory(name)) is not None:
+        read_info(directory)
+    elif not name.startswith(open_clip_encoder.PREFIX):
+        timm_encoder.check_name(name, _catalog_names())
 
 
 def short_name(name: str) -> str:

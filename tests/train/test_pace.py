@@ -12,6 +12,7 @@ from stopping import stop_at_load
 
 from reinforce.models import create_model, side_multiple
 from train import pace
+from train.cached import CachedViews
 from train.distill import DistillConfig, distill
 from train.loop import TrainingStoppedError
 from train.pace import SMALL_STUDENTS, Pace, PaceWatch, shorter_distillation, shorter_side, smaller_student
@@ -141,10 +142,8 @@ class TestDistill:
     def test_who_resumes_has_decided(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from train.cached import CachedViews
-
-        with monkeypatch.context() as patched, pytest.raises(TrainingStoppedError):
-            stop_at_load(patched, CachedViews, 1)
+        stop_at_load(monkeypatch, CachedViews, 1)
+        with pytest.raises(TrainingStoppedError):
             distill(self.config(tmp_path))
         capsys.readouterr()
         distill(self.config(tmp_path, resume=True))
