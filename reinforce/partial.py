@@ -87,7 +87,8 @@ def _range(name: str, text: str | None) -> tuple[int, int] | None:
 
 def _within(name: str, asked: tuple[int, int] | None, total: int) -> range:
     if asked is not None and asked[1] > total:
-        raise UsageError(f"--{name} {asked[0]}:{asked[1]}: the store has {total} {name}, 0:{total}")
+        has = counted(total, name.removesuffix("s"))
+        raise UsageError(f"--{name} {asked[0]}:{asked[1]}: the store has {has}: type a range within 0:{total}")
     return range(*asked) if asked is not None else range(total)
 
 

@@ -137,6 +137,7 @@ def _nothing(config: CompareConfig, runs: list[Run], skipped: list[tuple[str, st
         return f"none of the {counted(len(config.runs), 'folder')} is a finished run{first}: type train compare runs/*"
     others = sorted({str(target) for run in runs for target in _targets(run)})
     if others:
-        return f"no run was measured on {config.data or 'anything'}, split {config.split}, but on {'; '.join(others)}"
+        return (f"no run was measured on {config.data or 'anything'}, split {config.split}, but on "
+                f"{'; '.join(others)}: type --data and --split of one of these, or train evaluate first")  # fmt: skip
     return (f"none of the {counted(len(runs), 'run')} was measured: type train evaluate --model {runs[0].path.name} "
             f"--data DATA --split {config.split} first")  # fmt: skip

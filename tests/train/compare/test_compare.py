@@ -386,7 +386,7 @@ def test_arms_may_be_grouped_by_what_they_came_from(runs: Runs) -> None:
     [
         ({"group_by": ("colour",)}, "unknown facet 'colour'"),
         ({"label": ("crops",)}, "--label takes PATTERN=NAME"),
-        ({"split": "val"}, "no run was measured on anything, split val, but on colours, split test"),
+        ({"split": "val"}, "no run was measured on anything, split val, but on colours, split test: type --data"),
         ({"data": "birds"}, "no run was measured on birds, split test, but on colours, split test"),
     ],
 )
