@@ -25,7 +25,7 @@ CONVNEXT = "convnext_atto", {"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}
 BOTH = pytest.mark.parametrize(("arch", "args"), [pytest.param(*VIT, id="vit"), pytest.param(*CONVNEXT, id="convnext")])
 
 
-def theirs(arch: str, args: dict[str, Any]) -> torch.nn.Module:
+def theirs(arch: str, args: dict[str, Any]) -> Any:
     torch.manual_seed(0)
     return timm.create_model(arch, num_classes=3, **args).eval()
 
@@ -38,7 +38,7 @@ def typed(args: dict[str, Any]) -> tuple[str, ...]:
 
 def imported(tmp_path: Path, arch: str, args: dict[str, Any], **options: Any) -> Path:
     torch.save(theirs(arch, args).state_dict(), tmp_path / "my.pt")
-    config = {"arch": arch, "arch_arg": typed(args), "weights": str(tmp_path / "my.pt"), "image_size": 64,
+    config: dict[str, Any] = {"arch": arch, "arch_arg": typed(args), "weights": str(tmp_path / "my.pt"), "image_size": 64,
               "out": str(tmp_path / "mine")}  # fmt: skip
     import_model(ImportModelConfig(**(config | options)))
     return tmp_path / "mine"
@@ -65,7 +65,7 @@ def test_arguments_of_a_folder_of_timms_are_heeded_there_and_back(
 ) -> None:
     model = theirs(arch, args)
     model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, 64, 64)}
-    save_for_hf(model, tmp_path / "hf", model_args=args)
+    save_for_hf(model, str(tmp_path / "hf"), model_args=args)
     said = import_model(ImportModelConfig(weights=str(tmp_path / "hf"), out=str(tmp_path / "mine")))
     assert f"{arch} with {typed(args)[0]}, " in str(said)
     exported = tmp_path / "exported"
@@ -87,7 +87,7 @@ def test_it_can_segment_and_classify_again(tmp_path: Path) -> None:
 
 def test_what_is_typed_wins_over_the_folder(tmp_path: Path) -> None:
     arch, args = VIT
-    save_for_hf(theirs(arch, args), tmp_path / "hf", model_args={**args, "num_heads": 4})
+    save_for_hf(theirs(arch, args), str(tmp_path / "hf"), model_args={**args, "num_heads": 4})
     import_model(ImportModelConfig(weights=str(tmp_path / "hf"), out=str(tmp_path / "mine"),
                                    arch_arg=("num_heads=3",)))  # fmt: skip
     assert read_info(tmp_path / "mine").model_args["num_heads"] == 3

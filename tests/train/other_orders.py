@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from reinforce.models import SegmentationModel, get_head, load_model, save_model
 def write_in_other_order(folder: Path, out: Path, order: Sequence[int]) -> None:
     """Class i of `out` is class `order[i]` of `folder`."""
     model, info = load_model(folder)
-    layer = list(model.head.modules())[-1] if isinstance(model, SegmentationModel) else get_head(model)
+    layer: Any = list(model.head.modules())[-1] if isinstance(model, SegmentationModel) else get_head(model)
     rows = torch.tensor(order)
     with torch.no_grad():
         layer.weight.copy_(layer.weight.clone()[rows])
