@@ -38,8 +38,8 @@ def typed(args: dict[str, Any]) -> tuple[str, ...]:
 
 def imported(tmp_path: Path, arch: str, args: dict[str, Any], **options: Any) -> Path:
     torch.save(theirs(arch, args).state_dict(), tmp_path / "my.pt")
-    config: dict[str, Any] = {"arch": arch, "arch_arg": typed(args), "weights": str(tmp_path / "my.pt"), "image_size": 64,
-              "out": str(tmp_path / "mine")}  # fmt: skip
+    config: dict[str, Any] = {"arch": arch, "arch_arg": typed(args), "weights": str(tmp_path / "my.pt"),
+                              "image_size": 64, "out": str(tmp_path / "mine")}  # fmt: skip
     import_model(ImportModelConfig(**(config | options)))
     return tmp_path / "mine"
 
