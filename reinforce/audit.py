@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.command import POSITIONAL, CommonOptions
+from reinforce.counting import counted
 from reinforce.errors import ReinforceError, UnfinishedStoreError, UnknownNameError, UsageError
 from reinforce.store import EMBEDDINGS, FEATURES, MANIFEST, STATE_OK, FidelityStats, Store, local_folder
 from reinforce.store import verify as verify_store
@@ -74,7 +75,7 @@ class VerifyReport:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.store}: {'ok' if self.ok else f'{len(self.problems)} problems'} (level {self.level})"]
+        lines = [f"{self.store}: {'ok' if self.ok else counted(len(self.problems), 'problem')} (level {self.level})"]
         lines += [f"  {line}" for line in (*self.checks, *self.problems)]
         lines += [f"repair: {line}" for line in self.repairs]
         if self.is_repairable and not self.repaired:

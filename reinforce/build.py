@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reinforce import catalog, run_log
+from reinforce.counting import counted
 from reinforce.engine.options import EngineOptions
 from reinforce.errors import (
     BuildError,
@@ -66,6 +67,19 @@ class BuildConfig(TargetOptions, EngineOptions):
             return Path(f"{catalog.resolve_data(self.transfer).name}.zarr")
         return local_folder(self.out, "build into a folder, then type reinforce push FOLDER URL")
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What is asked for targets."""
+        return (self.teacher,)
+
+    def check_inputs(self) -> None:
+        """Whether all that is read has a known name. Raises UnknownNameError, MissingDataError, ModelError."""
+        from reinforce.models import check_model
+
+        catalog.resolve_data(self.transfer)
+        for name in self.models:
+            check_model(name)
+
 
 def build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     """Run a teacher once over a transfer set and keep its compressed targets.
@@ -92,7 +106,11 @@ def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     objects = store = LocalObjects(config.path)
     num_stored = 0 if config.overwrite else growth.stored_views(store)
     grows = 0 < num_stored < config.num_views
-    _check_way(config, store, grows=grows)
+    try:
+        _check_way(config, store, grows=grows)
+    except OutputExistsError:
+        config.check_inputs()  # whoever mistyped both is told of what is read first
+        raise
     devices = choose_devices(config.device)
     config, started = replace(config, device=devices[0]), time.time()
     is_finished = num_stored >= config.num_views
@@ -121,7 +139,7 @@ def _progress_of(path: Path) -> str:
     objects = LocalObjects(path)
     try:
         num_units = UnfinishedStore(objects).schema.num_units
-        return f" with {len(Ledger(objects, num_units, Owner.here()).done())} of {num_units} units done"
+        return f" with {len(Ledger(objects, num_units, Owner.here()).done())} of {counted(num_units, 'unit')} done"
     except StoreError:
         return ""
 

@@ -182,6 +182,10 @@ def _interrupt(signum: int, frame: object) -> None:
 
 def _explain(error: Exception) -> tuple[int, str]:
     """Exit status and the one line of an error."""
+    if isinstance(error, click.MissingParameter) and error.ctx is not None:
+        pieces = error.ctx.command.collect_usage_pieces(error.ctx)
+        message = " ".join(error.format_message().split()).removesuffix(".")
+        return error.exit_code, f"{message}: type {' '.join([error.ctx.command_path, *pieces])}"
     if isinstance(error, click.ClickException):
         return error.exit_code, " ".join(error.format_message().split())
     if isinstance(error, ReinforceError):

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Protocol, TypeVar, runtime_checkable
 
 from reinforce.command import TalkOptions
+from reinforce.counting import counted
 from reinforce.errors import (
     CorruptStoreError,
     OutputExistsError,
@@ -174,7 +175,8 @@ class _Copy:
         self.report = Copied(self.manifest)
 
     def words(self) -> str:
-        return f"{self.report.num_copied + self.report.num_there} of {len(self.manifest.objects)} objects are there"
+        done, objects = self.report.num_copied + self.report.num_there, counted(len(self.manifest.objects), "object")
+        return f"{done} of {objects} there"
 
     def run(self, jobs: int, arrived: Callable[[], object]) -> None:
         sizes = self._survey()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reinforce.command import POSITIONAL, TalkOptions
+from reinforce.counting import counted
 from reinforce.errors import UsageError
 from reinforce.sample_difference import SampleDifference, compare_samples
 from reinforce.store import differing_members, open_objects
@@ -99,7 +100,7 @@ class Side:
 
     def __str__(self) -> str:
         named = "" if self.manifest_digest is None else f", manifest {self.manifest_digest[:12]}"
-        return f"{self.path}: {self.status}, {self.units_done} of {self.units} units{named}"
+        return f"{self.path}: {self.status}, {self.units_done} of {counted(self.units, 'unit')}{named}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ class StoreDifference:
 
     def __str__(self) -> str:
         if self.equal:
-            return f"{self.a.path} and {self.b.path} are equal: {self.a.units_done} of {self.a.units} units"
+            return f"{self.a.path} and {self.b.path} are equal: {self.a.units_done} of {counted(self.a.units, 'unit')}"
         lines = [f"a  {self.a}", f"b  {self.b}"]
         lines += [f"plan         {change}" for change in sorted(self.plan, key=_importance)]
         lines += [] if self.samples is None else [f"samples      {self.samples}"]

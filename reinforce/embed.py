@@ -78,6 +78,10 @@ class EmbedConfig(EngineOptions):
 class EmbeddingRequest(BuildConfig):
     encoders: tuple[str, ...]
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        return self.encoders
+
     def open_teacher(self, threads: int) -> Encoders:
         from reinforce.encoders import open_encoders
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforce.counting import counted
 from reinforce.errors import BuildError, UsageError
 from reinforce.licences import single_licences
 from reinforce.models import ModelInfo
@@ -80,7 +81,8 @@ def reopen_encoders(records: Sequence[Mapping[str, Any]], names: Sequence[str], 
     """
     if names and len(names) != len(records):
         known = ", ".join(record["name"] for record in records)
-        raise UsageError(f"the store has {len(records)} encoders ({known}): type --encoder once for each, in order")
+        here = counted(len(records), "encoder")
+        raise UsageError(f"the store has {here} ({known}): type --encoder once for each, in order")
     teachers = []
     for record, name in zip(records, names or [record["name"] for record in records], strict=True):
         teacher = Teacher(name, target=GLOBAL_FEATURES, dtype=record["dtype"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reinforce.copying import Copied, CopyOptions, resumable
+from reinforce.counting import counted
 from reinforce.errors import CorruptStoreError, OutputExistsError
 from reinforce.progress import Progress, human_bytes
 from reinforce.remote.hub import HubPlace, content_tags
@@ -43,7 +44,7 @@ def push_to_hub(source: Objects, place: HubPlace, options: CopyOptions, *, is_pu
     report, known = upload.report, {path: digest.sha256 for path, digest in manifest.objects.items()}
 
     def words() -> str:
-        return f"{report.num_sent + report.num_there} of {num_objects} objects are there"
+        return f"{report.num_sent + report.num_there} of {counted(num_objects, 'object')} there"
 
     with resumable(words), Progress("push", num_objects, unit="objects", quiet=options.quiet) as progress:
         upload.run([PLAN, *sorted(known.keys() - {PLAN})], known,

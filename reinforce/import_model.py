@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from reinforce.command import TalkOptions
+from reinforce.command import REPEATED, TalkOptions
+from reinforce.counting import counted
 from reinforce.errors import ModelError, OutputExistsError, UsageError
 
 if TYPE_CHECKING:
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
     from reinforce.models.timm_folder import TimmFolder
 
 
+WRONG_ARCH = "type the --arch of your training, and what it was given (--arch-arg depth=6)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImportModelConfig(TalkOptions):
     arch: str | None = None
     """timm architecture (vit_base_patch16_224) or open_clip:MODEL of the checkpoint; a folder of timm's has
     its own."""
+    arch_arg: tuple[str, ...] = field(default=(), metadata=REPEATED)
+    """An argument that you gave timm.create_model, such as depth=6, class_token=false or depths=2,2,6,2; typed once
+    for each; a folder of timm's has its own."""
     weights: str
     """Checkpoint: .safetensors, or a torch file that holds tensors only; or a folder of timm's save_for_hf, whose
     config.json says the rest."""
@@ -60,6 +67,8 @@ class ImportModelConfig(TalkOptions):
             raise UsageError("--arch takes a bare architecture: a folder of timm's goes to --weights, without --arch")
         elif "." in self.arch and not self.arch.startswith("open_clip:"):
             raise UsageError(f"--arch takes a bare architecture: type --arch {self.arch.partition('.')[0]}")
+        if self.arch_arg and (self.arch or "").startswith("open_clip:"):
+            raise UsageError("--arch-arg is for timm's architectures: leave it out")
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,8 @@ class ImportedModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights_sha256: str
+    arguments: str = ""
+    """What the architecture was given: "depth=6, num_heads=3"."""
     size_is_known: bool = True
     """Whether the input size was typed or read, and is not just the architecture's."""
 
@@ -82,14 +93,15 @@ class ImportedModel:
 
     def __str__(self) -> str:
         names = shorten(", ".join(self.class_names), 60)
-        head = f"{self.num_classes} classes ({names})" if self.num_classes else "no head"
+        head = f"{counted(self.num_classes, 'class', 'classes')} ({names})" if self.num_classes else "no head"
         verb = "reinforce build --teacher" if self.num_classes else "train adapt --model"
         data = "--transfer IMAGES" if self.num_classes else "--data DATA"
         check = f", or train evaluate --model {quote(self.name)} --data DATA" if self.num_classes else ""
         size = "" if self.size_is_known else f" --image-size {self.image_size}"
         mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        args = f" with {self.arguments}" if self.arguments else ""
         return (
-            f"{self.out}: {self.architecture}, {self.image_size} px, {head}, registered as '{self.name}'\n"
+            f"{self.out}: {self.architecture}{args}, {self.image_size} px, {head}, registered as '{self.name}'\n"
             f"it takes pixels with --mean {mean} --std {std}{size}: type those of your training if they were others\n"
             f"next: {verb} {quote(self.name)} {data}{check}"
         )
@@ -101,16 +113,17 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     from reinforce.models import change_image_size, save_model
     from reinforce.models.checkpoint import mismatch, read_checkpoint
     from reinforce.models.foreign import fit_state, trained_model, trained_size
+    from reinforce.models.model_args import shown
     from reinforce.models.naming import new_name
     from reinforce.models.open_clip_encoder import PREFIX
     from reinforce.models.open_clip_text import text_half
 
+    source = _source(config)
+    state = read_checkpoint(source.weights)
     out = Path(config.out)
     if (out / "model.json").exists() and not config.overwrite:
         raise OutputExistsError(out)
     name = new_name(config.out)
-    source = _source(config)
-    state = read_checkpoint(source.weights)
     beside = text_half(state) if source.architecture.startswith(PREFIX) else {}
     model, info = trained_model(source.architecture, state, config.head_key, image_size=source.image_size,
                                 model_args=source.model_args)  # fmt: skip
@@ -119,7 +132,7 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     )
     state = fit_state(model, state, config.head_key)
     if problem := mismatch(model, state):
-        advice = "if it has a classifier, add --head-key" if info.head == "none" else "type the --arch of your training"
+        advice = "if it has a classifier, add --head-key" if info.head == "none" else WRONG_ARCH
         raise ModelError(f"{source.weights.name} does not fit {source.architecture}: {problem}; {advice}")
     model.load_state_dict(state, strict=True)
     info = _described(info, config, source)
@@ -127,18 +140,21 @@ def import_model(config: ImportModelConfig) -> ImportedModel:
     written = save_model(out, model, info, beside)
     catalog.register("models", name, out, license=info.provenance.get("license"))
     return ImportedModel(config.out, name, info.architecture, info.image_size, info.num_classes, info.class_names,
-                         info.mean, info.std, written.provenance["weights_sha256"], size_is_known)  # fmt: skip
+                         info.mean, info.std, written.provenance["weights_sha256"], shown(info.model_args),
+                         size_is_known)  # fmt: skip
 
 
 def _source(config: ImportModelConfig) -> TimmFolder:
     """What is known of the weights before they are read. Raises ModelError for folders of another kind."""
+    from reinforce.models.model_args import parse
     from reinforce.models.timm_folder import TimmFolder, read_timm_folder
 
-    path = Path(config.weights)
+    path, typed = Path(config.weights), parse(config.arch_arg)
     if not path.is_dir():
-        return TimmFolder(weights=path, architecture=str(config.arch))
+        return TimmFolder(weights=path, architecture=str(config.arch), model_args=typed)
     found = read_timm_folder(path)
-    return found if config.arch is None else replace(found, architecture=config.arch)
+    return replace(found, architecture=config.arch or found.architecture,
+                   model_args={**found.model_args, **typed})  # fmt: skip
 
 
 def _described(info: ModelInfo, config: ImportModelConfig, source: TimmFolder) -> ModelInfo:
@@ -166,5 +182,6 @@ def read_class_names(text: str | None, num_classes: int) -> tuple[str, ...] | No
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"--class-names gives '{repeated[0]}' twice: each class has a name of its own")
     if len(names) != num_classes:
-        raise UsageError(f"--class-names gives {len(names)} names, the checkpoint's head has {num_classes} classes")
+        raise UsageError(f"--class-names gives {counted(len(names), 'name')}, the checkpoint's head has "
+                         f"{counted(num_classes, 'class', 'classes')}")
     return names

@@ -8,6 +8,7 @@ from shlex import quote
 from typing import Any
 
 from reinforce.command import POSITIONAL, TalkOptions
+from reinforce.counting import counted
 from reinforce.progress import human_bytes
 from reinforce.store import (
     EMBEDDINGS,
@@ -75,7 +76,8 @@ class StoreSummary:
     def __str__(self) -> str:
         lines = [
             f"{self.path}: {self.status}, {human_bytes(self.bytes)}",
-            f"  {self.samples} samples x {self.views} views (policy {self.policy}), {self.target} of {self._width()}",
+            f"  {counted(self.samples, 'sample')} x {counted(self.views, 'view')} (policy {self.policy}), "
+            f"{self.target} of {self._width()}",
             f"  teacher   {self.teacher['name']}, {self.teacher['architecture']} "
             f"({self.teacher['weights_sha256'][:12]})",
             f"  transfer  {self.transfer['name']} ({self.transfer['digest'][:12]})",
@@ -83,7 +85,7 @@ class StoreSummary:
         if self.certificate is not None:
             lines.append(_certificate_line(self.certificate))
         if self.skipped:
-            lines.append(f"  skipped   {self.skipped} images:")
+            lines.append(f"  skipped   {counted(self.skipped, 'image')}:")
             lines += [f"    {item['key']}: {item['reason']}" for item in self.skipped_samples[:SKIPPED_SHOWN]]
             if self.skipped > SKIPPED_SHOWN:
                 lines.append(f"    ... and {self.skipped - SKIPPED_SHOWN} more (--json lists all)")
@@ -93,12 +95,12 @@ class StoreSummary:
         return "\n".join([*lines, self._next_line()])
 
     def _width(self) -> str:
-        return f"{self.dimensions} dimensions" if self.classes is None else f"{self.classes} classes"
+        return f"{self.dimensions} dimensions" if self.classes is None else counted(self.classes, "class", "classes")
 
     def _next_line(self) -> str:
         if self.status == "complete":
             return f"next: {next_command(self.target, self.path)}"
-        return f"next: {self.units_done} of {self.units} units are done; to go on, type {self.finished_by}"
+        return f"next: {self.units_done} of {counted(self.units, 'unit')} done; to go on, type {self.finished_by}"
 
 
 def next_command(target: str, store: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from reinforce import run_log
 from reinforce.command import POSITIONAL, TalkOptions
+from reinforce.counting import counted
 from reinforce.errors import BuildError, CorruptStoreError, OutputExistsError, StoreAccessError, UsageError
 from reinforce.inspect_store import StoreSummary, summarize
 from reinforce.job import Ledger, Owner, Share, check_place
@@ -52,14 +53,14 @@ class MergeSummary:
         return {**self.store.to_json(), "copied": self.copied, "missing": self.missing, "damage": self.damage}
 
     def __str__(self) -> str:
-        path, lines = self.store.path, [f"merged {len(self.copied)} of {self.store.units} units"]
+        path, lines = self.store.path, [f"merged {len(self.copied)} of {counted(self.store.units, 'unit')}"]
         lines += [f"  damaged   {one}" for one in self.damage]
         if not self.missing:
             return "\n".join([*lines, str(self.store)])
         verb = "embed" if self.store.target == EMBEDDINGS else "build"
         return "\n".join([
             *lines,
-            f"{path}: unfinished, {len(self.missing)} units are missing: {self._missing()}",
+            f"{path}: unfinished, {counted(len(self.missing), 'unit')} missing: {self._missing()}",
             f"next: reinforce merge, with the stores that hold them, --out {path} --resume; "
             f"or the 'reinforce {verb}' that made the parts, with --out {path} --resume",
         ])  # fmt: skip
@@ -82,13 +83,14 @@ def merge(config: MergeConfig) -> MergeSummary:
 
 
 def _merge(config: MergeConfig) -> MergeSummary:
+    parts = _open_parts(config)
     path = local_folder(config.out, "merge into a folder, then type reinforce push FOLDER URL")
     out = LocalObjects(path)
     check_place(path, out)
     if (out.exists(PLAN) or out.exists(MANIFEST)) and not config.resume:
         raise OutputExistsError(path, "type --resume to add to it, or --out to write elsewhere")
     was_finished = _has_manifest(out)
-    merging = Merging(_open_parts(config), out)
+    merging = Merging(parts, out)
     with Progress("merge", len(merging.todo), unit="units", quiet=config.quiet) as progress:
         copied = merging.run(progress.update)
     run_log.join_logs(path, [Path(store) for store in config.stores])

@@ -27,6 +27,9 @@ from reinforce.store.part import StorePart
 from reinforce.store.verified import hash_object
 from reinforce.stored_listing import stored_listing
 
+MEMBERS_SAID = 8
+"""Of those in which two plans differ."""
+
 
 class Merging:
     """Parts of one plan, to be joined in `out`: a place where nothing is, or a store of the same plan."""
@@ -121,9 +124,17 @@ def _check_plan(first: StorePart, other: StorePart | UnfinishedStore) -> None:
     names = differing_members(first.plan, other.plan)
     if names:
         raise StoreError(
-            f"{other.objects.name} is of another plan than {first.name}, in {', '.join(names)}: build the parts "
+            f"{other.objects.name} is of another plan than {first.name}, in {_some(names)}: build the parts "
             "with the same options in equal environments, or begin each as a copy of one begun store"
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    """All of a few members; of many what they are members of, and not more than is read."""
+    if len(names) > MEMBERS_SAID:
+        names = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    more = f" and {len(names) - MEMBERS_SAID} more" if len(names) > MEMBERS_SAID else ""
+    return ", ".join(names[:MEMBERS_SAID]) + more
 
 
 def _digests_of_fixed(part: StorePart) -> dict[str, str]:

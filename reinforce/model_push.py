@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforce.copying import CopyOptions, resumable
+from reinforce.counting import counted
 from reinforce.errors import UsageError
 from reinforce.licences import UNKNOWN
 from reinforce.remote import HubPlace
@@ -37,7 +38,7 @@ class PushedModel:
     def __str__(self) -> str:
         there = f", {self.uploaded.num_there} were there" if self.uploaded.num_there else ""
         name = self.destination.removeprefix("hf://")
-        return (f"{self.destination}: {self.uploaded.num_sent} files sent{there}, all compared\n"
+        return (f"{self.destination}: {counted(self.uploaded.num_sent, 'file')} sent{there}, all compared\n"
                 f'next: timm.create_model("hf-hub:{name}", pretrained=True)')  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from reinforce import catalog
 from reinforce.command import TalkOptions
+from reinforce.counting import counted
 from reinforce.data import FolderSource, ImageSource, check_outside, freeze, open_source
 from reinforce.data.licence import data_licence
 from reinforce.data.packed_listing import LISTING
@@ -70,10 +71,13 @@ class PackSummary:
         return dict(self.__dict__)
 
     def __str__(self) -> str:
-        left_out = f"\n  left out: {self.left_out} masks or images of kinds that are not read" if self.left_out else ""
+        others = counted(self.left_out, "mask or image of a kind that is not read",
+                         "masks or images of kinds that are not read")  # fmt: skip
+        left_out = f"\n  left out: {others}" if self.left_out else ""
         if self.tars is None or self.bytes is None:
-            return f"{self.path}: {self.images} images would be packed{left_out}"
-        return (f"{self.path}: {self.images} images in {self.tars} tars, {human_bytes(self.bytes)}{left_out}\n"
+            return f"{self.path}: would pack {counted(self.images, 'image')}{left_out}"
+        images, tars = counted(self.images, "image"), counted(self.tars, "tar")
+        return (f"{self.path}: {images} in {tars}, {human_bytes(self.bytes)}{left_out}\n"
                 f"  licence: {self.license}\n"
                 f"next: reinforce build --teacher NAME --transfer {quote(self.path)}")  # fmt: skip
 

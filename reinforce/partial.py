@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.copying import in_parallel, resumable
+from reinforce.counting import counted
 from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
@@ -86,7 +87,8 @@ def _range(name: str, text: str | None) -> tuple[int, int] | None:
 
 def _within(name: str, asked: tuple[int, int] | None, total: int) -> range:
     if asked is not None and asked[1] > total:
-        raise UsageError(f"--{name} {asked[0]}:{asked[1]}: the store has {total} {name}, 0:{total}")
+        has = counted(total, name.removesuffix("s"))
+        raise UsageError(f"--{name} {asked[0]}:{asked[1]}: the store has {has}: type a range within 0:{total}")
     return range(*asked) if asked is not None else range(total)
 
 
@@ -256,9 +258,9 @@ class PartCopied:
     def __str__(self) -> str:
         part, size = self.part, human_bytes(self.manifest.num_bytes)
         there = len(part.units) - self.num_fetched
-        before = f", {there} of {len(part.units)} units were there" if there else ""
+        before = f", {there} of {counted(len(part.units), 'unit')} there before" if there else ""
         return (f"views {part.views.start}:{part.views.stop} of {part.store.num_views}, {part.stop - part.start} of "
-                f"{part.store.num_samples} samples, {size}{before}")  # fmt: skip
+                f"{counted(part.store.num_samples, 'sample')}, {size}{before}")  # fmt: skip
 
 
 def copy_part(part: Part, source: Objects, destination: Objects, *, jobs: int, repair: bool = False,
@@ -273,7 +275,7 @@ def copy_part(part: Part, source: Objects, destination: Objects, *, jobs: int, r
     if _is_begun(part, destination):
         _check_finished(part, destination, repair=repair)
     units, fetched = range(len(part.units)), 0
-    with resumable(lambda: f"{_num_done(destination, part)} of {len(units)} units are there"):
+    with resumable(lambda: f"{_num_done(destination, part)} of {counted(len(units), 'unit')} there"):
         create_store(destination, part.plan, part.store.codec, part.samples())
         if part.fingerprint is not None:
             write_probes(destination, part.fingerprint.to_array(), part.fingerprint.to_json())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reinforce.counting import counted
 from reinforce.errors import UsageError
 from reinforce.progress import human_bytes
 from reinforce.target_options import TargetOptions
@@ -89,7 +90,8 @@ class PlanEstimate:
     def __str__(self) -> str:
         size, free = human_bytes(self.bytes), human_bytes(self.disk_free_bytes)
         lines = [
-            f"{self.samples} samples x {self.views} views, {self.units} units, {self.codec}: {size}",
+            f"{counted(self.samples, 'sample')} x {counted(self.views, 'view')}, {counted(self.units, 'unit')}, "
+            f"{self.codec}: {size}",
             f"{free} are free here" + ("" if self.bytes <= self.disk_free_bytes else ": TOO LITTLE"),
             self._time(),
             f"paid for after {self.break_even_epochs:.1f} student epochs",
@@ -105,9 +107,9 @@ class PlanEstimate:
         teacher = _human_seconds(self.teacher_seconds)
         if self.views_per_second is None:
             return f"teacher {teacher} here; with replay {_human_seconds(self.build_seconds)}"
-        plural = "" if self.decoding_processes == 1 else "es"
-        return (f"teacher {teacher} at {self.views_per_second:g} views/s a device, each with "
-                f"{self.decoding_processes} decoding process{plural} on cores like these")  # fmt: skip
+        processes = counted(self.decoding_processes, "decoding process", "decoding processes")
+        return (f"teacher {teacher} at {self.views_per_second:g} views/s a device, each with {processes} on cores like "
+                "these")  # fmt: skip
 
 
 def plan(config: PlanConfig) -> PlanEstimate:

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from reinforce.command import POSITIONAL, TalkOptions
+from reinforce.counting import counted
 from reinforce.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class SetSummary:
     def __str__(self) -> str:
         how = f" by {self.strategy}" if self.strategy else ""
         deep = f", k = {self.depth}" if self.depth else ""
-        lines = [f"{self.path}: {self.items} items{how}{deep}, and {self.queries} query images"]
+        lines = [f"{self.path}: {counted(self.items, 'item')}{how}{deep}, and {counted(self.queries, 'query image')}"]
         if self.approximate is not None:
             lines.append(f"  approximate {self.approximate}")
         if self.gallery is not None:
@@ -97,7 +98,7 @@ class SetSummary:
             lines.append(f"  gallery     {self.gallery}{by}")
         if self.contribution is not None:
             lines.append(f"  brought     {self.contribution}")
-        lines.append(f"  duplicates  {self.duplicates_removed} left out of {self.clusters} clusters")
+        lines.append(f"  duplicates  {self.duplicates_removed} left out of {counted(self.clusters, 'cluster')}")
         lines.append("  leaks       {possible} possible ones: {leak} leaks, {keep} kept, {undecided} undecided"
                      .format(**self.leaks))  # fmt: skip
         return "\n".join(lines)
@@ -123,7 +124,7 @@ class ReviewSummary:
 
     def __str__(self) -> str:
         lines = [str(one) for one in self.sets]
-        lines += [f"{one.first} and {one.second} share {one.shared} items (Jaccard {one.jaccard:.3f})"
+        lines += [f"{one.first} and {one.second} share {counted(one.shared, 'item')} (Jaccard {one.jaccard:.3f})"
                   for one in self.overlaps]  # fmt: skip
         if self.page is not None:
             lines += [f"page: {self.page}", *(f"  {line}" for line in self.page_lacks)]

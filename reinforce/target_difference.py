@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforce.counting import counted
 from reinforce.store import DENSE_LOGITS, FidelityStats
 from reinforce.store.part import StorePart
 
@@ -36,8 +37,8 @@ class TargetDifference:
         words = "cosine distance" if agreement is None else f"KL(a || b) at temperature {self.figures['temperature']:g}"
         mean, p99, worst = (next(value for name, value in self.figures.items() if name.endswith(f"_{figure}"))
                             for figure in ("mean", "p99", "max"))  # fmt: skip
-        return (f"{self.views} views of {self.units} units: {words} mean {mean:.2g}, p99 {p99:.2g}, worst {worst:.2g}"
-                f"{agrees}")  # fmt: skip
+        return (f"{counted(self.views, 'view')} of {counted(self.units, 'unit')}: {words} mean {mean:.2g}, "
+                f"p99 {p99:.2g}, worst {worst:.2g}{agrees}")  # fmt: skip
 
 
 def compare_targets(a: StorePart, b: StorePart, sample: int | None = None) -> TargetDifference:

@@ -241,3 +241,18 @@ def test_help_is_made_from_the_docstrings(capsys: pytest.CaptureFixture[str]) ->
     expected = ("Paint a wall.", "--coats INTEGER", "Of the brushes, in cm.", "default: 1.0,2.5")
     assert all(words in text for words in expected)
     assert field_docs(PaintConfig)["json"] == "Print exactly one JSON object on stdout."
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        pytest.param(["paint"], "Missing argument 'WALL': type shop paint [OPTIONS] WALL", id="argument"),
+        pytest.param(["buy"], "Missing option '--shop': type shop buy --shop SHOP [OPTIONS]", id="option"),
+    ],
+)
+def test_what_is_missing_is_shown_in_its_place(
+    argv: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verbs = {"paint": ("test_command:paint", "Paint."), "buy": ("test_command:buy", "Buy.")}
+    assert run_group(LazyGroup("shop", verbs=verbs), argv) == 2
+    assert capsys.readouterr().err == f"shop: {line}\n"

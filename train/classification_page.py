@@ -17,6 +17,7 @@ from reinforce.pages import data_uri, render, write_page
 from reinforce.pages.rendering import count, percent
 
 from train.classifier import Answers, Classifier
+from train.evaluate import matched_by_name
 
 if TYPE_CHECKING:
     from train.evaluate import EvaluateConfig, EvaluateResult
@@ -88,6 +89,7 @@ def write_classification_page(config: EvaluateConfig, result: EvaluateResult, da
         data_name=dataset.name,
         split=result.split,
         num_images=result.num_images,
+        notes=matched_by_name(result.matched_by_name),
         student=_described(classifiers[0]),
         teacher=_described(classifiers[1]) if len(classifiers) > 1 else None,
         tiles=_tiles(result, answers, agreement, len(names)),

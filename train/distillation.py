@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reinforce.dataset import ReinforcedDataset
 from reinforce.errors import ReplayDriftError
-from reinforce.models import Preprocess, save_model, short_name
+from reinforce.models import Preprocess, save_model, short_name, side_multiple
 from reinforce.store import Store
 from torch import Tensor, nn
 
@@ -21,6 +21,7 @@ from train.feature_matching import ContrastiveMatching, CosineMatching
 from train.loop import LoopPlan, TrainingLoop, Validation
 from train.matching import LogitMatching, Matching
 from train.options import num_steps
+from train.pace import Pace, PaceWatch, shorter_distillation, shorter_side
 from train.projections import ProjectedStudent, kept_parts, take_over
 from train.rundir import MetricsLog, RunDirectory
 from train.students import grown, make_model
@@ -57,7 +58,8 @@ class Distillation:
                     loop=dataclasses.asdict(plan))  # fmt: skip
         loop = TrainingLoop(self.student, data, self._loss, plan, world=self.world, folder=run.checkpoints,
                             log=MetricsLog(run.path / "metrics.jsonl", is_main=self.world.is_main),
-                            validation=self._validation(), keep=partial(self._write, replay, {}))  # fmt: skip
+                            validation=self._validation(), keep=partial(self._write, replay, {}),
+                            pace=None if config.json else PaceWatch(self._said_of_long))  # fmt: skip
         outcome = loop.run(resume=config.resume)
         loop.load_best()
         if self.world.is_main:
@@ -66,6 +68,12 @@ class Distillation:
                              store_digest=store.manifest.digest, steps=plan.total_steps, best_step=outcome.step,
                              loss=self.aim.loss, task=self.info.task, other_store_digests=self._digests()[1:],
                              **outcome.scores)  # fmt: skip
+
+    def _said_of_long(self, pace: Pace) -> str:
+        multiple = side_multiple(self.encoder, self.info)
+        side = None if multiple is None else shorter_side(self.info.image_size, multiple)
+        num_parameters = sum(weights.numel() for weights in self.encoder.parameters())
+        return shorter_distillation(pace, self.config, self.info, num_parameters, side_px=side)
 
     def _digests(self) -> tuple[str, ...]:
         """Of the store's manifest, or of those of an ensemble."""

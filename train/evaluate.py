@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reinforce.command import CommonOptions
+from reinforce.counting import counted
 from reinforce.errors import DataError, ModelError, UsageError
 
 from train.options import check_shots, require
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 CLASSES_SAID = 30
 """IoU of so many classes is printed; --json and --html have all."""
+NAMES_SAID = 4
+"""Classes that a line names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,17 +77,20 @@ class EvaluateResult:
     num_skipped: int = 0
     html: str | None = None
     """The page that was written."""
+    matched_by_name: tuple[str, ...] = ()
+    """Models whose classes are in another order than the data's."""
 
     def to_json(self) -> dict[str, Any]:
         data = dataclasses.asdict(self) | {"confidence_interval": list(self.confidence_interval)}
-        return {key: value for key, value in data.items() if value or key not in ("num_skipped", "html")}
+        return _said({**data, "matched_by_name": list(self.matched_by_name)})
 
     def __str__(self) -> str:
         low, high = self.confidence_interval
         skipped = f", {self.num_skipped} skipped" if self.num_skipped else ""
-        page = f"\nwrote {self.html}" if self.html else ""
-        return (f"accuracy {self.accuracy:.2%} ({low:.2%} .. {high:.2%}, 95 %) on {self.num_images} images of "
-                f"'{self.split}'{skipped}{page}")  # fmt: skip
+        page = [f"wrote {self.html}"] if self.html else []
+        figures = (f"accuracy {self.accuracy:.2%} ({low:.2%} .. {high:.2%}, 95 %) on "
+                   f"{counted(self.num_images, 'image')} of '{self.split}'{skipped}")  # fmt: skip
+        return "\n".join([figures, *matched_by_name(self.matched_by_name), *page])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,20 +107,22 @@ class SegmentationResult:
     num_skipped: int = 0
     html: str | None = None
     """The page that was written."""
+    matched_by_name: tuple[str, ...] = ()
+    """Models whose classes are in another order than the data's."""
 
     def to_json(self) -> dict[str, Any]:
-        data = {"task": "segmentation", **dataclasses.asdict(self), "iou": dict(self.iou),
-                "confidence_interval": list(self.confidence_interval)}  # fmt: skip
-        left_out = [name for name in ("num_skipped", "html") if not data[name]]
-        return {key: value for key, value in data.items() if key not in left_out}
+        return _said({"task": "segmentation", **dataclasses.asdict(self), "iou": dict(self.iou),
+                      "confidence_interval": list(self.confidence_interval),
+                      "matched_by_name": list(self.matched_by_name)})  # fmt: skip
 
     def __str__(self) -> str:
         low, high = self.confidence_interval
         skipped = f", {self.num_skipped} skipped" if self.num_skipped else ""
+        images = counted(self.num_images, "image")
         figures = (f"mean IoU {self.mean_iou:.2%} ({low:.2%} .. {high:.2%}, 95 %), pixel accuracy "
-                   f"{self.pixel_accuracy:.2%} on {self.num_images} images of '{self.split}'{skipped}")  # fmt: skip
+                   f"{self.pixel_accuracy:.2%} on {images} of '{self.split}'{skipped}")  # fmt: skip
         page = [f"wrote {self.html}"] if self.html else []
-        return "\n".join([figures, self._classes(), *page])
+        return "\n".join([figures, self._classes(), *matched_by_name(self.matched_by_name), *page])
 
     def _classes(self) -> str:
         said = [f"{name} {'absent' if value is None else f'{value:.1%}'}" for name, value in self.iou.items()]
@@ -122,10 +130,26 @@ class SegmentationResult:
         return f"IoU: {', '.join(said[:CLASSES_SAID])}{more}"
 
 
+def _said(data: dict[str, Any]) -> dict[str, Any]:
+    """Without what there is nothing to say of."""
+    seldom = ("num_skipped", "html", "matched_by_name")
+    return {key: value for key, value in data.items() if value or key not in seldom}
+
+
+def matched_by_name(models: Sequence[str]) -> list[str]:
+    """The line about models whose classes are in another order than the data's, if there are any."""
+    has = "has its classes" if len(models) == 1 else "have their classes"
+    return [f"{' and '.join(models)} {has} in another order than the data: matched by name"] if models else []
+
+
 def evaluate(config: EvaluateConfig) -> EvaluateResult | SegmentationResult:
     """Measure a model on labelled images; a run directory keeps what was found, for train compare."""
+    from reinforce.models import check_model
+
     from train.students import own_task
 
+    for name in config.models:
+        check_model(name)
     task = own_task(config.model)
     if config.task not in (None, task):
         raise UsageError(f"{config.model} is a model of {task}, not of {config.task}: leave --task out, or choose a "
@@ -147,9 +171,10 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
     from train.metrics import wilson_interval
     from train.world import entered_world
 
+    place = str(catalog.resolve_data(config.data).path)
     if config.html is not None:
         check_writable(Path(config.html), overwrite=config.overwrite)
-    dataset = open_labelled(str(catalog.resolve_data(config.data).path), needs_train=False)
+    dataset = open_labelled(place, needs_train=False)
     samples = take(dataset.split(config.split), shots=config.shots, num_labelled=config.num_labelled,
                    limit=config.limit, seed=config.seed)  # fmt: skip
     skipped = SkippedImages(quiet=config.quiet)
@@ -167,6 +192,7 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
             confidence_interval=wilson_interval(tally.num_correct, tally.num_images),
             num_skipped=len(samples) - tally.num_images,
             html=config.html,
+            matched_by_name=tuple(one.name for one in classifiers if one.reordered),
         )
         measured = [samples[row] for row in tally.rows.tolist()]
         if config.html is not None and world.is_main:
@@ -185,9 +211,10 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
     from train.segmenter import Segmenter
     from train.world import entered_world
 
+    place = str(catalog.resolve_data(config.data).path)
     if config.html is not None:
         check_writable(Path(config.html), overwrite=config.overwrite)
-    dataset = open_masked(str(catalog.resolve_data(config.data).path), needs_train=False)
+    dataset = open_masked(place, needs_train=False)
     samples = take_masked(dataset.split(config.split), num_labelled=config.num_labelled, limit=config.limit,
                           seed=config.seed)  # fmt: skip
     with entered_world(config.device) as world:
@@ -205,6 +232,7 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
             pixel_accuracy=tally.confusion.pixel_accuracy,
             num_skipped=len(samples) - tally.num_images,
             html=config.html,
+            matched_by_name=tuple(one.name for one in segmenters if one.reordered),
         )
         if config.html is not None and world.is_main:
             write_evaluation_page(config, result, dataset, samples, segmenters, tallies)
@@ -229,7 +257,7 @@ def nothing_to_evaluate(config: EvaluateConfig, num_samples: int) -> DataError:
 
 
 def check_class_names(name: str, info: ModelInfo, class_names: Sequence[str]) -> None:
-    """Raises ModelError for a model without a head, UsageError where its classes are not those of the data.
+    """Raises ModelError for a model without a head, UsageError where they are not the data's, in any order.
 
     Numbered names (c0, c1, ...) stand for classes that nobody named: only their count must fit.
     """
@@ -238,16 +266,17 @@ def check_class_names(name: str, info: ModelInfo, class_names: Sequence[str]) ->
     if info.head == "none":
         raise ModelError(f"{name} has no classifier to evaluate: type train finetune --model {name} first")
     ours, theirs = info.class_names, tuple(class_names)
-    if len(ours) != len(theirs):
-        raise UsageError(f"{name} knows {len(ours)} classes, the data has {len(theirs)}: choose the data that it was "
-                         "trained for, or finetune it on these")  # fmt: skip
-    if numbered_class_names(len(ours)) in (ours, theirs):
+    is_count = numbered_class_names(len(ours)) == ours or numbered_class_names(len(theirs)) == theirs
+    if len(ours) == len(theirs) if is_count else sorted(ours) == sorted(theirs):
         return
-    if ours != theirs and sorted(ours) == sorted(theirs):
-        raise UsageError(f"{name} has the classes of the data in another order: {', '.join(ours[:4])} instead of "
-                         f"{', '.join(theirs[:4])}: if its logits are in the data's order, import it again with "
-                         "--class-names in that order")  # fmt: skip
-    for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        if mine != other:
-            raise UsageError(f"class {index} is '{mine}' in {name} but '{other}' in the data: choose the data that it "
-                             "was trained for, or finetune it on these")  # fmt: skip
+    only = [] if is_count else [_only(name, ours, theirs), _only("the data", theirs, ours)]
+    raise UsageError("; ".join([f"{name} knows {counted(len(ours), 'class', 'classes')}, the data has {len(theirs)}",
+                                *filter(None, only)]) + ": choose the data that it was trained for, or finetune it "
+                     "on these")  # fmt: skip
+
+
+def _only(owner: str, ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """What classes only one of both has."""
+    names = [f"'{name}'" for name in ours if name not in set(theirs)]
+    more = f" and {len(names) - NAMES_SAID} more" if len(names) > NAMES_SAID else ""
+    return f"only {owner} has {', '.join(names[:NAMES_SAID])}{more}" if names else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from reinforce.errors import UsageError
-from reinforce.models import ModelInfo, create_model, short_name
+from reinforce.models import ModelInfo, change_classes, create_model, is_other_order, short_name
 from reinforce.models.info import comfortable_batch
 from torch import nn
 
@@ -35,6 +35,8 @@ class EvaluatedModel:
     world: World
     batch_size: int
     """Images of a forward pass."""
+    reordered: bool = False
+    """Whether its classes were in another order than those of the data, in which it answers here."""
 
     @classmethod
     def open(cls, name: str, config: EvaluateConfig, class_names: Sequence[str], world: World) -> Self:
@@ -44,6 +46,9 @@ class EvaluatedModel:
         size = config.image_size if name == config.model else None
         model, info = create_model(name, image_size=size, task=cls.task)
         check_class_names(name, info, class_names)
+        reordered = is_other_order(info, class_names)
+        if reordered:
+            info = change_classes(model, info, class_names)
         dtype = autocast_dtype(config.precision, model, world.device)
         batch_size = config.batch_size or comfortable_batch(info)
-        return cls(short_name(name), model.to(world.device).eval(), info, dtype, world, batch_size)
+        return cls(short_name(name), model.to(world.device).eval(), info, dtype, world, batch_size, reordered)

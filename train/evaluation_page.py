@@ -17,6 +17,7 @@ from reinforce.data import IGNORE, MaskedDataset, MaskedSample
 from reinforce.pages import MAX_SIDE_PX, class_colours, css, data_uri, paint_classes, render, write_page
 from reinforce.pages.rendering import count, percent
 
+from train.evaluate import matched_by_name
 from train.iou import ConfusionMatrix
 from train.mask_tally import MaskTally
 from train.segmenter import Segmenter
@@ -84,6 +85,7 @@ def write_evaluation_page(config: EvaluateConfig, result: SegmentationResult, da
         data_name=dataset.name,
         split=result.split,
         num_images=result.num_images,
+        notes=matched_by_name(result.matched_by_name),
         tiles=_tiles(result, tallies),
         student=_described(segmenters[0]),
         teacher=_described(segmenters[1]) if len(segmenters) > 1 else None,

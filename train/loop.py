@@ -35,6 +35,7 @@ from train.optim import (
     set_weight_decay,
     warmed_up,
 )
+from train.pace import PaceWatch
 from train.rundir import MetricsLog
 from train.stop_signals import StopSignals
 from train.window import Window
@@ -148,14 +149,17 @@ class TrainingLoop:
     def __init__(self, model: nn.Module, data: TrainingData, objective: Objective | Loss, plan: LoopPlan, *,
                  world: World, folder: Path, log: MetricsLog, skipped: SkippedImages | None = None,
                  validation: Validation | None = None, average: AveragedModel | None = None,
-                 keep: Callable[[nn.Module, Path], None] | None = None) -> None:  # fmt: skip
+                 keep: Callable[[nn.Module, Path], None] | None = None,
+                 pace: PaceWatch | None = None) -> None:  # fmt: skip
         """`average`: of `model`, where it has a part in the objective (default: one by `plan.ema`).
 
         `keep(model, folder)` writes the judged weights of each kept step as a model directory, step-N beside step-N.pt.
+        `pace` may have a line to say of a run that begins.
         """
         self.data, self.plan = data, plan
         self.objective = objective if isinstance(objective, Objective) else Objective(objective)
         self.world, self.folder, self.log, self.validation, self.keep = world, folder, log, validation, keep
+        self.pace = pace
         self.model = model.to(world.device)
         self.parallel = world.parallel(self.model)
         self.average = average
@@ -191,6 +195,8 @@ class TrainingLoop:
         """
         if resume:
             self._restore()
+        if self.step > 0:  # who goes on has decided
+            self.pace = None
         try:
             with StopSignals() as stop, naming_dead_workers(), self._progress() as progress, self.clock:
                 self._train(stop, progress)
@@ -207,11 +213,12 @@ class TrainingLoop:
         loader = iter(make_loader(self.data, plan.batch_size, start=self.step, total=plan.total_steps,
                                   world=self.world, workers=plan.workers))  # fmt: skip
         while self.step < plan.total_steps:
-            with self.window.waiting():
+            with self.window.waiting() as waited:
                 batch = next(loader)
             self.skipped.note(batch, progress)
             self._train_step(batch.to(self.world.device))
             progress.update(1)
+            self._watch_pace(waited.seconds, progress)
             self._after_step(progress)
             if self.step < plan.total_steps and self.world.any(stop.number is not None):
                 self.skipped.share(self.world, progress)
@@ -265,6 +272,12 @@ class TrainingLoop:
             if keeps:
                 self._keep(f"step-{self.step:08d}")
             self._save("last.pt")
+
+    def _watch_pace(self, waited: float, progress: Progress) -> None:
+        if self.pace is not None:
+            seconds = self.clock.seconds / self.world.size
+            if line := self.pace.after_step(seconds, waited, self.plan.total_steps - self.step):
+                progress.write(line)
 
     def _lr(self, step: int) -> float:
         plan = self.plan

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from reinforce.counting import counted
 from reinforce.data import ImageSource
 from reinforce.errors import DataError, UndecodableImageError
 from reinforce.views import Policy, UnitReplayer
@@ -73,7 +74,7 @@ class RenderedViews:
                 return self.replayer.view(shown, view), shown, problems
             except UndecodableImageError as error:
                 problems.append((self.samples[shown].key, str(error)))
-        raise DataError(f"none of the {len(self)} training images can be decoded: {problems[0][1]}")
+        raise DataError(f"none of the {counted(len(self), 'training image')} can be decoded: {problems[0][1]}")
 
     def stacked(self, images: Sequence[Pixels]) -> Tensor:
         """uint8 (B, S, S, 3), also of no images."""

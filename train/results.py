@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from shlex import quote
 from typing import Any
 
+from reinforce.counting import counted
+
 METRIC_NAMES = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
 
 
@@ -56,8 +58,9 @@ class LabelledResult:
 
     def __str__(self) -> str:
         metric, score = METRIC_NAMES[self.metric], self.val_score
-        measured = "" if score is None else f", validation {metric} {score:.2%} on {self.num_val_images} images"
-        skipped = f", {self.num_skipped} images skipped" if self.num_skipped else ""
+        images = counted(self.num_val_images, "image")
+        measured = "" if score is None else f", validation {metric} {score:.2%} on {images}"
+        skipped = f", {counted(self.num_skipped, 'image')} skipped" if self.num_skipped else ""
         registered = f", registered as '{self.name}'" if self.name else ""
         return (f"wrote {self.out} ({self.mode}, lr {self.lr:g}{measured}{skipped}{registered})\n"
                 f"next: {self.next_command}")  # fmt: skip

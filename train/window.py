@@ -60,8 +60,10 @@ class Stopwatch:
     def __init__(self, window: Window) -> None:
         self.window = window
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Stopwatch:
         self.started = time.perf_counter()
+        return self
 
     def __exit__(self, *exc: object) -> None:
-        self.window.wait_seconds += time.perf_counter() - self.started
+        self.seconds = time.perf_counter() - self.started
+        self.window.wait_seconds += self.seconds

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
 import torch
+from reinforce.counting import counted
 from reinforce.errors import UsageError
 from torch import distributed, nn
 
@@ -124,7 +125,8 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
         raise UsageError(f"--device is {device}: type auto, cpu, cuda or cuda:N")
     index = device.removeprefix("cuda:") if ":" in device else str(local_rank)
     if not index.isdigit() or int(index) >= torch.cuda.device_count():
-        raise UsageError(f"--device {device} is not here ({torch.cuda.device_count()} GPUs): type --device auto")
+        here = counted(torch.cuda.device_count(), "GPU")
+        raise UsageError(f"--device {device} is not here ({here}): type --device auto")
     return torch.device("cuda", int(index))
 
 

@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Any, Literal
 
 from reinforce.command import REPEATED
+from reinforce.counting import counted
 from reinforce.curate.curated import DECISIONS, CuratedSet
 from reinforce.engine.options import ClusterOptions
 from reinforce.errors import StoreAccessError, UnfinishedSearchError, UsageError
@@ -134,12 +135,14 @@ class CuratedSummary:
 
     def __str__(self) -> str:
         deep = f", k = {self.depth}" if self.depth else ""
-        lines = [f"{self.path}: {self.items} items by {self.strategy}{deep}, and {self.queries} query images"]
+        lines = [f"{self.path}: {counted(self.items, 'item')} by {self.strategy}{deep}, and "
+                 f"{counted(self.queries, 'query image')}"]
         if self.approximate is not None:
             lines.append(f"  approximate {described(self.approximate)}")
         if self.duplicates is not None:
             found = self.duplicates
-            lines.append(f"  duplicates  {found['removed']} left out of {found['clusters']} clusters{_chained(found)}")
+            lines.append(f"  duplicates  {found['removed']} left out of {counted(found['clusters'], 'cluster')}"
+                         f"{_chained(found)}")
         if self.decontamination is not None:
             found = self.decontamination
             lines.append(f"  leaks       {found['possible']} possible ones of {found['data']}: {found['removed']} left "
@@ -152,9 +155,9 @@ class CuratedSummary:
 
 def described(approximate: Mapping[str, Any]) -> str:
     """An approximate search, in words."""
-    visits = f" with {approximate['probes']} probes" if approximate["probes"] is not None else ""
+    visits = f" with {counted(approximate['probes'], 'probe')}" if approximate["probes"] is not None else ""
     return (f"{approximate['index']}{visits} finds {100 * approximate['recall']:.1f} % of the exact neighbours "
-            f"(of {approximate['sampled_queries']} queries)")  # fmt: skip
+            f"(of {counted(approximate['sampled_queries'], 'query', 'queries')})")  # fmt: skip
 
 
 def _chained(duplicates: Mapping[str, Any]) -> str:
@@ -177,7 +180,8 @@ class CuratePlan:
         return dict(self.__dict__)
 
     def __str__(self) -> str:
-        return f"{self.size} of {self.gallery_items} items for {self.num_queries} queries"
+        queries = counted(self.num_queries, "query", "queries")
+        return f"{self.size} of {counted(self.gallery_items, 'item')} for {queries}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from reinforce.errors import DataError, MissingDataError
 
-SUMMARY, MANIFEST, QUERIES = "curated.json", "manifest.jsonl", "queries.jsonl"
+REQUEST, SUMMARY, MANIFEST, QUERIES = "request.json", "curated.json", "manifest.jsonl", "queries.jsonl"
 DUPLICATES, LEAKS, DECISIONS = "duplicates.jsonl", "leaks.jsonl", "leaks.csv"
 MAP, IMAGES, SEARCHES = "map.npz", "images", "search"
 FORMAT = 1
@@ -108,8 +108,7 @@ class CuratedSet:
         not looked at."""
         path = Path(location)
         if not (path / SUMMARY).is_file():
-            begun = "is unfinished: type the same reinforce curate with --resume" if path.is_dir() else "is not there"
-            raise MissingDataError(f"{path}: a curated set {begun}")
+            raise MissingDataError(f"{path}: {_no_set(path)}")
         summary = _parse((path / SUMMARY).read_text(encoding="utf-8"), path / SUMMARY, 1)
         if summary.get("format") != FORMAT:
             raise DataError(f"{path / SUMMARY} has another format than {FORMAT}: upgrade reinforce-vision")
@@ -146,6 +145,14 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             yield _parse(line, path, number)
+
+
+def _no_set(path: Path) -> str:
+    """What is there instead of a finished set, and what to type."""
+    if (path / REQUEST).is_file():
+        return "a curated set is unfinished: type the same reinforce curate with --resume"
+    here = "this is no curated set" if path.exists() else "a curated set is not there"
+    return f"{here}: type the --out of a reinforce curate"
 
 
 def _parse(text: str, path: Path, line: int) -> dict[str, Any]:

@@ -52,9 +52,11 @@ class Curation:
     def __init__(self, config: CurateConfig) -> None:
         """Raises all that can be wrong with a request before anything is written."""
         self.config, self.folder = config, Path(config.out)
+        self.gallery = EmbeddingStore(config.gallery)
+        if config.query is not None:
+            catalog.resolve_data(config.query)
         check_way(self.folder, overwrite=config.overwrite, resume=config.resume or config.shard is not None)
         self.device = str(choose_device(config.device))
-        self.gallery = EmbeddingStore(config.gallery)
         self.probes = None if config.index is None else probes_of(self.gallery.widths, config.index, config.probes)
         self.decisions = self._decisions()
         self.originals = Originals(self.gallery, config.transfer)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce import catalog
+from reinforce.counting import counted
 from reinforce.curate.embeddings import Vectors, check_unit_length
 from reinforce.data import (
     ImageSource,
@@ -84,9 +85,11 @@ def embed_queries(images: QueryImages, encoders: Encoders, size_px: int) -> tupl
     replayer = UnitReplayer(named_policy("center", size_px=size_px), images.keys, images.read)
     views, kept, problem = _views(replayer, len(images.keys))
     if not kept:
-        raise DataError(f"none of the {len(images.keys)} queries of {images.name} can be decoded: {problem}")
+        queries = counted(len(images.keys), "query", "queries")
+        raise DataError(f"none of the {queries} of {images.name} can be decoded: {problem}")
     if problem:
-        click.echo(f"warning: {len(images.keys) - len(kept)} queries are left out: {problem}", err=True)
+        left_out = counted(len(images.keys) - len(kept), "query", "queries")
+        click.echo(f"warning: {left_out} left out: {problem}", err=True)
     parts = [encoders.targets(views[start : start + encoders.batch_size])
              for start in range(0, len(views), encoders.batch_size)]  # fmt: skip
     vectors = np.concatenate(parts).astype(np.float16)

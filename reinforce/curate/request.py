@@ -12,11 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reinforce.curate.curated import SUMMARY
+from reinforce.curate.curated import REQUEST, SUMMARY
 from reinforce.errors import DataError, OutputExistsError, StoreAccessError, UsageError
 from reinforce.store import LocalObjects, ObjectExistsError, canonical_json
-
-REQUEST = "request.json"
 
 
 def check_way(folder: Path, *, overwrite: bool, resume: bool) -> None:

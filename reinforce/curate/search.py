@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reinforce.counting import counted
 from reinforce.curate.blocks import BLOCK_ROWS, GalleryBlock, gallery_blocks
 from reinforce.curate.embeddings import Embeddings, Items, Vectors, check_unit_length
 from reinforce.curate.kernel import QueryTile, full_float32, margin, passing, tiles
@@ -202,7 +203,8 @@ class BestMatchSearch(_TiledSearch):
 
 
 def too_many(k: int, largest: int) -> UsageError:
-    return UsageError(f"{k} items cannot be found: the gallery has {largest} to choose from; type 1 to {largest}")
+    items = counted(k, "item")
+    return UsageError(f"{items} cannot be found: the gallery has {largest} to choose from; type 1 to {largest}")
 
 
 def as_items(excluded: Items) -> Items:

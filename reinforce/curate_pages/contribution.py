@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from reinforce.counting import counted
 from reinforce.curate.curated import CuratedSet
 from reinforce.pages import Mark, Plotter
 
@@ -81,7 +82,8 @@ def contribution_plot(plotter: Plotter, contribution: Contribution) -> Markup:
     num_bars = min(len(values), MAX_BARS)
     shown = values[np.linspace(0, len(values) - 1, num_bars).round().astype(int)]
     edges = np.linspace(0, len(values), num_bars + 1)
-    return plotter.histogram(edges.tolist(), shown.tolist(), title=f"Items of each of {len(values)} queries, sorted",
+    return plotter.histogram(edges.tolist(), shown.tolist(),
+                             title=f"Items of each of {counted(len(values), 'query', 'queries')}, sorted",
                              x_label="queries, sorted", y_label="items")  # fmt: skip
 
 
@@ -96,5 +98,5 @@ def rank_plot(plotter: Plotter, curated: CuratedSet) -> Markup | None:
     counts, _ = np.histogram(ranks, edges)
     depth = curated.summary.get("depth")
     marks = [Mark(at=depth + 0.5, label=f"k = {depth}")] if isinstance(depth, int) and depth else []
-    return plotter.histogram(edges.tolist(), counts.tolist(), title=f"Ranks of {len(ranks)} items",
+    return plotter.histogram(edges.tolist(), counts.tolist(), title=f"Ranks of {counted(len(ranks), 'item')}",
                              x_label="rank", y_label="items", marks=marks)  # fmt: skip

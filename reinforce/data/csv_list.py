@@ -94,15 +94,30 @@ def _rows(path: Path) -> Iterator[_Row]:
     columns: tuple[str, ...] = COLUMNS
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines)
+            reader = csv.reader(lines, strict=True)  # else a mark that is not closed swallows all lines behind it
             stripped = ([cell.strip() for cell in raw] for raw in reader)
             for number, cells in enumerate(filter(any, stripped)):
+                if number == 0:
+                    _check_divider(cells, path)
                 if number == 0 and "path" in [cell.lower() for cell in cells]:
                     columns = _header(cells, path)
                 else:
                     yield _row(columns, cells, f"{path} line {reader.line_num}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 CSV: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read as UTF-8 CSV: save it as CSV UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"{path} line {reader.line_num} is no CSV ({error}): close what a quotation mark opens, and "
+                        "write one within a quoted cell twice") from error  # fmt: skip
+
+
+def _check_divider(cells: list[str], path: Path) -> None:
+    """Raises DataError for a header whose cells are divided as spreadsheets of some languages do."""
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        parts = [part.strip().lower() for part in cells[0].split(sign)]
+        if len(cells) == 1 and len(parts) > 1 and "path" in parts:
+            raise DataError(f"{path} divides its cells by {name}: save it with commas")
 
 
 def _header(cells: list[str], path: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reinforce.counting import counted
 from reinforce.data.class_names import check_names, numbered_names
 from reinforce.data.folder import FolderSource, folder_source, scan_folder
 from reinforce.data.mask_classes import (
@@ -180,5 +181,6 @@ def _ade_names(path: Path) -> tuple[str, ...]:
         raise DataError(f"{path} cannot be read as UTF-8: {error}") from error
     names = tuple(line.split("\t")[-1].strip() for line in lines[1:])
     if len(names) != ADE_CLASSES or not all(names):
-        raise DataError(f"{path} names {len(names)} classes, expected {ADE_CLASSES} after a line of columns")
+        named = counted(len(names), "class", "classes")
+        raise DataError(f"{path} names {named}, expected {ADE_CLASSES} after a line of columns")
     return check_names(names, path)

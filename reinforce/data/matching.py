@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reinforce.counting import counted
 from reinforce.data.sources import ImageSource, Shard
 from reinforce.errors import TransferMismatchError
 
@@ -31,9 +32,9 @@ def check_keys_match(source: ImageSource, shards: Sequence[Sequence[str]], *, is
         return
     missing, added = set(frozen) - set(found), set(found) - set(frozen)
     if missing:
-        what = f"{len(missing)} images are missing, such as '{min(missing)}'"
+        what = f"{counted(len(missing), 'image')} missing, such as '{min(missing)}'"
     elif added:
-        what = f"{len(added)} images were added, such as '{min(added)}'"
+        what = f"{counted(len(added), 'image')} added, such as '{min(added)}'"
     else:
         what = "the same images are in another order"
     raise TransferMismatchError(f"{source.name} is not the store's transfer set: {what}; {ADVICE}")

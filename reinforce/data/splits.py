@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from reinforce.counting import counted
 from reinforce.data.keys import hash64
 from reinforce.errors import DataError, UnknownNameError, UsageError
 
@@ -143,7 +144,8 @@ def shortage(labels: Iterable[int], class_names: Sequence[str], *, shots: int | 
     """In a line, what `take` cannot give of what it is asked for; "" where it can. `labels`: of all samples."""
     counts = Counter(labels)
     if num_labelled is not None and counts.total() < num_labelled:
-        return f"--num-labelled {num_labelled}: there are only {counts.total()} labelled images"
+        there = "is" if counts.total() == 1 else "are"
+        return f"--num-labelled {num_labelled}: there {there} only {counted(counts.total(), 'labelled image')}"
     short = [label for label in range(len(class_names)) if shots is not None and counts[label] < shots]
     if not short:
         return ""

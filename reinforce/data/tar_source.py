@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reinforce.counting import counted
 from reinforce.data.files import Files, LocalFiles
 from reinforce.data.keys import check_keys, hex64
 from reinforce.data.packed_listing import LISTING, PackedTar, parse_listing
@@ -136,7 +137,8 @@ def open_tars(paths: Iterable[Path], root: Path | None = None) -> TarSource:
     absolute = [path.absolute() for path in paths]
     base = root.absolute() if root else Path(os.path.commonpath([path.parent for path in absolute]))
     if missing := [path for path in absolute if not path.exists()]:
-        raise MissingDataError(f"{len(missing)} of {len(absolute)} tars are not there, the first is {missing[0]}")
+        tars = counted(len(absolute), "tar")
+        raise MissingDataError(f"{len(missing)} of {tars} not there, the first is {missing[0]}")
     name = absolute[0].stem if len(absolute) == 1 else base.name
     return index_tars(name, LocalFiles(base), [path.relative_to(base).as_posix() for path in absolute], map)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforce import catalog
+from reinforce.counting import counted
 from reinforce.engine.ray_actor import ActorReport, ActorTask, UnitActor
 from reinforce.engine.ray_cluster import ActorSize, import_ray, living_machines
 from reinforce.engine.unit_task import UnitTask
@@ -166,7 +167,8 @@ class _Crew:
         self.todo[:0] = member.units
         self.book.take_back(member.uncommitted)
         self.losses += 1
-        self.book.progress.write(f"{self.task.verb}: lost an actor ({reason}); {len(member.units)} units go to others")
+        self.book.progress.write(f"{self.task.verb}: lost an actor ({reason}); others take over "
+                                 f"{counted(len(member.units), 'unit')}")
         if self.losses > SPARE_LOSSES + self.room:
             raise BuildError(f"{self.losses} actors were lost and no unit was done meanwhile ({reason}): look at their "
                              "logs, then type the same command with --resume")  # fmt: skip

@@ -10,10 +10,13 @@ from __future__ import annotations
 from reinforce.models.create import (
     change_classes,
     change_image_size,
+    check_model,
     create_model,
     find_directory,
+    is_other_order,
     load_model,
     short_name,
+    side_multiple,
 )
 from reinforce.models.directory import load_extra, save_model, weights_sha256
 from reinforce.models.features import global_features, global_width, patch_features, patch_shape
@@ -28,12 +31,14 @@ __all__ = [
     "SegmentationModel",
     "change_classes",
     "change_image_size",
+    "check_model",
     "create_model",
     "feature_dim",
     "find_directory",
     "get_head",
     "global_features",
     "global_width",
+    "is_other_order",
     "load_extra",
     "load_model",
     "numbered_class_names",
@@ -43,6 +48,7 @@ __all__ = [
     "reset_head",
     "save_model",
     "short_name",
+    "side_multiple",
     "upsample",
     "weights_sha256",
 ]

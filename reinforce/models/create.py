@@ -12,8 +12,8 @@ from torch import nn
 from reinforce import catalog
 from reinforce.errors import ModelError, UsageError
 from reinforce.models import open_clip_encoder, timm_encoder
-from reinforce.models.directory import read_model
-from reinforce.models.heads import reset_head
+from reinforce.models.directory import read_info, read_model
+from reinforce.models.heads import get_head, reorder_classes, reset_head
 from reinforce.models.info import HEADS, OUTPUT_STRIDES, ModelInfo, numbered_class_names
 from reinforce.models.segmentation import SegmentationModel
 from reinforce.models.tasks import to_classification, to_segmentation
@@ -79,6 +79,17 @@ def find_directory(name: str) -> Path | None:
     return Path(entry.path)
 
 
+def check_model(name: str) -> None:
+    """Before long work, and before it is asked where the work goes: whether there is such a model.
+
+    Raises UnknownNameError for a name that nothing has, ModelError for a directory that is none.
+    """
+    if (directory := find_directory(name)) is not None:
+        read_info(directory)
+    elif not name.startswith(open_clip_encoder.PREFIX):
+        timm_encoder.check_name(name, _catalog_names())
+
+
 def short_name(name: str) -> str:
     """What a model is called in provenance and in stores, which travel: no path of this machine."""
     return name if find_directory(name) is None else Path(name).name
@@ -97,6 +108,16 @@ def change_image_size(model: nn.Module, info: ModelInfo, image_size: int) -> tup
     return model, replace(info, image_size=image_size, model_args=model_args)
 
 
+def side_multiple(model: nn.Module, info: ModelInfo) -> int | None:
+    """What `change_image_size` takes multiples of, in px; None where the model works at its own size alone."""
+    if isinstance(model, SegmentationModel):
+        return model.size_multiple
+    if info.architecture.startswith(open_clip_encoder.PREFIX):
+        return None
+    is_fixed = timm_encoder.has_fixed_size(info.architecture) and not hasattr(model, "set_input_size")
+    return None if is_fixed else timm_encoder.patch_px(model)
+
+
 def change_classes(
     model: nn.Module,
     info: ModelInfo,
@@ -105,6 +126,7 @@ def change_classes(
 ) -> ModelInfo:
     """Give the model a head for these classes, in place, unless it has one for exactly them.
 
+    A head for the same classes in another order is put into this order: it goes on saying the same of every class.
     Asking for numbered names (c0, c1, ...) asks for a count only: a head of that many classes is kept with its names.
     `head`: kind of a segmentation model's head, default the one that it has, else "deeplabv3".
     Returns the new info; metrics of the old head are dropped with it.
@@ -115,6 +137,10 @@ def change_classes(
     same_kind = not is_dense or not names or head in (None, info.head)
     if same_kind and (names == info.class_names or (same_count and names == numbered_class_names(len(names)))):
         return info
+    if same_kind and is_other_order(info, names):
+        layer = model.classifier if isinstance(model, SegmentationModel) else get_head(model)
+        reorder_classes(layer, [info.class_names.index(name) for name in names])
+        return replace(info, class_names=names)
     if isinstance(model, SegmentationModel):
         kind = (head or ("deeplabv3" if info.head == "none" else info.head)) if names else "none"
         model.reset_head(kind, len(names))
@@ -122,6 +148,13 @@ def change_classes(
         kind = "linear" if names else "none"
         reset_head(model, len(names))
     return replace(info, head=kind, class_names=names, metrics={})
+
+
+def is_other_order(info: ModelInfo, class_names: Sequence[str]) -> bool:
+    """Whether these are the model's classes, in an order that is not its own. Numbered names are nobody's."""
+    ours, theirs = info.class_names, tuple(class_names)
+    is_named = numbered_class_names(len(ours)) not in (ours, theirs)
+    return is_named and ours != theirs and sorted(ours) == sorted(theirs)
 
 
 def _classification(name: str, num_classes: int, image_size: int | None) -> tuple[nn.Module, ModelInfo]:

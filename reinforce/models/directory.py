@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from reinforce.counting import counted
 from reinforce.errors import ModelError
 from reinforce.models import open_clip_encoder, timm_encoder
 from reinforce.models.checkpoint import load_strictly, read_checkpoint
@@ -186,7 +187,7 @@ def _check_head(module: nn.Module, info: ModelInfo) -> None:
     else:
         outputs = get_head(module).out_features if has_head(module) else 0
     if outputs != info.num_classes:
-        raise ModelError(f"the head has {outputs} outputs, model.json would name {info.num_classes} classes")
+        raise ModelError(f"the head has {counted(outputs, 'output')}, model.json would name {info.num_classes} classes")
 
 
 def _replace_file(path: Path, data: bytes) -> None:

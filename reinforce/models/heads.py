@@ -5,8 +5,10 @@ Shapes: B batch, C classes, D feature, P input side in px.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from reinforce.errors import ModelError
@@ -36,6 +38,14 @@ def reset_head(model: nn.Module, num_classes: int) -> None:
     nn.init.trunc_normal_(head.weight, std=HEAD_INIT_STD)
     if head.bias is not None:
         nn.init.zeros_(head.bias)
+
+
+def reorder_classes(layer: nn.Linear | nn.Conv2d, order: Sequence[int]) -> None:
+    """Put a classifier's classes in another order, in place: class i becomes what class `order[i]` was."""
+    rows = torch.tensor(order, device=layer.weight.device)
+    with torch.no_grad():
+        for weights in layer.parameters():
+            weights.copy_(weights[rows])
 
 
 def pooled_features(model: nn.Module, images_B3PP: Tensor) -> Tensor:

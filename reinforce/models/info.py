@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from reinforce.errors import ModelError, UsageError
+from reinforce.models.model_args import problem_of
 
 FORMAT = 1
-MODEL_ARGS = frozenset({"img_size", "global_pool", "drop_rate", "drop_path_rate", "output_stride", "dynamic_img_size"})
-"""What a model.json may hand to `timm.create_model`: nothing that names a file or an address."""
 HEADS = {"classification": ("linear", "none"), "segmentation": ("deeplabv3", "linear", "none")}
 """Task -> the heads that it can have."""
 OUTPUT_STRIDES = (8, 16)
@@ -30,7 +29,7 @@ class ModelInfo:
     format: int = FORMAT
     """Version of this file's layout."""
     model_args: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of `timm.create_model` without which the weights do not fit."""
+    """Arguments of `timm.create_model` without which the weights do not fit: {"depth": 6}."""
     head: Literal["linear", "deeplabv3", "none"] = "linear"
     """Linear classifier of the pooled feature or of each cell of the map, DeepLabV3's head on the map, or none."""
     feature: str = "avg"
@@ -61,7 +60,7 @@ class ModelInfo:
                 raise ModelError(f"model.json: {problem}")
 
     def _checks(self) -> list[tuple[str, bool]]:
-        strange = sorted(set(self.model_args) - MODEL_ARGS)
+        wrong_args = problem_of(self.model_args)
         return [
             (f"format {self.format} is not {FORMAT}: upgrade reinforce-vision to read it", self.format != FORMAT),
             (f"image_size {self.image_size} must be positive", self.image_size < 1),
@@ -74,7 +73,7 @@ class ModelInfo:
             ("class_names repeat", len(set(self.class_names)) != len(self.class_names)),
             ("mean and std need three numbers, std above 0",
              len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0),
-            (f"model_args may not set {', '.join(strange)}", bool(strange)),
+            (wrong_args, bool(wrong_args)),
             *self._map_checks(),
         ]  # fmt: skip
 

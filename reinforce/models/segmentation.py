@@ -41,6 +41,11 @@ class SegmentationModel(nn.Module):
         self.num_classes = num_classes
         self.head = make_head(head, self.num_features, num_classes).to(device).train(self.training)
 
+    @property
+    def classifier(self) -> nn.Conv2d:
+        """The head's last layer, weight (C, D, 1, 1); only of a model with classes."""
+        return [layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d)][-1]
+
     def check_size(self, image_size: int) -> None:
         """Raises UsageError, naming the nearest good sizes, for inputs that the map would not cover."""
         check_size(image_size, self.size_multiple, self.name, self.output_stride)

@@ -12,6 +12,7 @@ from torch import nn
 from reinforce.errors import ModelError, UnknownNameError, UsageError
 from reinforce.models.heads import feature_name, has_head, reset_head
 from reinforce.models.info import ModelInfo, check_patches, numbered_class_names
+from reinforce.models.model_args import for_timm
 
 
 def create(
@@ -56,9 +57,9 @@ def create_pretrained(name: str, known: Iterable[str] = ()) -> tuple[nn.Module, 
 def build(architecture: str, *, num_classes: int, model_args: Mapping[str, Any]) -> nn.Module:
     """The bare module, random weights. Raises ModelError when timm refuses the arguments."""
     try:
-        return timm.create_model(architecture, num_classes=num_classes, **model_args)
-    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        return timm.create_model(architecture, num_classes=num_classes, **for_timm(model_args))
+    except Exception as error:  # what an architecture raises for arguments that it cannot take is its own affair
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"timm cannot create {architecture} with {dict(model_args)}: {reason}") from error
 
 

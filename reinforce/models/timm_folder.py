@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforce.errors import ModelError
-from reinforce.models.info import MODEL_ARGS
+from reinforce.models.model_args import problem_of
 
 CONFIG, MODEL_INFO = "config.json", "model.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -86,12 +86,13 @@ def _timm_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_args(folder: Path, args: Mapping[str, Any]) -> None:
+def _check_args(folder: Path, args: Any) -> None:
+    if not isinstance(args, Mapping):
+        raise ModelError(f"{folder / CONFIG}: {problem_of(args)}")
     if args.get("in_chans", 3) != 3:
         raise ModelError(f"{folder} takes images of {args['in_chans']} channels: only RGB can be stored and replayed")
-    if strange := sorted(set(args) - READ_OTHERWISE - MODEL_ARGS):
-        raise ModelError(f"{folder} was made with {', '.join(f'{name}={args[name]}' for name in strange)}, which a "
-                         f"model directory cannot hold: it takes architectures as timm names them")  # fmt: skip
+    if problem := problem_of({name: value for name, value in args.items() if name not in READ_OTHERWISE}):
+        raise ModelError(f"{folder / CONFIG}: {problem}")
 
 
 def _side(size: Any) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reinforce.counting import counted
 from reinforce.errors import (
     CorruptStoreError,
     MissingStoreError,
@@ -90,7 +91,7 @@ def _read_markers(objects: Objects, schema: Schema) -> list[UnitMarker] | None:
     if objects.exists(MANIFEST):
         return None
     raise UnfinishedStoreError(
-        f"{objects.name}: {len(missing)} of {schema.num_units} units are not done, the first is {missing[0]}: "
+        f"{objects.name}: {len(missing)} of {counted(schema.num_units, 'unit')} not done, the first is {missing[0]}: "
         "type reinforce build with --resume"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reinforce.counting import counted
 from reinforce.errors import StoreError
 from reinforce.store.card import card_objects
 from reinforce.store.manifest import Manifest
@@ -36,7 +37,7 @@ def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[st
         return [f"cannot be repaired here, pull it again with --repair or build it again: {error}"]
     if not damaged:
         _delete(objects, unwanted)
-    return done + ([f"deleted {len(extras)} extra objects"] if extras else [])
+    return done + ([f"deleted {counted(len(extras), 'extra object')}"] if extras else [])
 
 
 def _mend_card(objects: Objects, manifest: Manifest, damaged: set[str]) -> list[str]:
@@ -76,5 +77,6 @@ def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str], unwante
             write_marker(objects, restored_marker(store.objects, store.schema, store.codec, record))
     _delete(objects, [*unwanted, MANIFEST, *sorted(damaged)])
     numbers = ", ".join(map(str, sorted(bad_units)[:10])) + (", ..." if len(bad_units) > 10 else "")
-    dropped = f"dropped {len(bad_units)} of {store.num_units} units ({numbers})" if bad_units else "dropped the states"
+    units = counted(store.num_units, "unit")
+    dropped = f"dropped {len(bad_units)} of {units} ({numbers})" if bad_units else "dropped the states"
     return [f"{dropped}: type again what made the store, 'reinforce build' with --resume or 'reinforce pull'"]

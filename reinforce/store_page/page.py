@@ -62,9 +62,9 @@ def write_store_page(
     objects = open_objects(location)
     if isinstance(objects, LocalObjects) and objects.root.resolve() in html.resolve().parents:
         raise UsageError(f"{html} lies inside the store: type --html with a file beside it")
+    store = Store.open(objects)
     check_writable(html, overwrite=overwrite)
     plotter = Plotter("inspect --html")
-    store = Store.open(objects)
     Fields(store.plan, PLAN).inner("teacher")
     dataset, reason = _try_open(store, transfer)
     content = page_content(store, dataset, plotter, _name(objects), _told(store, reason))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reinforce.command import field_docs
+from reinforce.counting import counted
 from reinforce.pages.rendering import number
 from reinforce.store import Store
 from reinforce.store_page.view_words import degrees, hue_degrees, rotation_degrees
@@ -111,9 +112,11 @@ def _transfer(plan: Mapping[str, Any]) -> Table:
     rows += [("limit", f"the first {plan['limit']:,}")] if plan.get("limit") else []
     rows.append(("shards", f"{len(shards):,}"))
     for shard in shards[:SHARDS_SHOWN]:
-        rows.append((str(shard["name"]), f"{shard['samples']:,} samples, {shard['digest']}"))
+        samples = "sample" if shard["samples"] == 1 else "samples"
+        rows.append((str(shard["name"]), f"{shard['samples']:,} {samples}, {shard['digest']}"))
     more = len(shards) - SHARDS_SHOWN
-    return Table(title="Transfer set", rows=rows, note=f"and {more:,} more shards" if more > 0 else "")
+    noun = "shard" if more == 1 else "shards"
+    return Table(title="Transfer set", rows=rows, note=f"and {more:,} more {noun}" if more > 0 else "")
 
 
 def _store_rows(store: Store) -> list[Row]:
@@ -127,7 +130,7 @@ def _store_rows(store: Store) -> list[Row]:
         ("units", f"{store.num_units:,} of {store.unit_rows:,} rows"),
     ]
     grown_from = plan.get("grown_from", [])
-    rows += [("grown from", f"{item['views']} views, plan {item['plan_digest']}") for item in grown_from]
+    rows += [("grown from", f"{counted(item['views'], 'view')}, plan {item['plan_digest']}") for item in grown_from]
     rows += [(f"promise {name}", value) for name, value in described(plan["promise"])]
     known = ("batch_size", "batch_rows", "threads", "effort", "forced_codec")
     rows += [(name.replace("_", " "), in_words(plan[name])) for name in known if name in plan]

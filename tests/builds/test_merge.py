@@ -23,8 +23,8 @@ from reinforce.command import run_group
 from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError
 from reinforce.job import Owner, Share
 from reinforce.merge import MergeConfig, merge
-from reinforce.merging import Merging
-from reinforce.store import LocalObjects, canonical_json, claim_path, finalize, marker_path
+from reinforce.merging import Merging, _some
+from reinforce.store import LocalObjects, canonical_json, claim_path, differing_members, finalize, marker_path
 from reinforce.store.part import StorePart
 
 NUM_SHARDS = 2
@@ -291,6 +291,14 @@ class TestDamage:
         with pytest.raises(CorruptStoreError, match=name):
             joined(one, other)
         assert not Path("out.zarr").exists()
+
+
+def test_of_many_members_that_differ_some_are_named() -> None:
+    a = {"views": 1, "units": 1, **{f"m{number}": 0 for number in range(9)}, "policy": {"name": 1, "ops": 2}}
+    b = {"views": 2, "units": 2, **{f"m{number}": 1 for number in range(9)}, "policy": {"name": 3, "ops": 4}}
+    assert _some(differing_members(a, b)) == "m0, m1, m2, m3, m4, m5, m6, m7 and 4 more"
+    assert _some(["policy.name", "policy.ops"]) == "policy.name, policy.ops"
+    assert _some([f"policy.{number}" for number in range(20)]) == "policy"
 
 
 class TestWhatIsRefused:

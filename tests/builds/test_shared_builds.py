@@ -139,7 +139,7 @@ class TestParts:
         (tmp_path / "some").mkdir()
         for tar in ("00000.tar", "00001.tar"):
             shutil.copy(packed / tar, tmp_path / "some")
-        with pytest.raises(TransferMismatchError, match="images are missing"):
+        with pytest.raises(TransferMismatchError, match="images missing"):
             open_dataset("part.zarr", str(tmp_path / "some"))
 
     @ROWS_ONLY

@@ -144,9 +144,16 @@ class TestSummary:
 
 
 class TestRefusals:
+    @pytest.mark.parametrize("name", ["images", "nowhere"])
+    def test_a_folder_of_something_else_is_not_called_unfinished(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / "images").mkdir()
+        with pytest.raises(MissingDataError, match=r"(no curated set|not there): type the --out of a"):
+            review(ReviewConfig(curated=(str(tmp_path / name),)))
+
     def test_an_unfinished_set(self, root: Path, tmp_path: Path) -> None:
         shutil.copytree(root / "set", tmp_path / "half")
         (tmp_path / "half" / "curated.json").unlink()
+        (tmp_path / "half" / "request.json").write_text("{}")
         with pytest.raises(MissingDataError, match=r"unfinished: type the same reinforce curate with --resume$"):
             review(ReviewConfig(curated=("half",), html="page.html"))
         assert not Path("page.html").exists()

@@ -181,6 +181,13 @@ class TestCsv(ImageSourceContract):
             pytest.param("a.png\n,1\n", "line 2 has no path", id="no path"),
             pytest.param("a.png,1,train,x\n", "line 1 has 4 cells", id="too many cells"),
             pytest.param("path,depth\na.png,3\n", "has the columns path, depth", id="unknown column"),
+            pytest.param("path;caption\na.png;x\n", "divides its cells by semicolons: save it with", id="semicolons"),
+            pytest.param("label\tpath\n1\ta.png\n", "divides its cells by tabs: save it with commas", id="tabs"),
+            pytest.param(
+                'path,caption\na.png,"x\nb.png,y\nc.png,z\n',
+                r"line 4 is no CSV \(unexpected end of data\): close what a quotation mark opens",
+                id="a mark that swallows lines",
+            ),
         ],
     )
     def test_bad_lists(self, tree: Tree, text: str, message: str) -> None:
@@ -188,7 +195,7 @@ class TestCsv(ImageSourceContract):
             open_source(tree({"list.csv": text.encode()}) + "/list.csv")
 
     def test_bytes_that_are_not_utf8(self, tree: Tree) -> None:
-        with pytest.raises(DataError, match="cannot be read as UTF-8 CSV"):
+        with pytest.raises(DataError, match="cannot be read as UTF-8 CSV: save it as CSV UTF-8"):
             open_source(tree({"list.csv": b"\xff\xfe.png\n"}) + "/list.csv")
 
 
@@ -293,8 +300,8 @@ class TestLocations:
             pytest.param("gone", MissingDataError, "gone is not there: expected a folder", id="nothing there"),
             pytest.param("empty", DataError, "holds no images", id="empty folder"),
             pytest.param("a.png", DataError, "neither a folder nor a list", id="one image"),
-            pytest.param("gone.tar", MissingDataError, "1 of 1 tars are not there", id="no such tar"),
-            pytest.param("{a,b}.tar", MissingDataError, "2 of 2 tars are not there, the first is", id="no such tars"),
+            pytest.param("gone.tar", MissingDataError, "1 of 1 tar not there", id="no such tar"),
+            pytest.param("{a,b}.tar", MissingDataError, "2 of 2 tars not there, the first is", id="no such tars"),
             pytest.param("{a,b.tar", UsageError, "braces in .* do not match", id="unbalanced braces"),
             pytest.param("ftp://host/x", UsageError, "cannot read ftp://host/x: type s3://", id="url"),
         ],

@@ -350,7 +350,7 @@ class TestValues:
         assert dataset.read_mask(dataset.split("train")[0])[0].tolist() == [255, 0, 1, 149, 255]
         with pytest.raises(DataError, match=r"annotations/validation/2\.png holds the value 151"):
             dataset.read_mask(dataset.split("test")[0])
-        with pytest.raises(DataError, match=r"objectInfo150\.txt names 1 classes, expected 150"):
+        with pytest.raises(DataError, match=r"objectInfo150\.txt names 1 class, expected 150"):
             open_masked(tree({"objectInfo150.txt": b"Idx\tName\n1\twall\n"}))
 
     @pytest.mark.parametrize(("highest", "first", "count"), [(20, "background", 21), (4, "c0", 5)])

@@ -437,5 +437,5 @@ class TestImg2datasetTars:
         assert source.read(2, 1) == b"jpg of 000020001"
 
     def test_a_pattern_beyond_what_was_downloaded(self, location: str) -> None:
-        with pytest.raises(MissingDataError, match=r"329 of 332 tars are not there, the first is .*00003\.tar"):
+        with pytest.raises(MissingDataError, match=r"329 of 332 tars not there, the first is .*00003\.tar"):
             open_source(location + "/{00000..00331}.tar")

@@ -63,7 +63,9 @@ def test_what_is_typed_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        pytest.param({"model_args": {"depth": 6}}, "depth=6, which a model directory cannot hold", id="depth"),
+        pytest.param({"model_args": {"depth": 5}}, "does not fit test_vit", id="another depth"),
+        pytest.param({"model_args": {"pretrained_cfg": "x"}}, "model_args may not set pretrained_cfg", id="an address"),
+        pytest.param({"model_args": [6]}, "config.json: model_args must be an object", id="a list of arguments"),
         pytest.param({"model_args": {"in_chans": 1}}, "images of 1 channels", id="grey"),
         pytest.param({"model_args": {"img_size": [96, 64]}}, "not as timm writes it .*96 x 64 px", id="oblong"),
         pytest.param({"pretrained_cfg": {"mean": 0.5}}, "not as timm writes it", id="one mean"),

@@ -188,7 +188,7 @@ class TestFailures:
 
     def test_a_network_that_goes_is_one_line_and_the_same_command_goes_on(self, hub, finished_store):
         hub.proxy.choose = lambda: DROP if len(hub.proxy.requests) > 12 else ""
-        with pytest.raises(RemoteAccessError, match=r"no connection.*objects are there: mend that, then type the same"):
+        with pytest.raises(RemoteAccessError, match=r"no connection.*objects there: mend that, then type the same"):
             push(finished_store)
         there = len(stored(hub))
         assert 0 < there < len(contents_of(finished_store))

@@ -312,7 +312,7 @@ class TestOverABadNetwork:
     def test_a_refusal_says_that_the_same_command_goes_on(self, finished_store: Path, bucket: Bucket) -> None:
         requests = itertools.count()
         bucket.proxy.choose = lambda: FORBID if next(requests) > 8 else ""
-        with pytest.raises(RemoteAccessError, match=r"access is denied.*\d+ of \d+ objects are there: mend that, then "
+        with pytest.raises(RemoteAccessError, match=r"access is denied.*\d+ of \d+ objects there: mend that, then "
                                                     "type the same command again") as caught:  # fmt: skip
             put(finished_store, f"{bucket.url}/x.zarr", jobs=1)
         assert "not-to-be-seen" not in str(caught.value)
@@ -509,4 +509,4 @@ class TestKilled:
             _, err = process.communicate(timeout=60)
         assert process.returncode == 130
         assert err.count("\n") == 1
-        assert "objects are there: type the same command again to go on" in err
+        assert "objects there: type the same command again to go on" in err

@@ -149,7 +149,7 @@ def test_finalize_names_the_units_that_are_missing(tmp_path):
     objects, codec = LocalObjects(tmp_path / "x.zarr"), Fp16Codec()
     schema = create_store(objects, plan_of(codec), codec, columns())
     commit(objects, schema, codec, 0)
-    with pytest.raises(UnfinishedStoreError, match="2 of 3 units are not done, the first is 1"):
+    with pytest.raises(UnfinishedStoreError, match="2 of 3 units not done, the first is 1"):
         finalize(objects, plan_of(codec))
     with pytest.raises(UnfinishedStoreError, match="--resume"):
         Store.open(tmp_path / "x.zarr")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 import timm
 import torch
+from other_orders import write_in_other_order
 from stopping import stop_at_load
 
 from reinforce.errors import ModelError, OutputExistsError, UnknownNameError, UsageError
+from reinforce.models.directory import read_info
 from train.evaluate import EvaluateConfig, EvaluateResult, evaluate
 from train.finetune import FinetuneConfig, finetune
 from train.labelled import TrainingViews
@@ -197,6 +200,12 @@ class TestEvaluate:
         run(colours, tmp_path / "student", steps=1)
         return str(tmp_path / "student")
 
+    @pytest.fixture
+    def taught(self, colours: Path, tmp_path: Path) -> str:
+        """It knows the colours, but not all of them."""
+        run(colours, tmp_path / "taught", steps=8)
+        return str(tmp_path / "taught")
+
     def measure(self, model: str, data: Path, **changes: Any) -> EvaluateResult:
         return evaluate(EvaluateConfig(model=model, data=str(data), quiet=True, **changes))
 
@@ -220,21 +229,47 @@ class TestEvaluate:
     def test_other_classes(self, student: str, colours: Path) -> None:
         for split in ("train", "val", "test"):
             (colours / split / "red").rename(colours / split / "yellow")
-        with pytest.raises(UsageError, match=r"class 2 is 'red' in .* but 'yellow' in the data"):
+        with pytest.raises(UsageError, match=r"; only .*student has 'red'; only the data has 'yellow': cho"):
             self.measure(student, colours)
 
-    def test_the_same_classes_in_another_order(self, student: str, colours: Path) -> None:
-        """Most often names typed at import in another order than that of the logits."""
-        path = Path(student, "model.json")
-        written = json.loads(path.read_text())
-        path.write_text(json.dumps({**written, "class_names": written["class_names"][::-1]}))
-        with pytest.raises(UsageError, match=r"another order: red, green, blue instead of blue, green, red"):
-            self.measure(student, colours)
+    def test_the_same_classes_in_another_order_are_matched_by_name(
+        self, taught: str, colours: Path, tmp_path: Path
+    ) -> None:
+        """Accuracy, confusions and the kept figures are those of the model with its classes as the data has them."""
+        write_in_other_order(Path(taught), tmp_path / "other", [2, 0, 1])
+        page, other_page = tmp_path / "a.html", tmp_path / "b.html"
+        own = self.measure(taught, colours, html=str(page))
+        other = self.measure(str(tmp_path / "other"), colours, html=str(other_page))
+        assert own.accuracy > 0.5
+        said = "other has its classes in another order than the data: matched by name"
+        assert said in str(other).splitlines()
+        assert other.to_json() == {**own.to_json(), "html": str(other_page), "matched_by_name": ["other"]}
+        table = re.compile(r"<h2 id=.classes.*", re.DOTALL)
+        tables = [match[0] for one in (page, other_page) if (match := table.search(one.read_text()))]
+        assert tables[1].replace("</span>other.", "</span>taught.") == tables[0]
+        assert said in other_page.read_text()
+        assert "matched" not in str(own) + page.read_text()
+
+    def test_a_second_model_is_matched_by_name_too(self, taught: str, colours: Path, tmp_path: Path) -> None:
+        write_in_other_order(Path(taught), tmp_path / "other", [2, 0, 1])
+        page = tmp_path / "page.html"
+        measured = self.measure(taught, colours, teacher=str(tmp_path / "other"), html=str(page))
+        assert "other has its classes" in str(measured)
+        assert re.search(r"100\.0 %</?\w", page.read_text())
+        assert "matched by name" in page.read_text()
+
+    def test_finetuning_begins_with_the_head_in_the_order_of_the_data(
+        self, taught: str, colours: Path, tmp_path: Path
+    ) -> None:
+        write_in_other_order(Path(taught), tmp_path / "other", [2, 0, 1])
+        run(colours, tmp_path / "again", model=str(tmp_path / "other"), image_size=None, steps=1, lr=(1e-9,), ema=0.0)
+        assert read_info(tmp_path / "again").class_names == ("blue", "green", "red")
+        assert self.measure(str(tmp_path / "again"), colours).accuracy == self.measure(taught, colours).accuracy
 
     def test_other_number_of_classes(self, student: str, colours: Path) -> None:
         for split in ("train", "val", "test"):
             (colours / split / "red").rename(colours / split / "green" / "red")
-        with pytest.raises(UsageError, match="knows 3 classes, the data has 2"):
+        with pytest.raises(UsageError, match=r"knows 3 classes, the data has 2; only .*student has 'red': cho"):
             self.measure(student, colours)
 
     def test_a_model_without_a_head(self, colours: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from other_orders import write_in_other_order
 from PIL import Image
 from stopping import stop_at_load
 
@@ -313,11 +314,28 @@ class TestEvaluate:
 
     def test_other_classes(self, student: Path, scenes: Path) -> None:
         (scenes / "classes.txt").write_text("ground\nred\nyellow\n")
-        with pytest.raises(UsageError, match=r"class 2 is 'blue' in .* but 'yellow' in the data"):
+        with pytest.raises(UsageError, match=r"; only .* has 'blue'; only the data has 'yellow': choose the data"):
             measure(student, scenes)
         (scenes / "classes.txt").write_text("ground\nred\nblue\nyellow\n")
-        with pytest.raises(UsageError, match="knows 3 classes, the data has 4"):
+        with pytest.raises(UsageError, match="knows 3 classes, the data has 4; only the data has 'yellow': choose"):
             measure(student, scenes)
+
+    @pytest.mark.parametrize("head", ["linear", "deeplabv3"])
+    def test_the_same_classes_in_another_order_are_matched_by_name(
+        self, head: str, scenes: Path, tmp_path: Path
+    ) -> None:
+        """Some pixels are ignored in both."""
+        run(scenes, tmp_path / "own", head=head, steps=20)
+        write_in_other_order(tmp_path / "own", tmp_path / "other", [1, 2, 0])
+        page, other_page = tmp_path / "a.html", tmp_path / "b.html"
+        own = measure(tmp_path / "own", scenes, html=str(page))
+        other = measure(tmp_path / "other", scenes, html=str(other_page))
+        assert len({value for value in own.iou.values() if value}) > 1
+        said = "other has its classes in another order than the data: matched by name"
+        assert said in str(other).splitlines()
+        assert said in other_page.read_text()
+        assert other.to_json() == {**own.to_json(), "html": str(other_page), "matched_by_name": ["other"]}
+        assert list(other.iou) == list(NAMES)
 
     @pytest.mark.parametrize(
         ("changes", "message"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from forked import run_ranks
+from other_orders import write_in_other_order
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 OPTIONS = {"--model": "test_vit", "--image-size": "32", "--lr": "1e-3", "--steps": "6", "--batch-size": "11",
@@ -85,6 +86,16 @@ def test_processes_share_the_images_of_an_evaluation(colours: Path, tmp_path: Pa
     assert [rank.stderr.count("warning: skipped") for rank in (alone, *shared)] == [3, 3, 0]
     loaded = [json.loads(rank.stderr.rpartition("loaded ")[2]) for rank in (alone, *shared)]
     assert sorted(loaded[1] + loaded[2]) == loaded[0] == list(range(15))
+
+
+@pytest.mark.slow
+def test_processes_match_classes_by_name_alike(colours: Path, tmp_path: Path) -> None:
+    run(1, tmp_path, ["finetune", *itertools.chain(*OPTIONS.items()), "--data", str(colours), "--out", "model"])
+    write_in_other_order(tmp_path / "model", tmp_path / "other", [2, 0, 1])
+    argv = ["--data", str(colours), "--batch-size", "4", "--device", "cpu", "--json", "--precision", "fp32"]
+    own = json.loads(run(1, tmp_path, ["evaluate", "--model", "model", *argv]))
+    other = json.loads(run(2, tmp_path, ["evaluate", "--model", "other", *argv]))
+    assert other == {**own, "matched_by_name": ["other"]}
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
 
+from reinforce.counting import counted
 from reinforce.errors import UnknownNameError, UsageError
 
 from train.compare.lineage import Lineage
@@ -246,7 +247,7 @@ def _num_images(training: Mapping[str, Any]) -> int:
 
 def _labels(training: Mapping[str, Any]) -> str:
     shots = training.get("shots")
-    return f"{_num_images(training)} labels" if shots is None else f"{shots} a class"
+    return counted(_num_images(training), "label") if shots is None else f"{shots} a class"
 
 
 def _integer(value: Any) -> int:

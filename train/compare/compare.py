@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reinforce.command import POSITIONAL, TalkOptions
+from reinforce.counting import counted
 from reinforce.errors import DataError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _lack(run: Run, target: Target) -> str:
     others = list(_targets(run))
     twin = next((other for other in others if other.is_named_like(target)), None)
     if twin is not None:
-        return f"measured on {twin.num_images} other images of {target}, not on the same {target.num_images}"
+        return f"measured on {counted(twin.num_images, 'other image')} of {target}, not on the same {target.num_images}"
     if others:
         return f"measured on {others[0]}, not on {target}"
     return f"not measured: type train evaluate --model {run.path.name} --data {target.data} --split {target.split}"
@@ -133,9 +134,10 @@ def _lack(run: Run, target: Target) -> str:
 def _nothing(config: CompareConfig, runs: list[Run], skipped: list[tuple[str, str]]) -> str:
     if not runs:
         first = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
-        return f"none of the {len(config.runs)} folders is a finished run{first}: type train compare runs/*"
+        return f"none of the {counted(len(config.runs), 'folder')} is a finished run{first}: type train compare runs/*"
     others = sorted({str(target) for run in runs for target in _targets(run)})
     if others:
-        return f"no run was measured on {config.data or 'anything'}, split {config.split}, but on {'; '.join(others)}"
-    return (f"none of the {len(runs)} runs was measured: type train evaluate --model {runs[0].path.name} --data DATA "
-            f"--split {config.split} first")  # fmt: skip
+        return (f"no run was measured on {config.data or 'anything'}, split {config.split}, but on "
+                f"{'; '.join(others)}: type --data and --split of one of these, or train evaluate first")  # fmt: skip
+    return (f"none of the {counted(len(runs), 'run')} was measured: type train evaluate --model {runs[0].path.name} "
+            f"--data DATA --split {config.split} first")  # fmt: skip

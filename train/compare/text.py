@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reinforce.counting import counted
+
 from train.compare.lineage import Spent
 from train.compare.table import ArmRow, Cell, Comparison
 
@@ -28,7 +30,7 @@ def as_text(comparison: Comparison) -> str:
 
 def title(comparison: Comparison) -> str:
     target = comparison.target
-    return f"{METRIC_NAMES[target.metric]} in % on {target}, {target.num_images} images"
+    return f"{METRIC_NAMES[target.metric]} in % on {target}, {counted(target.num_images, 'image')}"
 
 
 def spread_note(comparison: Comparison) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reinforce.command import TalkOptions
+from reinforce.counting import counted
 from reinforce.errors import ModelError, UsageError
 
 from train.options import require
@@ -81,8 +82,8 @@ class ExportResult:
         compared = [str(self.parity)] if self.parity is not None else []
         unlicensed = ["the licence of the weights is not recorded: --license states one"]
         return "\n".join([
-            f"wrote {self.out} ({self.architecture}, {self.task}, {self.image_size} px, {self.num_classes} classes, "
-            f"{self.bytes / 1e6:.1f} MB)",
+            f"wrote {self.out} ({self.architecture}, {self.task}, {self.image_size} px, "
+            f"{counted(self.num_classes, 'class', 'classes')}, {self.bytes / 1e6:.1f} MB)",
             *compared,
             *(unlicensed if self.license == "unknown" else []),
         ])  # fmt: skip
@@ -90,11 +91,13 @@ class ExportResult:
 
 def export(config: ExportConfig) -> ExportResult:
     """Hand a trained model to others: for ONNX Runtime, for Core ML, or for timm and the Hugging Face Hub."""
+    from reinforce.models import check_model
     from reinforce.models.origin import weights_license
 
     from train.export.writing import check_out, size_bytes
 
     out = Path(config.out)
+    check_model(config.model)
     check_out(out, config.format, overwrite=config.overwrite)
     parity = None
     if config.format == "timm":

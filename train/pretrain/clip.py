@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
+from reinforce.counting import counted
 from reinforce.errors import UsageError
 
 from train.options import TrainOptions, require
@@ -91,8 +92,8 @@ class PairResult:
 
     def __str__(self) -> str:
         measured = "" if self.retrieval is None else (
-            f", finds {self.retrieval:.1%} of {self.num_held_out} held-out pairs")  # fmt: skip
-        skipped = f", {self.num_skipped} pairs skipped" if self.num_skipped else ""
+            f", finds {self.retrieval:.1%} of {counted(self.num_held_out, 'held-out pair')}")  # fmt: skip
+        skipped = f", {counted(self.num_skipped, 'pair')} skipped" if self.num_skipped else ""
         return (f"wrote {self.out} ({self.model}, best at step {self.best_step} of {self.steps}{measured}{skipped})\n"
                 f"next: {finetune_command(self.out)}")  # fmt: skip
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from reinforce.counting import counted
 from reinforce.data import CaptionedSource, hash64
 from reinforce.errors import DataError, UndecodableImageError
 from reinforce.models.open_clip_text import Tokenizer
@@ -83,7 +84,7 @@ class TrainingPairs(PairViews):
                 return self.pair(shown, epoch, self._choice(shown, epoch)), problems
             except UndecodableImageError as error:
                 problems.append((self.samples[shown].key, str(error)))
-        raise DataError(f"none of the {len(self)} training pairs can be read: {problems[0][1]}")
+        raise DataError(f"none of the {counted(len(self), 'training pair')} can be read: {problems[0][1]}")
 
     def _choice(self, row: int, epoch: int) -> int:
         return hash64(f"caption {self.seed} {epoch} {row}")

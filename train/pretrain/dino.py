@@ -10,6 +10,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reinforce.counting import counted
+
 from train.pretrain.dino_config import DinoConfig
 from train.results import finetune_command
 
@@ -48,10 +50,10 @@ class DinoResult:
     def __str__(self) -> str:
         measured = "" if self.feature_std is None else (
             f", feature std {self.feature_std:.2f}, teacher entropy {self.teacher_entropy:.2f} nats on "
-            f"{self.num_held_out} held-out images")  # fmt: skip
-        skipped = f", {self.num_skipped} images skipped" if self.num_skipped else ""
-        return (f"wrote {self.out} ({self.model}, dino, {self.steps} steps on {self.num_images} images"
-                f"{measured}{skipped})\n"
+            f"{counted(self.num_held_out, 'held-out image')}")  # fmt: skip
+        skipped = f", {counted(self.num_skipped, 'image')} skipped" if self.num_skipped else ""
+        images = counted(self.num_images, "image")
+        return (f"wrote {self.out} ({self.model}, dino, {counted(self.steps, 'step')} on {images}{measured}{skipped})\n"
                 f"next: {finetune_command(self.out)}")  # fmt: skip
 
 
@@ -60,6 +62,7 @@ def pretrain_dino(config: DinoConfig) -> DinoResult | dict[str, Any]:
     from reinforce import catalog
     from reinforce.data import open_source
     from reinforce.errors import DataError
+    from reinforce.models import check_model
 
     from train.pretrain.transfer_images import hold_out, list_images
     from train.rundir import RunDirectory, refuse_own_input
@@ -73,6 +76,7 @@ def pretrain_dino(config: DinoConfig) -> DinoResult | dict[str, Any]:
     if config.dry_run:
         return {"out": config.out, "model": config.model, "method": config.method, "num_images": len(images),
                 "num_held_out": len(held_out), "steps": _total_steps(config, len(images))}  # fmt: skip
+    check_model(config.model)
     with entered_world(config.device) as world:
         refuse_own_input(config.out, config.model)
         run = RunDirectory(config.out, config, verb="pretrain", overwrite=config.overwrite, resume=config.resume,

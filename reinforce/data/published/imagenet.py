@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from reinforce.counting import counted
 from reinforce.data.folder import FolderSource, folder_source, scan_folder
 from reinforce.data.published.layout import Published, first_file, listed_samples, need, read_lines, read_table
 from reinforce.data.splits import TEST, TRAIN, VAL, LabelledSample, Samples, base_name, carve, tenth
@@ -124,7 +125,8 @@ def _devkit_classes(path: Path) -> list[str]:
     found = [match.replace(b"\0", b"").decode() for match in re.findall(rb"n\0?(?:\d\0?){8}", elements)]
     wnids = list(dict.fromkeys(found))[:NUM_CLASSES]
     if len(wnids) < NUM_CLASSES:
-        raise DataError(f"{path} names {len(wnids)} classes, expected {NUM_CLASSES}: unpack the devkit again")
+        named = counted(len(wnids), "class", "classes")
+        raise DataError(f"{path} names {named}, expected {NUM_CLASSES}: unpack the devkit again")
     return wnids
 
 

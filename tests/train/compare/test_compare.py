@@ -386,7 +386,7 @@ def test_arms_may_be_grouped_by_what_they_came_from(runs: Runs) -> None:
     [
         ({"group_by": ("colour",)}, "unknown facet 'colour'"),
         ({"label": ("crops",)}, "--label takes PATTERN=NAME"),
-        ({"split": "val"}, "no run was measured on anything, split val, but on colours, split test"),
+        ({"split": "val"}, "no run was measured on anything, split val, but on colours, split test: type --data"),
         ({"data": "birds"}, "no run was measured on birds, split test, but on colours, split test"),
     ],
 )
@@ -399,10 +399,10 @@ def test_bad_options_are_one_line(runs: Runs, options: dict[str, Any], message: 
 
 def test_nothing_comparable_is_one_line(runs: Runs) -> None:
     runs.finetune("s")
-    with pytest.raises(DataError, match="none of the 1 runs was measured: type train evaluate --model s --data DATA"):
+    with pytest.raises(DataError, match="none of the 1 run was measured: type train evaluate --model s --data DATA"):
         gathered(runs)
     (runs.root / "s" / "result.json").unlink()
-    with pytest.raises(DataError, match=r"none of the 1 folders is a finished run \(s: not finished"):
+    with pytest.raises(DataError, match=r"none of the 1 folder is a finished run \(s: not finished"):
         gathered(runs)
 
 

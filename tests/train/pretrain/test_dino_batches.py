@@ -64,7 +64,7 @@ def test_bad_images_are_passed_over_and_named(colours: Path) -> None:
     assert [key for key, _ in batch.skipped] == [images[0].key]
     assert torch.equal(batch.inputs[0], batch.inputs[1])  # the next one stands in
     assert len(PlainViews(source, images, size_px=32).load(np.array([0, 1]), 0)) == 1
-    with pytest.raises(DataError, match="none of the 1 training images can be decoded"):
+    with pytest.raises(DataError, match="none of the 1 training image can be decoded"):
         CropViews(source, images[:1], crops, num_small=0, seed=0).load(np.array([0]), 0)
 
 
