@@ -105,7 +105,8 @@ def near(map_PP: Tensor, cell: tuple[int, int], stride: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "patch_px"), [("vit_small_patch14_dinov2", 14), ("vit_tiny_patch16_224", 16), ("vit_small_patch32_224", 32)]
+    ("name", "patch_px"),
+    [("vit_small_patch14_dinov2", 14), ("vit_tiny_patch16_224", 16), ("vit_small_patch32_224", 32)],
 )
 def test_a_token_sees_its_patch_around_the_cell(name: str, patch_px: int) -> None:
     model, _ = create_model(name, image_size=PX, task="segmentation")
