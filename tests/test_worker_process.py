@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from torch.utils.data import DataLoader
 
 from reinforce.errors import (
     BuildError,
@@ -15,7 +23,7 @@ from reinforce.errors import (
     UnknownNameError,
     WorkerDiedError,
 )
-from reinforce.worker_process import naming_dead_workers, portable
+from reinforce.worker_process import as_it_is, enter_worker, naming_dead_workers, portable, raise_errors
 
 DEATH = "DataLoader worker (pid 7) is killed by signal: Killed. "
 
@@ -87,3 +95,31 @@ def test_an_error_that_cannot_be_sent_says_what_it_was() -> None:
 
     sent = pickle.loads(pickle.dumps(portable(OfNoModuleError("one line"))))
     assert str(sent) == "OfNoModuleError: one line"
+
+
+class StoppedAtStart(DataLoader[int]):
+    """Its process gets Ctrl-C when all workers run but nobody has their iterator yet."""
+
+    def __iter__(self) -> Iterator[Any]:
+        started = super().__iter__()
+        os.kill(os.getpid(), signal.SIGINT)
+        return started
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+@pytest.mark.parametrize("has_thread", [False, True], ids=["alone", "beside-a-thread"])
+def test_workers_that_were_starting_end_with_an_interrupt(has_thread: bool) -> None:
+    """A thread of the same process has not blocked what the main thread has, so that it gets the signal."""
+    loader = StoppedAtStart([1, 2], batch_size=None, num_workers=2, multiprocessing_context="spawn",
+                            collate_fn=as_it_is, worker_init_fn=enter_worker)  # fmt: skip
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait)
+    if has_thread:
+        thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt) as raised:
+            list(raise_errors(loader))
+        assert not multiprocessing.active_children(), raised.traceback
+    finally:
+        release.set()
