@@ -40,10 +40,10 @@ class Progress:
     def _bar(self) -> Any:
         from tqdm import tqdm
 
-        class Bar(tqdm):  # type: ignore[type-arg]
+        class Bar(tqdm):  # type: ignore[misc]
             @property
             def format_dict(self) -> MutableMapping[str, Any]:
-                told = super().format_dict
+                told: MutableMapping[str, Any] = super().format_dict
                 if told["ncols"]:
                     told["ncols"] = max(told["ncols"] - COLUMNS_LEFT_FREE, 1)
                 return told
