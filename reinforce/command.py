@@ -151,9 +151,11 @@ def _is_typed(name: str) -> bool:
     return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
-def run_group(group: click.Group, argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns its exit status. Every failure is one line on stderr (`--debug`: the traceback)."""
-    args = list(sys.argv[1:] if argv is None else argv)
+def run_group(group: click.Group, argv: Sequence[str] | None = None, *, tells_stops: bool = True) -> int:
+    """Run a command line; returns its exit status. Every failure is one line on stderr (`--debug`: the traceback).
+
+    `tells_stops`: whether also Ctrl-C and SIGTERM are, which may reach several processes of one command."""
+    args, is_stop = list(sys.argv[1:] if argv is None else argv), False
     signal.signal(signal.SIGTERM, _interrupt)
     keep_freed_memory()
     try:
@@ -162,16 +164,17 @@ def run_group(group: click.Group, argv: Sequence[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        status, line = 130, "interrupted"
+        status, line, is_stop = 130, "interrupted", True
     except click.exceptions.Exit as error:
         return error.exit_code
     except Exception as error:
         if "--debug" in args:
             raise
-        status, line = _explain(error)
+        (status, line), is_stop = _explain(error), isinstance(error, StoppedError)
     else:
         return status if isinstance(status, int) else 0
-    click.echo(f"{group.name}: {line}", err=True)
+    if tells_stops or not is_stop:
+        click.echo(f"{group.name}: {line}", err=True)
     return status
 
 

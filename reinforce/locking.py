@@ -93,3 +93,34 @@ def _lock_folder(descriptor: int, waits: bool) -> None:
     except OSError as error:
         if error.errno in _HELD_BY_ANOTHER:
             raise BlockingIOError(error.errno, error.strerror) from error
+
+
+@contextlib.contextmanager
+def in_use(path: Path) -> Iterator[None]:
+    """A file that several processes work by at once; nothing is written for it, and it ends with the process.
+
+    Raises OSError. As with FolderHold, nobody knows of it where there are no such locks.
+    """
+    with path.open("rb") as file:
+        _try_lock_shared(file.fileno())
+        yield
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether anybody works by it. Raises OSError."""
+    if sys.platform == "win32":
+        return False
+    with path.open("rb") as file:
+        try:
+            _lock_folder(file.fileno(), waits=False)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _try_lock_shared(descriptor: int) -> None:
+    if sys.platform != "win32":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 SECONDS_BETWEEN_LINES = 10.0
+COLUMNS_LEFT_FREE = 2
+"""Behind a bar: where a terminal echoes ^C, which would begin a line of its own, and the bar again below it."""
 
 
 class Progress:
@@ -37,7 +40,15 @@ class Progress:
     def _bar(self) -> Any:
         from tqdm import tqdm
 
-        return tqdm(
+        class Bar(tqdm):  # type: ignore[misc]
+            @property
+            def format_dict(self) -> MutableMapping[str, Any]:
+                told: MutableMapping[str, Any] = super().format_dict
+                if told["ncols"]:
+                    told["ncols"] = max(told["ncols"] - COLUMNS_LEFT_FREE, 1)
+                return told
+
+        return Bar(
             total=self.total,
             initial=self.initial,
             desc=self.label,

@@ -21,6 +21,11 @@ T = TypeVar("T")
 UNREAD = "ignore::UserWarning:multiprocessing.resource_tracker"
 """Torch's handler of SIGCHLD may raise when a semaphore is unlinked and its tracker, a process, not told yet: what that
 then says of leaks is not so. As an option of Python, which processes inherit."""
+LOST = ("a decoding process was killed, perhaps for want of memory: type the same command with --resume, and with "
+        "fewer --workers if that happens again")  # fmt: skip
+SECONDS_TO_DIE = 2.0
+"""Between what a killed process had open and the process itself."""
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def enter_worker(worker: int) -> None:
@@ -29,7 +34,7 @@ def enter_worker(worker: int) -> None:
     torch looks for the parent it had when its loop began: a parent that is killed while its workers still import is
     never missed there.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     sys.excepthook = _report
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -37,10 +42,10 @@ def enter_worker(worker: int) -> None:
 
 @contextlib.contextmanager
 def starting_processes() -> Iterator[None]:
-    """Around the start of processes that `enter_worker`: they are deaf to Ctrl-C from their first moment.
+    """Around the start of processes that `enter_worker`: they are deaf to what stops a verb from their first moment.
 
-    A terminal sends it to all of them, and one that still imports would die of it. A process inherits what is blocked;
-    what comes meanwhile waits for this one until all are started. SIGTERM is how torch ends one that takes too long.
+    A terminal or `kill` may send it to all of them, and one that still imports would die of it. A process inherits what
+    is blocked; what comes meanwhile waits for this one until all are started.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -48,11 +53,30 @@ def starting_processes() -> Iterator[None]:
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()  # its start would unblock them again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with _postponed():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _postponed() -> Iterator[None]:
+    """What stops a verb is heeded behind this. Only this thread blocks signals; any other one may be given them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not None]
+    former = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in heeded}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def as_it_is(item: T) -> T:
@@ -65,16 +89,37 @@ def raise_errors(items: Iterable[T | ReinforceError]) -> Generator[T]:
 
     The workers end with it, and with its `close`: not when a traceback that knows them is forgotten.
     """
+    started: Iterator[T | ReinforceError] = iter(())
     with naming_dead_workers():
-        with starting_processes() if getattr(items, "num_workers", 0) else contextlib.nullcontext():
-            started = iter(items)
         try:
-            for item in started:
+            with starting_processes() if getattr(items, "num_workers", 0) else contextlib.nullcontext():
+                started = iter(items)
+            for item in _received(started):
                 if isinstance(item, ReinforceError):
                     raise item
                 yield item
         finally:
-            getattr(started, "_shutdown_workers", lambda: None)()
+            _end_workers(started)
+
+
+def _received(started: Iterator[T]) -> Iterator[T]:
+    """What workers send. One that is killed while it hands a tensor over breaks the connection before torch knows."""
+    try:
+        yield from started
+    except (ConnectionError, EOFError) as error:
+        ends = [worker.sentinel for worker in getattr(started, "_workers", ())]
+        if not ends or not connection.wait(ends, SECONDS_TO_DIE):
+            raise
+        _stop_watching()
+        raise WorkerDiedError(LOST) from error
+
+
+def _end_workers(started: object) -> None:
+    """torch waits some seconds for each, and then asks it to end, to which those that still import are deaf."""
+    getattr(started, "_shutdown_workers", lambda: None)()
+    for worker in getattr(started, "_workers", ()):
+        worker.kill()
+        worker.join()
 
 
 @contextlib.contextmanager
@@ -91,10 +136,7 @@ def naming_dead_workers() -> Iterator[None]:
         if not any(_tells_of_a_death(link) for link in _chain(error)):
             raise
         _stop_watching()
-        raise WorkerDiedError(
-            "a decoding process was killed, perhaps for want of memory: type the same command with --resume, "
-            "and with fewer --workers if that happens again"
-        ) from error
+        raise WorkerDiedError(LOST) from error
 
 
 def portable(error: Exception) -> Exception:

@@ -77,13 +77,17 @@ def run(code: str, argv: Sequence[str] = (), *, folder: Path) -> Ended:
 
 def run_ranks(code: str, argv: Sequence[str] = (), *, folder: Path, ranks: int = 2) -> list[Ended]:
     """Run the same code as every rank of a process group, in the environment that torchrun gives."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    shared = {**os.environ, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {**os.environ, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     with ExitStack() as stack:
         processes = [stack.enter_context(Forked(code, argv, folder=folder, environment=shared | _place(rank)))
                      for rank in range(ranks)]  # fmt: skip
         return [process.ended() for process in processes]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
 
 
 def _place(rank: int) -> dict[str, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import sys
 
 import pytest
 
@@ -33,6 +36,23 @@ def test_quiet_prints_nothing() -> None:
         progress.update(2)
         progress.write("hello")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="opens a terminal of Unix")
+@pytest.mark.parametrize("columns", [80, 40])
+def test_behind_a_bar_there_is_room_for_what_ctrl_c_echoes(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import termios
+
+    reading, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
+    with os.fdopen(terminal, "w") as stream, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", stream)
+        with Progress("train", 5000, unit="steps") as progress:
+            progress.update(8, loss="0.0286", lr="2.2e-05", images_s="59", wait="5%", kl="0.0010")
+        shown = os.read(reading, 1 << 16).decode()
+    os.close(reading)
+    drawn = re.split(r"[\r\n]+", shown.replace("\x1b[A", ""))
+    assert max(map(len, drawn)) == columns - len("^C") - 1
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,10 @@ command = click.version_option(__version__)(
 
 def main() -> None:
     """Under torchrun the first rank speaks for all."""
+    is_first = os.environ.get("RANK", "0") == "0"
     with contextlib.ExitStack() as stack:
-        if os.environ.get("RANK", "0") != "0":
+        if not is_first:
             silence = stack.enter_context(Path(os.devnull).open("w"))
             stack.enter_context(contextlib.redirect_stdout(silence))
-        status = run_group(command)
+        status = run_group(command, tells_stops=is_first)
     sys.exit(status)

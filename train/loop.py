@@ -175,7 +175,7 @@ class TrainingLoop:
         self.best: dict[str, Any] | None = None
         self.skipped = skipped if skipped is not None else SkippedImages()
         self.window = Window(world.device)
-        self.last_save = time.monotonic()
+        self.last_save, self.saves_next = time.monotonic(), False
 
     @property
     def judged(self) -> nn.Module:
@@ -220,7 +220,10 @@ class TrainingLoop:
             progress.update(1)
             self._watch_pace(waited.seconds, progress)
             self._after_step(progress)
-            if self.step < plan.total_steps and self.world.any(stop.number is not None):
+            is_old = time.monotonic() - self.last_save > SECONDS_BETWEEN_SAVES
+            is_told = stop.number is not None or self.world.is_forsaken()
+            stops, self.saves_next = self.world.any(is_told, is_old)
+            if self.step < plan.total_steps and stops:
                 self.skipped.share(self.world, progress)
                 self._save("last.pt")
                 raise TrainingStoppedError(self.step, plan.total_steps, stop.number or signal.SIGTERM)
@@ -262,11 +265,10 @@ class TrainingLoop:
             self._write_losses(progress)
         evaluates = ends or self.step % plan.eval_every == 0
         keeps = plan.save_every is not None and self.step % plan.save_every == 0
-        if not (evaluates or keeps or time.monotonic() - self.last_save > SECONDS_BETWEEN_SAVES):
+        if not (evaluates or keeps or self.saves_next):
             return
         with self.clock.paused():
-            if evaluates or keeps:  # which all ranks agree on, other than on the time
-                self.skipped.share(self.world, progress)
+            self.skipped.share(self.world, progress)
             if evaluates and self.validation is not None:
                 self._evaluate(self.validation, progress)
             if keeps:
@@ -332,12 +334,13 @@ class TrainingLoop:
             CostBook(self.folder / name, self.world).book(self.plan.trial or "train", self.cost)
 
     def _save(self, name: str) -> None:
-        self.last_save = time.monotonic()
+        """All ranks come here together: what each has seen since the last line of metrics is saved as one sum."""
+        self.last_save, window = time.monotonic(), self.window.state_dict(self.world)
         if self.world.is_main:
             average = self.average.state_dict() if self.average is not None else None
             state = {"step": self.step, "model": self.model.state_dict(), "average": average,
                      "optimizer": self.optimizer.state_dict(), "best": self.best, "skipped": self.skipped.reasons,
-                     "objective": self.objective.state_dict(), "window": self.window.state_dict(),
+                     "objective": self.objective.state_dict(), "window": window,
                      "cost": dataclasses.asdict(self.cost), **self._tag()}  # fmt: skip
             write_checkpoint(self.folder / name, state)
 
@@ -362,7 +365,8 @@ class TrainingLoop:
         self.objective.load_state_dict(state["objective"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.window.load_state_dict(state["window"])
+        if self.world.is_main:  # that of all ranks
+            self.window.load_state_dict(state["window"])
         self.log.forget_after(self.step, self.plan.trial)
 
     def _finish(self) -> Outcome:

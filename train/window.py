@@ -39,19 +39,25 @@ class Window:
         """Mean loss per image, images per second and share of the time spent waiting for data; starts a new window."""
         now = time.perf_counter()
         seconds = max(now - self.started, 1e-9)
-        num_images = torch.tensor(float(self.num_images), dtype=torch.float64, device=self.loss_sum.device)
-        sums = world.sum(torch.stack([self.loss_sum, num_images]))
-        figures = {"loss": float(sums[0] / sums[1]), "images_per_second": self.num_timed * world.size / seconds,
+        loss_sum, num_images = self._sums(world)
+        figures = {"loss": float(loss_sum / num_images), "images_per_second": self.num_timed * world.size / seconds,
                    "data_wait": min(1.0, self.wait_seconds / seconds)}  # fmt: skip
         self.__init__(self.loss_sum.device)  # type: ignore[misc]
         return figures
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"loss_sum": self.loss_sum, "num_images": self.num_images}
+    def state_dict(self, world: World) -> dict[str, Any]:
+        """Of all ranks together, each of which must ask; one of them takes it up again, the others begin empty."""
+        loss_sum, num_images = self._sums(world)
+        return {"loss_sum": loss_sum, "num_images": int(num_images)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.loss_sum.copy_(state["loss_sum"])
         self.num_images = state["num_images"]
+
+    def _sums(self, world: World) -> Tensor:
+        """(2,) losses and images of all ranks."""
+        num_images = torch.tensor(float(self.num_images), dtype=torch.float64, device=self.loss_sum.device)
+        return world.sum(torch.stack([self.loss_sum, num_images]))
 
 
 class Stopwatch:

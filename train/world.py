@@ -10,10 +10,19 @@ from typing import Any, TypeVar, cast
 
 import torch
 from reinforce.counting import counted
-from reinforce.errors import UsageError
+from reinforce.errors import ReinforceError, UsageError
 from torch import distributed, nn
 
 T = TypeVar("T")
+
+
+class LostProcessError(ReinforceError):
+    """Another process of torchrun's has ended."""
+
+    def __init__(self) -> None:
+        super().__init__("another process that torchrun started has ended, and this one with it: if that did not say "
+                         "why, it was killed, perhaps for want of memory; type the same command again, with --resume "
+                         "where it trains")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +30,8 @@ class World:
     device: torch.device
     rank: int = 0
     size: int = 1
+    launcher: int = dataclasses.field(default_factory=os.getppid)
+    """The process that started this one, torchrun where there are several."""
 
     @property
     def is_main(self) -> bool:
@@ -40,13 +51,17 @@ class World:
         if self.size > 1:
             distributed.barrier()
 
-    def any(self, flag: bool) -> bool:
-        """True where `flag` is true on any rank; every rank must ask at the same step."""
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Of each flag whether it is true on any rank; every rank must ask at the same step."""
         if self.size == 1:
-            return flag
-        votes = torch.tensor(float(flag), device=self.device)
+            return flags
+        votes = torch.tensor(flags, dtype=torch.float32, device=self.device)
         distributed.all_reduce(votes, op=distributed.ReduceOp.MAX)
-        return bool(votes.item())
+        return tuple(vote > 0 for vote in votes.tolist())
+
+    def is_forsaken(self) -> bool:
+        """Whether torchrun is gone, so that nobody knows of its processes any more."""
+        return self.size > 1 and os.getppid() != self.launcher
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks."""
@@ -92,7 +107,7 @@ def with_shared_statistics(model: nn.Module) -> nn.Module:
 def entered_world(device: str) -> Iterator[World]:
     """Resolve `--device`; join the process group for as long, when torchrun started this process (WORLD_SIZE > 1).
 
-    Raises UsageError for a device that is not there.
+    Raises UsageError for a device that is not there, LostProcessError where another process has ended meanwhile.
     """
     rank, size = torchrun_rank(), int(os.environ.get("WORLD_SIZE", "1"))
     resolved = resolve_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
@@ -102,9 +117,17 @@ def entered_world(device: str) -> Iterator[World]:
         distributed.init_process_group("nccl" if resolved.type == "cuda" else "gloo")
     try:
         yield World(resolved, rank, size)
+    except RuntimeError as error:
+        if size > 1 and _tells_of_a_loss(error):
+            raise LostProcessError from error
+        raise
     finally:
         if size > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def _tells_of_a_loss(error: RuntimeError) -> bool:
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
 def torchrun_rank() -> int:

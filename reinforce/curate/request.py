@@ -9,12 +9,15 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from reinforce.curate.curated import REQUEST, SUMMARY
 from reinforce.errors import DataError, OutputExistsError, StoreAccessError, UsageError
+from reinforce.locking import in_use, is_in_use
 from reinforce.store import LocalObjects, ObjectExistsError, canonical_json
+from reinforce.whole_file import is_leftover
 
 
 def check_way(folder: Path, *, overwrite: bool, resume: bool) -> None:
@@ -30,8 +33,11 @@ def check_way(folder: Path, *, overwrite: bool, resume: bool) -> None:
 
 def begin(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Put request.json, or compare it with the one that is there; whether it is new. Raises UsageError naming what
-    differs. A set that is replaced is kept aside, until `finish` or `give_up`."""
+    differs, or that another command works on what is to be replaced. A set that is replaced is kept aside, until
+    `finish` or `give_up`."""
     if overwrite and (folder / REQUEST).exists():
+        if is_in_use(folder / REQUEST):
+            raise UsageError(f"another command curates into {folder}: wait for it, or type another --out")
         _put_aside(folder)
     try:
         LocalObjects(folder).put_new(REQUEST, canonical_json(request))
@@ -45,9 +51,17 @@ def begin(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> bool:
         return False
 
 
+def working(folder: Path) -> AbstractContextManager[None]:
+    """While a command works on a set that it began or goes on with: no other one replaces it."""
+    return in_use(folder / REQUEST)
+
+
 def finish(folder: Path) -> None:
-    """The set is whole: what it replaced goes."""
+    """The set is whole: what it replaced goes, and what killed commands left in it."""
     _remove(_aside(folder))
+    for path in filter(is_leftover, list(folder.rglob("*"))):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def give_up(folder: Path) -> None:

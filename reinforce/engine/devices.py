@@ -40,9 +40,11 @@ def build_on_devices(task: BuildTask, devices: Sequence[str], todo: Sequence[int
     """
     left, kind = task.num_views(UnfinishedStore(task.objects).schema, todo), devices[0].partition(":")[0]
     workers = choose_workers(task.config.workers, left, kind, len(devices))
-    teachers = [_start(task, number, device, [*todo[number:], *todo[:number]], workers)
-                for number, device in enumerate(devices)]  # fmt: skip
+    teachers: list[_Teacher] = []
     try:
+        with starting_processes():
+            for number, device in enumerate(devices):
+                teachers.append(_start(task, number, device, [*todo[number:], *todo[:number]], workers))
         _listen(teachers, book)
     finally:
         for teacher in teachers:
@@ -55,8 +57,7 @@ def _start(task: BuildTask, number: int, device: str, todo: Sequence[int], worke
     context = multiprocessing.get_context("spawn")
     reports, sender = context.Pipe(duplex=False)
     process = context.Process(target=_teach, args=(own, todo, workers, sender), name=f"teacher on {device}")
-    with starting_processes():
-        process.start()
+    process.start()
     sender.close()  # so that the pipe ends with the process
     return _Teacher(number, device, process, reports)
 

@@ -447,6 +447,25 @@ class TestAgain:
             curate(request_of(size=1000, overwrite=True))
         assert bytes_of(Path("curated")) == before
 
+    def test_a_set_that_another_command_works_on_is_not_replaced(self, request_of, monkeypatch):
+        def replace(*args):
+            curate(request_of(size=5, overwrite=True))
+
+        with monkeypatch.context() as patch:
+            patch.setattr("reinforce.curate.curation.write_set", replace)
+            with pytest.raises(UsageError, match="another command curates into"):
+                curate(request_of())
+        assert curate(request_of(resume=True)).items == SIZE
+
+    def test_what_killed_commands_left_goes_with_the_end(self, request_of):
+        curate(request_of())
+        (folder,) = {path.parent for path in Path("curated/search").rglob("units/*")}
+        left = [folder / ".tmp-1", Path("curated/.tmp-manifest.jsonl-2")]
+        for path in left:
+            path.touch()
+        curate(request_of(resume=True))
+        assert not any(path.exists() for path in left)
+
 
 def _stop(*args):
     raise KeyboardInterrupt

@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import run_ranks
+from forked import TIMEOUT_SECONDS, Ended, Forked, free_port, run_ranks
 from other_orders import write_in_other_order
+from processes import session_members
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 OPTIONS = {"--model": "test_vit", "--image-size": "32", "--lr": "1e-3", "--steps": "6", "--batch-size": "11",
@@ -117,3 +120,85 @@ def test_processes_share_the_masks_of_an_evaluation(scenes: Path, tmp_path: Path
                                      for number in (1, 2)]  # fmt: skip
     assert figures[0] == figures[1]
     assert figures[0]["num_images"] == 5
+
+
+STOPPED_RANK = """
+import os, signal
+from train.cli import main
+from train.labelled import TrainingViews
+
+load, loads = TrainingViews.load, []
+def load_and_stop(views, rows, epoch):
+    loads.append(rows)
+    if len(loads) == 5 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.{name})
+    return load(views, rows, epoch)
+TrainingViews.load = load_and_stop
+main()
+"""
+
+
+def stopped_ranks(name: str, colours: Path, folder: Path) -> list[Ended]:
+    """Two of a training whose second one gets a signal while it loads its fifth batch."""
+    argv = ["finetune", *itertools.chain(*OPTIONS.items()), "--log-every", "4", "--data", str(colours), "--quiet"]
+    run(2, folder, [*argv, "--out", "whole"])
+    ended = run_ranks(STOPPED_RANK.format(name=name), [*argv, "--out", "part"], folder=folder)
+    run(2, folder, [*argv, "--out", "part", "--resume"])
+    return ended
+
+
+@pytest.mark.slow
+def test_a_stop_of_any_process_is_one_line_and_resumes_exactly(colours: Path, tmp_path: Path) -> None:
+    ranks = stopped_ranks("SIGTERM", colours, tmp_path)
+    assert [rank.returncode for rank in ranks] == [143, 143]
+    assert [rank.stderr for rank in ranks] == [
+        "train: stopped at step 5 of 6: type the same command with --resume to go on\n", ""]  # fmt: skip
+    assert losses(tmp_path / "part") == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_one_line_and_resumes_exactly(colours: Path, tmp_path: Path) -> None:
+    ranks = stopped_ranks("SIGKILL", colours, tmp_path)
+    assert [rank.returncode for rank in ranks] == [1, -signal.SIGKILL]
+    (line,) = ranks[0].stderr.splitlines()
+    assert line.startswith("train: another process that torchrun started has ended")
+    assert "--resume" in line
+    assert losses(tmp_path / "part") == losses(tmp_path / "whole")
+
+
+LAUNCHER = """
+import os
+for rank in range(2):
+    if os.fork() == 0:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                          MASTER_PORT="{port}")
+        from train.cli import main
+        main()
+while True:
+    os.wait()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_processes_whose_launcher_is_killed_save_and_end(colours: Path, tmp_path: Path) -> None:
+    options = OPTIONS | {"--steps": "1000000"}
+    argv = ["finetune", *itertools.chain(*options.items()), "--data", str(colours), "--out", "run", "--quiet"]
+    code = LAUNCHER.format(port=free_port())
+    with Forked(code, argv, folder=tmp_path, environment=os.environ) as launcher:
+        wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
+        os.kill(launcher.pid, signal.SIGKILL)
+        try:
+            wait_until(lambda: not session_members(launcher.pid))
+            assert "type the same command with --resume" in launcher.ended().stderr
+            assert list((tmp_path / "run" / "checkpoints").rglob("last.pt"))
+        finally:
+            for left in session_members(launcher.pid):
+                os.kill(left, signal.SIGKILL)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS / 2
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
