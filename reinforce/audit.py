@@ -166,7 +166,8 @@ def _reopen_teacher(store: Store, config: VerifyConfig) -> TargetSource:
     if store.target == EMBEDDINGS:
         from reinforce.encoders import reopen_encoders
 
-        return reopen_encoders(plan["teacher"]["encoders"], (config.teacher,) if config.teacher else (), **settings)
+        return reopen_encoders(plan["teacher"]["encoders"], (config.teacher,) if config.teacher else (),
+                               option="--teacher", **settings)  # fmt: skip
     from reinforce.text_teacher import open_teacher
 
     name = config.teacher or plan["teacher"]["name"]

@@ -68,6 +68,11 @@ class BuildConfig(TargetOptions, EngineOptions):
         return local_folder(self.out, "build into a folder, then type reinforce push FOLDER URL")
 
     @property
+    def verb(self) -> str:
+        """Of the command line that asks for it."""
+        return "build"
+
+    @property
     def models(self) -> tuple[str, ...]:
         """What is asked for targets."""
         return (self.teacher,)
@@ -225,7 +230,7 @@ def _run(config: BuildConfig, devices: Sequence[str], inputs: Inputs, objects: L
     todo = [unit for unit in Share.parse(config.shard).units(ledger.num_units) if unit not in done]
     task = BuildTask(config=config, objects=objects, owner=ledger.owner, base=base)
     total, left = (task.num_views(store.schema, units) for units in (range(ledger.num_units), todo))
-    with Progress("build", total, unit="views", initial=total - left, quiet=config.quiet) as progress:
+    with Progress(config.verb, total, unit="views", initial=total - left, quiet=config.quiet) as progress:
         keep = partial(run_log.book, config.path, store.plan, "build")
         book = WorkBook(progress, str(inputs.teacher.device), started, keep)
         try:

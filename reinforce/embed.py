@@ -79,6 +79,10 @@ class EmbeddingRequest(BuildConfig):
     encoders: tuple[str, ...]
 
     @property
+    def verb(self) -> str:
+        return "embed"
+
+    @property
     def models(self) -> tuple[str, ...]:
         return self.encoders
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reinforce.counting import counted
-from reinforce.errors import BuildError, UsageError
+from reinforce.errors import BuildError, UnknownNameError, UsageError
 from reinforce.licences import single_licences
 from reinforce.models import ModelInfo
 from reinforce.store import EMBEDDINGS, GLOBAL_FEATURES, RowShape
@@ -73,22 +73,29 @@ def open_encoders(names: Sequence[str], *, dtype: str, **settings: Any) -> Encod
     return Encoders([Teacher(name, target=GLOBAL_FEATURES, dtype=dtype, **settings) for name in names])
 
 
-def reopen_encoders(records: Sequence[Mapping[str, Any]], names: Sequence[str], **settings: Any) -> Encoders:
+def reopen_encoders(records: Sequence[Mapping[str, Any]], names: Sequence[str], *, option: str = "--encoder",
+                    **settings: Any) -> Encoders:  # fmt: skip
     """The encoders that a store describes, with its input sizes and arithmetic; `names` are where they lie here, by
-    default what the store calls them.
+    default what the store calls them. `option`: of the command line, that gives them.
 
-    Raises UsageError where their number or their weights are others.
+    Raises UsageError where their number or their weights are others, or where nothing has their names.
     """
     if names and len(names) != len(records):
         known = ", ".join(record["name"] for record in records)
         here = counted(len(records), "encoder")
-        raise UsageError(f"the store has {here} ({known}): type --encoder once for each, in order")
+        raise UsageError(f"the store has {here} ({known}): type {option} once for each, in order")
     teachers = []
     for record, name in zip(records, names or [record["name"] for record in records], strict=True):
-        teacher = Teacher(name, target=GLOBAL_FEATURES, dtype=record["dtype"],
-                          image_size=record["preprocess"]["image_size"], **settings)  # fmt: skip
+        try:
+            teacher = Teacher(name, target=GLOBAL_FEATURES, dtype=record["dtype"],
+                              image_size=record["preprocess"]["image_size"], **settings)  # fmt: skip
+        except UnknownNameError:
+            if names:
+                raise
+            raise UsageError(f"the store's encoder '{name}' is not known here: type {option} DIRECTORY, once for each "
+                             "in the store's order") from None  # fmt: skip
         if teacher.weights_sha256 != record["weights_sha256"]:
-            raise UsageError(f"'{name}' has other weights than the store's encoder '{record['name']}': type --encoder "
+            raise UsageError(f"'{name}' has other weights than the store's encoder '{record['name']}': type {option} "
                              "DIRECTORY, once for each in the store's order")  # fmt: skip
         teachers.append(teacher)
     return Encoders(teachers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from reinforce.audit import VerifyConfig, verify
 from reinforce.cli import command
 from reinforce.command import run_group
+from reinforce.curate.curate import CurateConfig, curate
 from reinforce.curate.stored import EmbeddingStore
 from reinforce.data import open_source
 from reinforce.embed import EmbedConfig, embed
@@ -114,6 +116,21 @@ def test_whole_images_alone_by_one_encoder(encoders, gallery, tmp_path, monkeypa
     embed(config(encoders[:1], gallery, out=str(tmp_path / "wholes.zarr")))
     store = EmbeddingStore(tmp_path / "wholes.zarr")
     assert (store.num_crops, len(store.widths), store.searched.num_embedded) == (0, 1, NUM_IMAGES)
+
+
+def test_an_encoder_that_nobody_knows_by_name_is_asked_for(encoders, gallery, task, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REINFORCE_HOME", str(tmp_path / "home"))
+    shutil.copytree(encoders[0], tmp_path / "my-encoder")
+    embed(config([str(tmp_path / "my-encoder")], gallery, out=str(tmp_path / "x.zarr"), quiet=False))
+    told = capsys.readouterr().err
+    assert "embed: " in told
+    assert "build: " not in told
+    asked = {"query": str(task), "shots": 1, "gallery": str(tmp_path / "x.zarr"), "size": 3, "quiet": True}
+    with pytest.raises(UsageError, match="encoder 'my-encoder' is not known here: type --encoder DIRECTORY"):
+        curate(CurateConfig(**asked, out=str(tmp_path / "a")))
+    assert curate(CurateConfig(**asked, out=str(tmp_path / "b"), encoder=(str(tmp_path / "my-encoder"),))).items == 3
+    report = verify(VerifyConfig(store=str(tmp_path / "x.zarr"), deep=True, transfer=str(gallery), quiet=True))
+    assert "encoder 'my-encoder' is not known here: type --teacher DIRECTORY" in str(report)
 
 
 class TestRefuses:
