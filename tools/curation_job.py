@@ -1,6 +1,7 @@
 """What a curated transfer set is worth: students from retrieved, random and all images of a gallery (section 3.4).
 
     python tools/curation_job.py --gallery openclipart --sizes 1000 --seeds 0,1,2 --out runs/curation
+    python tools/curation_job.py --gallery clipart-gallery --data clipart-classes --out runs/classes
     python tools/curation_job.py --gallery photographs --crops 10 --strategies query-balanced,random --out runs/crops
     python tools/curation_job.py --target global-features ... # task-agnostic transfer by each strategy (B.5, Fig. 7)
 
@@ -160,6 +161,7 @@ def _name(strategy: str, size: int | None, seed: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gallery", default="openclipart")
+    parser.add_argument("--data", default=Job.data, help="the task: its labelled images ask, and train")
     parser.add_argument("--crops", type=int, default=0)
     parser.add_argument("--sizes", default="1000")
     parser.add_argument("--strategies", default="query-balanced,random")
@@ -170,7 +172,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    job = Job(gallery=args.gallery, crops=args.crops, sizes=tuple(map(int, args.sizes.split(","))),
+    job = Job(gallery=args.gallery, data=args.data, crops=args.crops, sizes=tuple(map(int, args.sizes.split(","))),
               strategies=tuple(args.strategies.split(",")), has_whole=not args.no_whole, teacher=args.teacher,
               seeds=tuple(map(int, args.seeds.split(","))), target=args.target, steps=args.steps,
               out=args.out)  # fmt: skip
