@@ -282,6 +282,16 @@ def test_every_planned_command_parses(tmp_path: Path, preset: str) -> None:
         command.make_context(verb, list(argv))
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_only_sets_that_are_shuffled_are_cut(tmp_path: Path, preset: str) -> None:
+    """The first images of a folder are those of its first classes."""
+    stages = plan_of(preset, tmp_path, experiments=sweep.EXPERIMENTS).stages.values()
+    cut = {stage.argv[stage.argv.index("--transfer") + 1] for stage in stages
+           if "--limit" in stage.argv and "--transfer" in stage.argv}  # fmt: skip
+    assert cut == ({"fashion-mnist-train"} if preset in ("small", "results") else set())
+    assert not any("--limit" in stage.argv for stage in stages if "supervised" in stage.argv)
+
+
 def _without_values(stage: Stage) -> list[str]:
     """The command with every seed, budget and path made one, so that each shape is parsed once."""
     return ["0" if before in ("--seed", "--shots") else word.rpartition("/")[2][:12] if "/" in word else word

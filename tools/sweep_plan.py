@@ -46,6 +46,9 @@ class Task:
     budgets: Mapping[str, Words]
     transfers: Mapping[str, str]
     """ "related" or "generic" -> a transfer set."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Transfer set -> how many of its first images are enough. None where they lie class by class: the first are of the
+    first classes alone."""
     labelled: str | None = None
     """A related labelled set for supervised pretraining."""
     student: Words = ()
@@ -173,10 +176,15 @@ class Case:
         name = f"{short}-on-{self.task_name}-{self.transfer}-v{views}.zarr"
         model = self.vfm if teacher is None else str(teacher.out)
         more = self.recipe.logits if arm.target == "logits" else ()
-        words = (*self.recipe.build, *more, "--views", str(views), "--seed", "0" if teacher is None else str(self.seed))
+        seed = "0" if teacher is None else str(self.seed)
+        words = (*self._limit(), *self.recipe.build, *more, "--views", str(views), "--seed", seed)
         size = () if teacher is not None else _only(self.plan.preset.vfms[self.vfm], "--image-size")
         argv = ("reinforce", "build", "--teacher", model, "--transfer", transfer, "--target", str(arm.target), *size)
         return self._stage(name, argv, words, teacher, transfer, self.vfm)
+
+    def _limit(self) -> Words:
+        count = self.task.limits.get(self.task.transfers[self.transfer])
+        return () if count is None else ("--limit", str(count))
 
     def pretrained(self, arm: Arm, views: int) -> Stage | None:
         """What the student is finetuned from; None: nothing."""
@@ -192,7 +200,8 @@ class Case:
         option = "--data" if arm.method == "supervised" else "--transfer"
         place = "" if arm.method == "supervised" else f"-{self.transfer}"
         argv = ("train", "pretrain", "--method", arm.method, "--model", self.plan.preset.student, option, str(source))
-        words = (*self.recipe.pretrain[arm.method], *self._kept(), *self.task.student)
+        limit = () if arm.method == "supervised" else self._limit()
+        words = (*self.recipe.pretrain[arm.method], *limit, *self._kept(), *self.task.student)
         return self._stage(f"{self.task_name}{place}-{arm.method}-s{self.seed}", argv, words, None, str(source))
 
     def finetuned(self, arm: Arm, start: Stage | None, step: int | None) -> Stage:

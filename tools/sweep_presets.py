@@ -104,7 +104,7 @@ def _real(*, limit: int, steps: int, budgets: tuple[int, ...], vfms: tuple[str, 
     others = {"fashion-mnist": "openclipart", "clipart-classes": "fashion-mnist", "openclipart": "fashion-mnist"}
     px = {"fashion-mnist": "32", "clipart-classes": "32", "openclipart": "64"}
     tasks = {data: Task(data=data, budgets=_shots(*budgets), labelled=others[data],
-                        student=("--image-size", px[data]),
+                        student=("--image-size", px[data]), limits={"fashion-mnist-train": limit},
                         transfers={name: found for name, found in sets[data].items() if name in transfers})
              for data in sets}  # fmt: skip
     sizes: dict[str, Words] = {"dinov2-vits14": ("--image-size", "84"), "efficientnet-lite0": ("--image-size", "96")}
@@ -113,11 +113,11 @@ def _real(*, limit: int, steps: int, budgets: tuple[int, ...], vfms: tuple[str, 
     recipe = Recipe(
         adapt=labelled,
         modes={"linear-probe": (), "full": ("--lr", "1e-5,3e-5", "--epochs", "24")},
-        build=("--limit", str(limit), *CROPS),
+        build=CROPS,
         distill=(*training, "--lr", "1e-3"),
         features=(*training, "--lr", "1e-3"),
-        pretrain={"supervised": (*training, "--lr", "2e-3", "--limit", str(limit), "--val-limit", "300", *CROPS),
-                  "dino": (*training, "--lr", "1e-3", "--limit", str(limit))},
+        pretrain={"supervised": (*training, "--lr", "2e-3", "--val-limit", "300", *CROPS),
+                  "dino": (*training, "--lr", "1e-3")},
         finetune=("--epochs", "30", "--lr", "1e-4,5e-4", *labelled),
         scratch=("--epochs", "80", "--lr", "1e-3,3e-3", *labelled),
         evaluate=("--limit", str(test_limit)),
