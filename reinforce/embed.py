@@ -43,7 +43,7 @@ class EmbedConfig(EngineOptions):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Arithmetic of the encoders."""
     limit: int | None = None
-    """Only the first N images, for tries."""
+    """Only the first N images, for tries: of folders, those of the first."""
     unit_budget_mb: int = 256
     """Memory for the decoded images of a unit, and for its vectors, in MB."""
     data_license: str | None = None

@@ -70,7 +70,7 @@ class TargetOptions(CommonOptions):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Arithmetic of the teacher."""
     limit: int | None = None
-    """Only the first N images, for tries."""
+    """Only the first N images, for tries: of folders, those of the first."""
     unit_budget_mb: int = 256
     """Memory for the decoded images of a unit, and for its targets, in MB."""
     teacher_license: str | None = None

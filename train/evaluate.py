@@ -35,7 +35,7 @@ class EvaluateConfig(CommonOptions):
     num_labelled: int | None = None
     """Images in all, drawn by --seed."""
     limit: int | None = None
-    """Only the first N images."""
+    """Only the first N images: of folders, those of the first classes."""
     batch_size: int | None = None
     """Images per forward pass (default: 64, and fewer where they are larger than 224 px, or 128 px for masks)."""
     image_size: int | None = None

@@ -69,7 +69,7 @@ class LabelledOptions(TrainOptions):
     num_labelled: int | None = None
     """Labelled images in all, drawn by --seed."""
     limit: int | None = None
-    """Only the first N training images, for tries."""
+    """Only the first N training images, for tries: of folders, those of the first classes."""
     val_limit: int = 1000
     """Validation images at most: what chooses between epochs, learning rates and modes."""
     lr: tuple[float, ...] = ()

@@ -25,7 +25,7 @@ class DinoConfig(TrainOptions):
     transfer: str
     """Images without labels: a catalog name, a folder, a CSV, tars or hf:NAME."""
     limit: int | None = None
-    """Only the first N images, for tries."""
+    """Only the first N images, for tries: of folders, those of the first."""
     val_limit: int = 1000
     """Images at most (and one in twenty) that are kept from training, to show a collapse; 0 for none."""
     image_size: int | None = None

@@ -52,7 +52,7 @@ class PretrainConfig(OutputOptions):
     text_tower: str | None = None
     """Text half of an open_clip configuration, of clip, such as ViT-B-32 (default: ViT-S-32-alt)."""
     limit: int | None = None
-    """Only the first N images, for tries."""
+    """Only the first N images, for tries: of folders, those of the first."""
     val_limit: int | None = None
     """Validation images at most (default: 1000); of dino and clip 0 for none."""
     image_size: int | None = None
