@@ -298,7 +298,7 @@ class TestApproximate:
         summary = curate(request_of(index="IVF2,Flat", probes=1, size=25))
         recall = CuratedSet.open("curated").summary["approximate"]["recall"]
         assert 0.5 < recall < 1
-        said = f"IVF2,Flat with 1 probes finds {100 * recall:.1f} % of the exact neighbours (of 6 queries)"
+        said = f"IVF2,Flat with 1 probe finds {100 * recall:.1f} % of the exact neighbours (of 6 queries)"
         assert f"  approximate {said}\n" in str(summary)
         told = review(ReviewConfig(curated=("curated",)))
         assert f"  approximate {said}\n" in str(told)

@@ -100,4 +100,4 @@ def test_what_cannot_be_converted_leaves_the_former_package(tmp_path: Path) -> N
 def test_without_coremltools_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingExtraError, match=r"^--format coreml needs coremltools: pip install '.*\[export\]'$"):
-        export(ExportConfig(model="m", format="coreml", out=str(tmp_path / "a.mlpackage")))
+        export(ExportConfig(model="test_vit", format="coreml", out=str(tmp_path / "a.mlpackage")))
