@@ -154,7 +154,8 @@ def _is_typed(name: str) -> bool:
 def run_group(group: click.Group, argv: Sequence[str] | None = None, *, tells_stops: bool = True) -> int:
     """Run a command line; returns its exit status. Every failure is one line on stderr (`--debug`: the traceback).
 
-    `tells_stops`: whether also Ctrl-C and SIGTERM are, which may reach several processes of one command."""
+    `tells_stops`: whether also Ctrl-C and SIGTERM are, which may reach several processes of one command.
+    """
     args, is_stop = list(sys.argv[1:] if argv is None else argv), False
     signal.signal(signal.SIGTERM, _interrupt)
     keep_freed_memory()

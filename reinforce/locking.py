@@ -65,7 +65,7 @@ class FolderHold:
             former.release()
         self._descriptor = os.open(folder, os.O_RDONLY)
         try:
-            _lock_folder(self._descriptor, waits)
+            _lock_alone(self._descriptor, waits)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -84,7 +84,7 @@ class FolderHold:
             os.close(self._descriptor)
 
 
-def _lock_folder(descriptor: int, waits: bool) -> None:
+def _lock_alone(descriptor: int, waits: bool) -> None:
     """Raises BlockingIOError. Nothing happens where the file system has no such locks."""
     import fcntl
 
@@ -102,7 +102,7 @@ def in_use(path: Path) -> Iterator[None]:
     Raises OSError. As with FolderHold, nobody knows of it where there are no such locks.
     """
     with path.open("rb") as file:
-        _try_lock_shared(file.fileno())
+        _lock_shared(file.fileno())
         yield
 
 
@@ -112,13 +112,13 @@ def is_in_use(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         try:
-            _lock_folder(file.fileno(), waits=False)
+            _lock_alone(file.fileno(), waits=False)
         except BlockingIOError:
             return True
     return False
 
 
-def _try_lock_shared(descriptor: int) -> None:
+def _lock_shared(descriptor: int) -> None:
     if sys.platform != "win32":
         import fcntl
 

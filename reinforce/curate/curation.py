@@ -25,7 +25,7 @@ from reinforce.curate.filters import CropFilter, DuplicateFilter, LeakFilter
 from reinforce.curate.originals import Originals
 from reinforce.curate.queries import QueryImages, open_queries
 from reinforce.curate.query_set import Queries, class_queries, image_queries, queries_digest
-from reinforce.curate.request import begin, check_way, finish, give_up, working
+from reinforce.curate.request import begin, check_way, finish, give_up, sweep, working
 from reinforce.curate.retrieval import BalancedRetrieval, BestRetrieval, RandomRetrieval, Retrieval
 from reinforce.curate.searches import Searches
 from reinforce.curate.select import Selection
@@ -81,6 +81,7 @@ class Curation:
         is_new = begin(self.folder, self._request(), overwrite=self.config.overwrite)
         with working(self.folder):
             self._make(is_new)
+        sweep(self.folder)
 
     def _make(self, is_new: bool) -> None:
         try:

@@ -57,8 +57,14 @@ def working(folder: Path) -> AbstractContextManager[None]:
 
 
 def finish(folder: Path) -> None:
-    """The set is whole: what it replaced goes, and what killed commands left in it."""
+    """The set is whole: what it replaced goes."""
     _remove(_aside(folder))
+
+
+def sweep(folder: Path) -> None:
+    """What killed commands left in a set goes, unless others still work on it: theirs looks the same."""
+    if is_in_use(folder / REQUEST):
+        return
     for path in filter(is_leftover, list(folder.rglob("*"))):
         with contextlib.suppress(OSError):
             path.unlink()

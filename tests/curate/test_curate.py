@@ -24,6 +24,7 @@ from reinforce.command import run_group
 from reinforce.curate.curate import CurateConfig, CuratedSummary, curate
 from reinforce.curate.curated import CuratedSet
 from reinforce.curate.embeddings import similarity
+from reinforce.curate.request import working
 from reinforce.curate.stored import EmbeddingStore
 from reinforce.data import hash64, hex64, open_source
 from reinforce.data.licence import data_licence
@@ -463,6 +464,9 @@ class TestAgain:
         left = [folder / ".tmp-1", Path("curated/.tmp-manifest.jsonl-2")]
         for path in left:
             path.touch()
+        with working(Path("curated")):  # what another command has just begun looks the same
+            curate(request_of(resume=True))
+            assert all(path.exists() for path in left)
         curate(request_of(resume=True))
         assert not any(path.exists() for path in left)
 
