@@ -12,6 +12,7 @@ import pytest
 from reinforce import catalog
 
 if TYPE_CHECKING:
+    from azure_server import Container
     from faulty_proxy import FaultyProxy
     from s3_server import Bucket
 
@@ -58,3 +59,24 @@ def bucket(proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     yield Bucket(proxy)
     proxy.faults.clear()
     proxy.choose = lambda: ""
+
+
+@pytest.fixture(scope="session")
+def azure_proxy() -> Iterator[FaultyProxy]:
+    """In front of a real Azure server on loopback; the environment leads there while it runs."""
+    from azure_server import azure_server
+
+    with azure_server() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def container(azure_proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Container]:
+    """An empty one, with a home and a working folder of the test's own."""
+    from azure_server import Container
+
+    monkeypatch.setenv("REINFORCE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    yield Container(azure_proxy)
+    azure_proxy.faults.clear()
+    azure_proxy.choose = lambda: ""

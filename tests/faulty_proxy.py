@@ -79,12 +79,11 @@ class FaultyProxy:
 def _answer(request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], data: bytes, *,
             cut: bool = False) -> None:  # fmt: skip
     request.send_response(status)
-    length = headers.pop("Content-Length", None) if request.command == "HEAD" else None
-    dropped = ("connection", "transfer-encoding", "content-length", "date", "server")
-    for name, value in headers.items():
-        if name.lower() not in dropped:
-            request.send_header(name, value)
-    request.send_header("Content-Length", length or str(len(data)))
+    headers = {name.lower(): value for name, value in headers.items()}
+    length = headers["content-length"] if request.command == "HEAD" and "content-length" in headers else str(len(data))
+    for name in headers.keys() - {"connection", "transfer-encoding", "content-length", "date", "server"}:
+        request.send_header(name, headers[name])
+    request.send_header("Content-Length", length)
     request.end_headers()
     if request.command != "HEAD":
         request.wfile.write(data[: len(data) // 2] if cut else data)

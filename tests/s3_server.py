@@ -22,6 +22,12 @@ _numbers = itertools.count()
 class Bucket:
     """An empty bucket behind a proxy that can fail."""
 
+    missing = "s3://no-such-bucket/x"
+    missing_code = "NoSuchBucket"
+    secret = "not-to-be-seen"
+    credentials = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    endpoint = "AWS_ENDPOINT_URL"
+
     def __init__(self, proxy: FaultyProxy) -> None:
         self.proxy = proxy
         self.name = f"bucket-{os.getpid()}-{next(_numbers)}"
@@ -61,7 +67,7 @@ def s3_server() -> Iterator[FaultyProxy]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     proxy = FaultyProxy(server.get_host_and_port()[1])
-    environment = {"AWS_ENDPOINT_URL": proxy.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "not-to-be-seen",
+    environment = {"AWS_ENDPOINT_URL": proxy.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": Bucket.secret,
                    "AWS_REGION": "us-east-1", "REINFORCE_RETRIES": "3"}  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

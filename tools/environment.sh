@@ -15,3 +15,10 @@ prepare_environment() {
     }
     export PATH="$PWD/$VENV/bin:$PATH"
 }
+
+# A real Azure server for the tests of az://, where npm is; without it they are skipped and say so.
+prepare_azurite() {
+    command -v npm > /dev/null || return 0
+    [ -x "$VENV/bin/azurite-blob" ] || npm install --global --prefix "$VENV" --silent --no-fund --no-audit azurite@3 \
+        >> "$VENV/install.log" 2>&1 || echo "no Azurite: the tests of az:// are skipped" >&2
+}

@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeVar
 
 from reinforce.errors import MissingExtraError, ReinforceError, RemoteAccessError, UsageError
 from reinforce.remote.hub_reasons import is_missing_object, is_transient, reason_of
-from reinforce.remote.place import RANGE_NOT_SATISFIABLE, RemoteObject
+from reinforce.remote.place import RemoteObject
+from reinforce.remote.reasons import RANGE_NOT_SATISFIABLE
 from reinforce.remote.retries import num_retries, wait_before_retry
 
 SCHEME = "hf://"

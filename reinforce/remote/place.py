@@ -2,6 +2,7 @@
 
 Credentials and endpoints come from the environment, as obstore reads it: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
 AWS_ENDPOINT_URL, AWS_REGION, AWS_SKIP_SIGNATURE, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME ...
+(services.py has those that errors name).
 They are never part of a URL, of a message, or of anything that is written or pickled.
 """
 
@@ -18,15 +19,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reinforce.errors import MissingExtraError, ReinforceError, RemoteAccessError, UsageError
-from reinforce.remote.reasons import ENDPOINT_VARIABLES, is_broken_off, is_no_bucket, is_transient, reason_of, status_of
+from reinforce.remote.reasons import is_broken_off, is_no_bucket, is_past_the_end, is_transient, reason_of
 from reinforce.remote.retries import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, num_retries, wait_before_retry
+from reinforce.remote.services import has_credentials, service_of
 
 REQUEST_TIMEOUT_SECONDS = 60
 CONNECT_TIMEOUT_SECONDS = 10
 CHUNK = 1000
 """Objects that one listing request asks for."""
-RANGE_NOT_SATISFIABLE = 416
-SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,16 @@ class RemotePlace:
 
     def __init__(self, url: str) -> None:
         """Connects to nothing. Raises UsageError for a URL with credentials, MissingExtraError without obstore."""
-        parts = urlsplit(url)
-        if "@" in parts.netloc or parts.query or parts.fragment:
+        if has_credentials(url):
+            parts = urlsplit(url)
             plain = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
             raise UsageError(f"{plain}: credentials and options don't belong into a URL: set them in the environment")
-        if parts.scheme not in SCHEMES:
+        if (service := service_of(url)) is None:
             raise UsageError(f"cannot read {url}: type s3://, gs://, az:// or https://, or copy it here first")
         if importlib.util.find_spec("obstore") is None:
             raise MissingExtraError("obstore", "share", url)
         self.url = url.rstrip("/")
+        self._endpoints = service.endpoints
         self._client: Any = None
         self._once: Any = None
 
@@ -79,7 +80,7 @@ class RemotePlace:
         try:
             return bytes(self._tried(lambda client: client.get_range(path, start=start, length=length)))
         except Exception as error:
-            if status_of(error) == RANGE_NOT_SATISFIABLE:
+            if is_past_the_end(error):
                 return b""
             raise self._error("read", path, error) from None
 
@@ -88,11 +89,9 @@ class RemotePlace:
 
     def list(self) -> Iterator[RemoteObject]:
         """Every object below, in the order of their paths' bytes where the service lists in one."""
-        last, chunk = None, [None] * CHUNK
-        while len(chunk) == CHUNK:
-            chunk = self._request("list", "", lambda client: next(client.list(offset=last, chunk_size=CHUNK), []))  # noqa: B023
-            yield from (_object(meta, meta["path"]) for meta in chunk)
-            last = chunk[-1]["path"] if chunk else None
+        listing = _Listing()
+        while page := self._request("list", "", listing.next_page):
+            yield from (_object(meta, meta["path"]) for meta in page)
 
     def put_new(self, path: str, data: bytes) -> bool:
         """Create an object, or say False where one of other content is there.
@@ -144,7 +143,7 @@ class RemotePlace:
     def _error(self, action: str, path: str, error: Exception) -> Exception:
         if isinstance(error, ReinforceError):
             return error
-        if isinstance(error, FileNotFoundError) and not is_no_bucket(error):
+        if isinstance(error, FileNotFoundError) and action != "write" and not is_no_bucket(error):
             return FileNotFoundError(errno.ENOENT, "no such object", self.name_of(path))
         return RemoteAccessError(f"cannot {action} {self.name_of(path)}: {reason_of(error, self.url)}")
 
@@ -162,16 +161,31 @@ class RemotePlace:
     def _connect(self, retries: int) -> Any:
         from obstore.store import from_url
 
-        endpoints = [self.url, *(os.environ.get(name, "") for name in ENDPOINT_VARIABLES)]
-        options: Any = {
-            "allow_http": any(endpoint.startswith("http://") for endpoint in endpoints),
-            "timeout": f"{REQUEST_TIMEOUT_SECONDS}s",
-            "connect_timeout": f"{CONNECT_TIMEOUT_SECONDS}s",
-        }
+        endpoints = [self.url, *(os.environ.get(name, "") for name in self._endpoints)]
+        options: Any = {"timeout": f"{REQUEST_TIMEOUT_SECONDS}s", "connect_timeout": f"{CONNECT_TIMEOUT_SECONDS}s"}
+        if any(endpoint.startswith("http://") for endpoint in endpoints):
+            options["allow_http"] = True
         backoff: Any = {"init_backoff": timedelta(seconds=FIRST_WAIT_SECONDS),
                    "max_backoff": timedelta(seconds=LONGEST_WAIT_SECONDS), "base": 2}  # fmt: skip
         return from_url(self.url, client_options=options, retry_config={"max_retries": retries, "backoff": backoff})
 
 
+class _Listing:
+    """The pages of a listing. One that breaks off goes on behind the last object that came."""
+
+    def __init__(self) -> None:
+        self._last: str | None = None
+        self._stream: Any = None
+
+    def next_page(self, client: Any) -> list[Any]:
+        """Empty at the end."""
+        stream, self._stream = self._stream or client.list(offset=self._last, chunk_size=CHUNK), None
+        page: list[Any] = next(stream, [])
+        self._last = page[-1]["path"] if page else self._last
+        self._stream = stream
+        return page
+
+
 def _object(meta: Any, path: str) -> RemoteObject:
-    return RemoteObject(path, int(meta["size"]), meta["e_tag"] or str(meta["last_modified"]))
+    tag = meta["e_tag"] or str(meta["last_modified"])
+    return RemoteObject(path, int(meta["size"]), tag.strip('"'))  # Azure quotes it in answers and not in listings

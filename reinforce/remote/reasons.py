@@ -6,17 +6,14 @@ obstore tells the kind of an error by its class where the service has a word for
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
-ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
-_CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for what is public",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=true for what is public",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-}
+from reinforce.remote.services import service_of
+
+RANGE_NOT_SATISFIABLE = 416
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _NO_CREDENTIALS = ("169.254.169.254", "latest/api/token", "token request", "credential", "must be specified")
+_MALFORMED = ("invalid access key", "decode service account")
 _LOST = ("error sending request", "connection", "timed out", "timeout", "body error", "error decoding response body",
          "incomplete", "end of file", "channel closed")  # fmt: skip
 _URL = re.compile(r"\w+://\S+")
@@ -24,6 +21,11 @@ _URL = re.compile(r"\w+://\S+")
 
 def is_no_bucket(error: Exception) -> bool:
     return _code(error) in ("NoSuchBucket", "ContainerNotFound")
+
+
+def is_past_the_end(error: Exception) -> bool:
+    """Whether a range begins behind the object: 416, or an answer in which obstore finds the end before it."""
+    return status_of(error) == RANGE_NOT_SATISFIABLE or _says(error, ("wanted range starting at",))
 
 
 def is_transient(error: Exception) -> bool:
@@ -42,26 +44,31 @@ def is_broken_off(error: Exception) -> bool:
 def reason_of(error: Exception, url: str) -> str:
     """One line: what is wrong and what to do."""
     status, code = status_of(error), _code(error)
-    if refusal := _refusal(error, urlsplit(url).scheme):
+    if refusal := _refusal(error, url):
         return refusal
     if status:
         return f"the server answers {_told(status, code)}, after several tries where that could help: try again later"
     if _says(error, _LOST):
-        return f"no connection, after several tries: check the network and {ENDPOINT_VARIABLES[0]}, then try again"
+        service = service_of(url)
+        what = " and ".join(["the network", *(service.endpoints[:1] if service else ())])
+        return f"no connection, after several tries: check {what}, then try again"
     return _URL.sub("...", str(error).partition("\n")[0])[:160]
 
 
-def _refusal(error: Exception, scheme: str) -> str | None:
+def _refusal(error: Exception, url: str) -> str | None:
     """What no further try would change."""
-    status, code = status_of(error), _code(error)
-    variables = _CREDENTIALS.get(scheme[:2], "the credentials")
-    if is_no_bucket(error):
-        return f"there is no such bucket ({code}): check its name, and the endpoint if it is not the cloud's own"
+    status, code, service = status_of(error), _code(error), service_of(url)
+    variables = service.credentials if service else "the credentials"
+    if is_no_bucket(error) or (isinstance(error, FileNotFoundError) and not url.startswith("http")):
+        what = _told(status, code)
+        return f"there is no such bucket ({what}): check its name, and the endpoint if it is not the cloud's own"
+    if _says(error, _MALFORMED):
+        return f"the credentials are malformed: check the environment: {variables}"
     if _says(error, _NO_CREDENTIALS):
         return f"no credentials were found: set in the environment {variables}"
     if status in (401, 403) or type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
         return f"access is denied ({_told(status, code)}): check the environment: {variables}"
-    if isinstance(error, NotImplementedError) or (scheme.startswith("http") and status in (404, 405, 501)):
+    if isinstance(error, NotImplementedError) or (url.startswith("http") and status in (404, 405, 501)):
         return "this web server does not do that: name its files, such as https://host/x/{00000..00012}.tar"
     return None
 

@@ -1,4 +1,4 @@
-"""Requests to a real S3 server through a proxy that fails on demand: tried again, or one line that says what to do."""
+"""Requests to real S3 and Azure servers through a proxy that fails on demand: tried again, or one line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable
 
 import pytest
+from azure_server import Container
 from faulty_proxy import CUT, DROP, FAIL, FORBID, LOSE, SLOW
 from s3_server import Bucket
 
@@ -23,17 +24,27 @@ REQUESTS: dict[str, tuple[Callable[[RemotePlace], object], object]] = {
 }
 
 
+Service = Bucket | Container
+
+
+@pytest.fixture(params=["bucket", "container"])
+def service(request: pytest.FixtureRequest) -> Service:
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Service)
+    return found
+
+
 @pytest.fixture
-def place(bucket: Bucket) -> RemotePlace:
-    return RemotePlace(bucket.upload({"a": b"0123456789"}, "pre/fix/"))
+def place(service: Service) -> RemotePlace:
+    return RemotePlace(service.upload({"a": b"0123456789"}, "pre/fix/"))
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 @pytest.mark.parametrize("fault", [DROP, FAIL, CUT, LOSE, SLOW])
-def test_what_passes_is_tried_again(name: str, fault: str, place: RemotePlace, bucket: Bucket) -> None:
-    bucket.proxy.delay_seconds = 0.02
+def test_what_passes_is_tried_again(name: str, fault: str, place: RemotePlace, service: Service) -> None:
+    service.proxy.delay_seconds = 0.02
     request, expected = REQUESTS[name]
-    bucket.proxy.faults.extend([fault] if fault == SLOW else [fault, fault])
+    service.proxy.faults.extend([fault] if fault == SLOW else [fault, fault])
     assert request(place) == expected
 
 
@@ -41,27 +52,28 @@ def test_what_passes_is_tried_again(name: str, fault: str, place: RemotePlace, b
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (FORBID, r"access is denied \(403.*AWS_ACCESS_KEY_ID"),
+        (FORBID, r"access is denied \(403.*{variable}"),
         (FAIL, "answers 500"),
-        (DROP, "no connection.*AWS_ENDPOINT_URL"),
+        (DROP, "no connection.*{endpoint}"),
     ],
 )
-def test_what_stays_is_one_line_without_secrets(name: str, fault: str, words: str, place: RemotePlace, bucket: Bucket,
+def test_what_stays_is_one_line_without_secrets(name: str, fault: str, words: str, place: RemotePlace, service: Service,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setenv("REINFORCE_RETRIES", "1")
-    bucket.proxy.faults.extend([fault] * 4)
+    service.proxy.faults.extend([fault] * 4)
+    words = words.format(variable=service.credentials[0], endpoint=service.endpoint)
     with pytest.raises(RemoteAccessError, match=words) as caught:
         REQUESTS[name][0](place)
     assert "\n" not in str(caught.value)
     assert place.url in str(caught.value)
-    assert "not-to-be-seen" not in str(caught.value)
-    assert "not-to-be-seen" not in repr(place)
+    assert service.secret not in str(caught.value)
+    assert service.secret not in repr(place)
 
 
-def test_a_lost_answer_of_a_put_is_not_taken_for_another_writer(place: RemotePlace, bucket: Bucket) -> None:
-    bucket.proxy.faults.append(LOSE)
+def test_a_lost_answer_of_a_put_is_not_taken_for_another_writer(place: RemotePlace, service: Service) -> None:
+    service.proxy.faults.append(LOSE)
     assert place.put_new("mine", b"mine") is True
-    bucket.proxy.faults.append(LOSE)
+    service.proxy.faults.append(LOSE)
     assert place.put_new("mine", b"other") is False
     assert place.get("mine") == b"mine"
 
@@ -79,18 +91,27 @@ def test_what_is_not_there(place: RemotePlace) -> None:
     place.delete("none")
 
 
-def test_a_bucket_that_is_not_there(bucket: Bucket) -> None:
-    place = RemotePlace("s3://no-such-bucket/x")
+def test_a_bucket_that_is_not_there(service: Service) -> None:
+    place = RemotePlace(service.missing)
     for request in (lambda: place.get("a"), lambda: list(place.list()), lambda: place.put_new("a", b"")):
-        with pytest.raises(RemoteAccessError, match=r"no-such-bucket/x.*there is no such bucket \(NoSuchBucket\)"):
+        with pytest.raises(RemoteAccessError) as caught:
             request()
+        assert f"there is no such bucket (404 {service.missing_code})" in str(caught.value)
+        assert service.missing in str(caught.value)
 
 
-def test_listings_of_many_pages(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tag_changes_with_the_content_alone(place: RemotePlace) -> None:
+    tag = place.head("a").tag
+    assert [found.tag for found in place.list()] == [tag]
+    place.put("a", b"987")
+    assert place.head("a").tag != tag
+
+
+def test_listings_of_many_pages(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reinforce.remote.place.CHUNK", 7)
     names = {f"{number:02d}/é {number}": b"x" for number in range(30)}
-    place = RemotePlace(bucket.upload(names, "many/"))
-    bucket.proxy.faults.extend(["", CUT, "", CUT])
+    place = RemotePlace(service.upload(names, "many/"))
+    service.proxy.faults.extend(["", CUT, "", CUT])
     assert [found.path for found in place.list()] == sorted(names)
 
 
@@ -100,6 +121,8 @@ def test_listings_of_many_pages(bucket: Bucket, monkeypatch: pytest.MonkeyPatch)
         ("ftp://host/x", "cannot read ftp://host/x: type s3://"),
         ("https://me:not-to-be-seen@host/x", "https://host/x: credentials and options don't belong into a URL"),
         ("https://host/x?sig=not-to-be-seen", "https://host/x: credentials and options"),
+        ("abfs://me:not-to-be-seen@host.net/x", "abfs://host.net/x: credentials and options"),
+        ("s3://not-to-be-seen@bucket/x", "s3://bucket/x: credentials and options"),
     ],
 )
 def test_urls_that_are_refused(url: str, words: str) -> None:
@@ -108,13 +131,32 @@ def test_urls_that_are_refused(url: str, words: str) -> None:
     assert "not-to-be-seen" not in str(caught.value)
 
 
-def test_no_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azure_names_a_container_and_its_account(container: Container) -> None:
+    container.upload({"a": b"0123456789"})
+    assert RemotePlace(f"abfs://{container.name}@account.dfs.core.windows.net").get("a") == b"0123456789"
+
+
+def test_no_credentials(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REINFORCE_RETRIES", "0")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in service.credentials:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(RemoteAccessError, match="set in the environment AWS_ACCESS_KEY_ID"):
-        RemotePlace(bucket.url).get("a")
+    with pytest.raises(RemoteAccessError, match=f"set in the environment {service.credentials[0]}"):
+        RemotePlace(service.url).get("a")
+
+
+@pytest.mark.parametrize(("service", "variable", "value"), [
+    ("container", "AZURE_STORAGE_ACCOUNT_KEY", "not a key, not-to-be-seen"),
+    ("bucket", "GOOGLE_SERVICE_ACCOUNT_KEY", '{"not": "to-be-seen"}'),
+], indirect=["service"])  # fmt: skip
+def test_malformed_credentials(
+    service: Service, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    url = "gs://bucket" if variable.startswith("GOOGLE") else service.url
+    with pytest.raises(RemoteAccessError, match="the credentials are malformed: check the environment: ") as caught:
+        RemotePlace(url).get("a")
+    assert "to-be-seen" not in str(caught.value)
 
 
 def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,10 +165,10 @@ def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
         RemotePlace("s3://b/x")
 
 
-def test_pickles_without_client_or_credentials(place: RemotePlace) -> None:
+def test_pickles_without_client_or_credentials(place: RemotePlace, service: Service) -> None:
     place.get("a")
     data = pickle.dumps(place)
-    assert b"not-to-be-seen" not in data
+    assert service.secret.encode() not in data
     assert pickle.loads(data).get("a") == b"0123456789"
 
 

@@ -1,4 +1,4 @@
-"""Copies of stores, to a folder and to a real S3 server: equal, whatever fails, or not a store at all."""
+"""Copies of stores, to a folder and to real S3 and Azure servers: equal, whatever fails, or not a store at all."""
 
 from __future__ import annotations
 
@@ -50,11 +50,13 @@ main()
 REINFORCE = (sys.executable, "-c", COMMAND)
 
 
-@pytest.fixture(params=["folder", "file URL", "S3"])
+@pytest.fixture(params=["folder", "file URL", "S3", "Azure"])
 def place(request: pytest.FixtureRequest, bucket: Bucket, tmp_path: Path) -> str:
     """Of each kind, with nothing there yet."""
     if request.param == "S3":
         return f"{bucket.url}/team/tiny.zarr"
+    if request.param == "Azure":
+        return f"{request.getfixturevalue('container').url}/team/tiny.zarr"
     folder = tmp_path / "mounted" / "tiny.zarr"
     return f"file://{folder}" if request.param == "file URL" else str(folder)
 
