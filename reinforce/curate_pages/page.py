@@ -60,6 +60,9 @@ class Sources:
             lacking.append(f"The gallery {why} when this page was made: originals are not shown. "
                            "--transfer says where it lies.")  # fmt: skip
         targets = None
+        if target_data is not None and sets[0].summary.get("decontamination") is None:
+            raise UsageError(f"{sets[0].path} was compared with no target dataset (curate --decontaminate): "
+                             "leave out --target-data")  # fmt: skip
         if sets[0].leaks:
             targets, why = _typed_or_known(target_data, _name(sets[0].summary.get("decontamination"), "data"))
             if targets is None:

@@ -173,6 +173,13 @@ class TestRefusals:
         with pytest.raises(UsageError, match="no curated set"):
             ReviewConfig(curated=())
 
+    def test_a_target_dataset_that_was_not_looked_at(self, root: Path, tmp_path: Path) -> None:
+        write_set(tmp_path / "plain", root / "gallery", BROUGHT, summary={**SUMMARY, "decontamination": None})
+        config = ReviewConfig(curated=("plain",), html="page.html", target_data=str(root / "targets"))
+        with pytest.raises(UsageError, match=r"plain was compared with no target dataset .*leave out --target-data"):
+            review(config)
+        assert not Path("page.html").exists()
+
     def test_decisions_that_say_something_else(self, root: Path) -> None:
         shutil.copytree(root / "set", "set")
         Path("set", DECISIONS).write_text("key,decision\nx,perhaps\n")
