@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from reinforce.counting import first_of
 from reinforce.errors import CorruptStoreError, StoreError
 from reinforce.job import Ledger, Owner
 from reinforce.store import (
@@ -133,8 +134,7 @@ def _some(names: Sequence[str]) -> str:
     """All of a few members; of many what they are members of, and not more than is read."""
     if len(names) > MEMBERS_SAID:
         names = list(dict.fromkeys(name.partition(".")[0] for name in names))
-    more = f" and {len(names) - MEMBERS_SAID} more" if len(names) > MEMBERS_SAID else ""
-    return ", ".join(names[:MEMBERS_SAID]) + more
+    return first_of(names, MEMBERS_SAID)
 
 
 def _digests_of_fixed(part: StorePart) -> dict[str, str]:

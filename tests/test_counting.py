@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reinforce.counting import counted
+from reinforce.counting import counted, first_of
 from reinforce.curate.curate import CuratePlan
 from reinforce.diff import Side
 from reinforce.import_model import ImportedModel
@@ -28,6 +28,11 @@ from train.results import LabelledResult
 )
 def test_a_number_has_its_noun(number: int, nouns: tuple[str, ...], said: str) -> None:
     assert counted(number, *nouns) == said
+
+
+@pytest.mark.parametrize(("most", "said"), [(4, "a, b, c"), (3, "a, b, c"), (1, "a and 2 more")])
+def test_the_first_of_many_names(most: int, said: str) -> None:
+    assert first_of(["a", "b", "c"], most) == said
 
 
 FIGURES = {"temperature": 1.0, "kl_mean": 0.1, "kl_p50": 0.1, "kl_p99": 0.1, "kl_max": 0.1, "top1_agreement": 1.0}

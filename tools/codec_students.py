@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from intervals import over_seeds
 
 from reinforce.store import (
     MANIFEST,
@@ -40,7 +40,6 @@ from reinforce.store import (
 )
 
 CALIBRATION_ROWS = 2048
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
 
 def encode_again(source: Path, target: Path, max_kl: float) -> None:
@@ -128,8 +127,7 @@ def table(outcomes: Sequence[dict[str, Any]]) -> str:
 def _paired(gains: Sequence[float]) -> str:
     if not any(gains):
         return ""
-    half = T95.get(len(gains), 1.96) * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
-    return f"{statistics.mean(gains):+.1f} ± {half:.1f}"
+    return f"{statistics.mean(gains):+.1f} ± {over_seeds(gains):.1f}"
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages import Stage, half_width, run_stages
+from intervals import of_accuracy
+from stages import Stage, run_stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def summarize(records: Sequence[dict[str, Any]], setup_seconds: float | None) ->
     lines = ["", "| model | test accuracy | 95 % interval |", "|---|---|---|"]
     for name, label in ROWS.items():
         accuracies, num_images = _accuracies(records, name)
-        half = half_width(accuracies, num_images)
+        half = of_accuracy(accuracies, num_images)
         lines.append(f"| {label} | {100 * statistics.mean(accuracies):.1f} % | ± {100 * half:.1f} |")
     lines += ["", gain(records)]
     certificate = records[0]["build"]["result"]["certificate"]
@@ -123,9 +124,9 @@ def gain(records: Sequence[dict[str, Any]]) -> str:
     pairs = zip(_accuracies(records, "student")[0], _accuracies(records, "scratch")[0], strict=True)
     gains, num_images = [student - scratch for student, scratch in pairs], _accuracies(records, "student")[1]
     half = (
-        half_width(gains, num_images)
+        of_accuracy(gains, num_images)
         if len(gains) > 1
-        else math.sqrt(sum(half_width(_accuracies(records, n)[0], num_images) ** 2 for n in ("student", "scratch")))
+        else math.sqrt(sum(of_accuracy(_accuracies(records, n)[0], num_images) ** 2 for n in ("student", "scratch")))
     )
     return f"gained over scratch: {100 * statistics.mean(gains):+.1f} points ± {100 * half:.1f}"
 
@@ -144,7 +145,7 @@ def draw(records: Sequence[dict[str, Any]], path: Path) -> None:
 
     names = list(reversed(ROWS))
     values = [100 * statistics.mean(_accuracies(records, name)[0]) for name in names]
-    errors = [100 * half_width(*_accuracies(records, name)) for name in names]
+    errors = [100 * of_accuracy(*_accuracies(records, name)) for name in names]
     colors = ["#9aa5b1" if name == "scratch" else "#4c78a8" if name == "teacher" else "#e4863a" for name in names]
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     axis.barh([ROWS[name] for name in names], values, xerr=errors, color=colors, capsize=4, height=0.62)

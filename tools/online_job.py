@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import T95, Stage, run_stages
+from intervals import over_seeds
+from stages import Stage, run_stages
 
 WAYS = ("cached", "online")
 
@@ -63,8 +64,8 @@ def _paired(scores: dict[str, list[float]]) -> str:
     differences = [100 * (cached - online) for cached, online in zip(*(scores[way] for way in WAYS), strict=True)]
     if len(differences) == 1:
         return f"{differences[0]:+.2f} points (one seed)"
-    half = T95.get(len(differences), 1.96) * statistics.stdev(differences) / len(differences) ** 0.5
-    return f"{statistics.mean(differences):+.2f} ± {half:.2f} points (95 %, t, {len(differences)} seeds)"
+    mean, half = statistics.mean(differences), over_seeds(differences)
+    return f"{mean:+.2f} ± {half:.2f} points (95 %, t, {len(differences)} seeds)"
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ of them. Each stage's JSON is kept in record.json; a recorded stage is not run a
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stages import T95, Stage, run_stages
+from intervals import over_seeds
+from stages import Stage, run_stages
 
 HERE = Path(__file__).parent
 
@@ -124,9 +124,7 @@ def summarize(preset: Preset, records: Sequence[dict[str, Any]]) -> str:
 
 def _row(label: str, stage: str, records: Sequence[dict[str, Any]]) -> str:
     values = [record[stage]["result"]["mean_iou"] for record in records]
-    few = len(values) < 2
-    half = math.nan if few else T95.get(len(values), 1.96) * statistics.stdev(values) / math.sqrt(len(values))
-    spread = "one seed" if few else f"± {100 * half:.1f}"
+    spread = "one seed" if len(values) == 1 else f"± {100 * over_seeds(values):.1f}"
     return f"| {label} | {100 * statistics.mean(values):.1f} % | {spread} |"
 
 

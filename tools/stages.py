@@ -10,10 +10,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import math
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -28,9 +26,6 @@ from reinforce import catalog
 from reinforce.errors import ReinforceError
 
 PR_SET_PDEATHSIG = 1
-Z95 = 1.96
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
-"""Student's t of a 95 % interval, by how many values."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +179,3 @@ def _afresh(stage: Stage) -> tuple[str, ...]:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def half_width(values: Sequence[float], num_images: int) -> float:
-    """Of the 95 % interval of a mean accuracy: over seeds (t), or over test images for one seed."""
-    if len(values) > 1:
-        return T95.get(len(values), Z95) * statistics.stdev(values) / math.sqrt(len(values))
-    return Z95 * math.sqrt(values[0] * (1 - values[0]) / num_images)

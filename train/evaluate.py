@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reinforce.command import CommonOptions
-from reinforce.counting import counted
+from reinforce.counting import counted, first_of
 from reinforce.errors import DataError, ModelError, UsageError
 
 from train.options import check_shots, require
@@ -126,8 +126,7 @@ class SegmentationResult:
 
     def _classes(self) -> str:
         said = [f"{name} {'absent' if value is None else f'{value:.1%}'}" for name, value in self.iou.items()]
-        more = f" and {len(said) - CLASSES_SAID} more" if len(said) > CLASSES_SAID else ""
-        return f"IoU: {', '.join(said[:CLASSES_SAID])}{more}"
+        return f"IoU: {first_of(said, CLASSES_SAID)}"
 
 
 def _said(data: dict[str, Any]) -> dict[str, Any]:
@@ -278,5 +277,4 @@ def check_class_names(name: str, info: ModelInfo, class_names: Sequence[str]) ->
 def _only(owner: str, ours: Sequence[str], theirs: Sequence[str]) -> str:
     """What classes only one of both has."""
     names = [f"'{name}'" for name in ours if name not in set(theirs)]
-    more = f" and {len(names) - NAMES_SAID} more" if len(names) > NAMES_SAID else ""
-    return f"only {owner} has {', '.join(names[:NAMES_SAID])}{more}" if names else ""
+    return f"only {owner} has {first_of(names, NAMES_SAID)}" if names else ""

@@ -86,7 +86,7 @@ def build(name: str, *, num_classes: int, image_size: int | None, pretrained: st
     model_name = name.removeprefix(PREFIX).partition("/")[0]
     _check_name(model_name, "")
     try:
-        pair = _open_clip().create_model(
+        pair = import_open_clip().create_model(
             model_name, pretrained=pretrained, force_image_size=image_size, pretrained_text=False
         )
     except Exception as error:  # hub clients raise errors of several libraries
@@ -110,14 +110,14 @@ def resize(model: nn.Module, info: ModelInfo, image_size: int) -> nn.Module:
     state = model.state_dict()
     resized = build(info.architecture, num_classes=info.num_classes, image_size=image_size,
                     joint=has_joint_projection(state))  # fmt: skip
-    _open_clip().model.resize_pos_embed(state, resized)
+    import_open_clip().model.resize_pos_embed(state, resized)
     with torch.no_grad():
         resized.load_state_dict(state, strict=True)
     return resized
 
 
 def _check_name(model_name: str, pretrained: str) -> None:
-    open_clip = _open_clip()
+    open_clip = import_open_clip()
     if model_name not in open_clip.list_models():
         raise UnknownNameError("open_clip model", model_name, open_clip.list_models())
     tags = open_clip.list_pretrained_tags_by_model(model_name)
@@ -130,9 +130,10 @@ def _check_size(visual: nn.Module, image_size: int, name: str) -> None:
     check_patches(name, image_size, int(max(patch) if isinstance(patch, Sequence) else patch))
 
 
-def _open_clip() -> Any:
+def import_open_clip(what: str = "an open_clip model") -> Any:
+    """The module. Raises MissingExtraError, which says what needs it."""
     try:
         import open_clip
     except ImportError as error:
-        raise MissingExtraError("open_clip_torch", "clip", "an open_clip model") from error
+        raise MissingExtraError("open_clip_torch", "clip", what) from error
     return open_clip

@@ -17,11 +17,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from reinforce.errors import MissingExtraError, ModelError, UnknownNameError, UsageError
+from reinforce.errors import ModelError, UnknownNameError, UsageError
 from reinforce.models.checkpoint import load_strictly
 from reinforce.models.create import find_directory
 from reinforce.models.directory import EXTRA, load_extra, read_info
-from reinforce.models.open_clip_encoder import PREFIX
+from reinforce.models.open_clip_encoder import PREFIX, import_open_clip
 
 DEFAULT_TEXT_TOWER = "ViT-S-32-alt"
 """10 layers of width 256, 20 million parameters, a joint space of 256."""
@@ -57,7 +57,7 @@ def text_config(name: str) -> TextConfig:
     Raises MissingExtraError, UnknownNameError, and UsageError for captioning models and for towers or tokenizers of
     Hugging Face, which would have to be downloaded.
     """
-    open_clip = _open_clip()
+    open_clip = import_open_clip("a text tower")
     if name not in open_clip.list_models():
         raise UnknownNameError("text tower", name, open_clip.list_models())
     config: Mapping[str, Any] = open_clip.get_model_config(name)
@@ -127,7 +127,7 @@ def text_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _create_pair(name: str, pretrained: str | None = None) -> Any:
     try:
         with _without_warnings():
-            return _open_clip().create_model(name, pretrained=pretrained, force_custom_text=True)
+            return import_open_clip("a text tower").create_model(name, pretrained=pretrained, force_custom_text=True)
     except Exception as error:  # hub clients raise errors of several libraries
         reason = " ".join(str(error).split())[:160]
         raise ModelError(f"open_clip cannot create {name} ({type(error).__name__}: {reason})") from error
@@ -146,12 +146,4 @@ def _without_warnings() -> Iterator[None]:
 
 @functools.cache
 def _simple_tokenizer(context_length: int) -> Any:
-    return _open_clip().tokenizer.SimpleTokenizer(context_length=context_length)
-
-
-def _open_clip() -> Any:
-    try:
-        import open_clip
-    except ImportError as error:
-        raise MissingExtraError("open_clip_torch", "clip", "a text tower") from error
-    return open_clip
+    return import_open_clip("a text tower").tokenizer.SimpleTokenizer(context_length=context_length)
