@@ -12,7 +12,9 @@ from reinforce.remote.services import service_of
 RANGE_NOT_SATISFIABLE = 416
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
-_NO_CREDENTIALS = ("169.254.169.254", "latest/api/token", "token request", "credential", "must be specified")
+_METADATA = ("169.254.169.254", "latest/api/token")
+"""Where machines of a cloud ask for credentials, in the URL of a request that failed."""
+_NO_CREDENTIALS = (*_METADATA, "token request", "credential", "must be specified")
 _MALFORMED = ("invalid access key", "decode service account")
 _LOST = ("error sending request", "connection", "timed out", "timeout", "body error", "error decoding response body",
          "incomplete", "end of file", "channel closed")  # fmt: skip
@@ -89,5 +91,7 @@ def _code(error: Exception) -> str:
 
 
 def _says(error: Exception, words: tuple[str, ...]) -> bool:
+    """In its own words: an object's name may hold any."""
     text = str(error).partition("Debug source")[0].lower()
+    text = _URL.sub(lambda url: " ".join(word for word in _METADATA if word in url[0]), text)
     return any(word in text for word in words)

@@ -70,6 +70,16 @@ def test_what_stays_is_one_line_without_secrets(name: str, fault: str, words: st
     assert service.secret not in repr(place)
 
 
+@pytest.mark.parametrize(("fault", "words"), [(DROP, "no connection"), (FAIL, "answers 500")])
+def test_an_objects_name_is_no_reason(
+    fault: str, words: str, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REINFORCE_RETRIES", "0")
+    service.proxy.faults.append(fault)
+    with pytest.raises(RemoteAccessError, match=words):
+        RemotePlace(f"{service.url}/credential/must be specified/timeout").get("response body")
+
+
 def test_a_lost_answer_of_a_put_is_not_taken_for_another_writer(place: RemotePlace, service: Service) -> None:
     service.proxy.faults.append(LOSE)
     assert place.put_new("mine", b"mine") is True
