@@ -37,9 +37,9 @@ UNIT_ROWS = 16_384
 BARE_ROWS = 2048
 """Vectors a product: larger and smaller ones are no faster here."""
 GIGABYTE_MB = 1000.0
-SPEEDS = ((50, 384, 200_000), (50, 1536, 60_000), (1000, 384, 200_000), (1000, 1536, 60_000),
-          (10_000, 384, 60_000), (10_000, 1536, 20_000))  # fmt: skip
-"""Queries, dimensions and vectors of each measurement."""
+SPEEDS = ((50, 384, 10, 200_000), (50, 1536, 10, 60_000), (1000, 384, 10, 200_000), (1000, 1536, 10, 60_000),
+          (10_000, 384, 10, 200_000), (10_000, 1536, 10, 60_000), (1000, 384, 100, 1_000_000))  # fmt: skip
+"""Queries, dimensions, neighbours and vectors of each measurement."""
 PAPER_QUERIES, YFCC, DATACOMP = 50, 15_000_000, 12_800_000_000
 
 
@@ -196,8 +196,8 @@ def main() -> None:
         return
     small = 10 if args.quick else 1
     figures = []
-    for num_queries, dimensions, num_items in SPEEDS:
-        figures += speed(num_queries, dimensions, 10, num_items // small, args.rounds)
+    for num_queries, dimensions, k, num_items in SPEEDS:
+        figures += speed(num_queries, dimensions, k, num_items // small, args.rounds)
         if num_queries == PAPER_QUERIES:
             figures += extrapolated(figures[-2], num_queries, dimensions)
     for num_items in (100_000, 1_000_000, 10_000_000):

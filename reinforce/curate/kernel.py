@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 
 import torch
@@ -67,6 +67,17 @@ class Space:
         return self._memory[: rows * columns].view(rows, columns)
 
 
+class Columns:
+    """A block's vectors for exact products with any number of tiles: made float64 once, if many pairs ask for it."""
+
+    def __init__(self, block_BD: torch.Tensor) -> None:
+        self.float32 = block_BD
+
+    @cached_property
+    def float64(self) -> torch.Tensor:
+        return self.float32.double()
+
+
 class QueryTile:
     """Some queries on a device, and their products with blocks."""
 
@@ -86,11 +97,11 @@ class QueryTile:
         products_TP[:, num_columns:] = -torch.inf
         return products_TP
 
-    def exact(self, block_BD: torch.Tensor, rows_n: torch.Tensor, columns_n: torch.Tensor) -> torch.Tensor:
+    def exact(self, columns: Columns, rows_n: torch.Tensor, columns_n: torch.Tensor) -> torch.Tensor:
         """(n,) float64 inner products of pairs; rows ascending, no pair twice."""
         if len(rows_n) < FEW_PAIRS:
-            return _pair_by_pair(self.queries_TD, block_BD, rows_n, columns_n)
-        return _sampled(self.queries_TD, block_BD, rows_n, columns_n)
+            return _pair_by_pair(self.queries_TD, columns.float32, rows_n, columns_n)
+        return _sampled(self.queries_TD, columns.float64, rows_n, columns_n)
 
 
 def tiles(queries_QD: Vectors, device: torch.device) -> list[QueryTile]:
@@ -126,13 +137,13 @@ def _pair_by_pair(a_TD: torch.Tensor, b_BD: torch.Tensor,
 
 
 def _sampled(a_TD: torch.Tensor, b_BD: torch.Tensor, rows_n: torch.Tensor, columns_n: torch.Tensor) -> torch.Tensor:
-    """A matrix product of which only some elements are computed."""
+    """A matrix product of which only some elements are computed; `b_BD` is float64."""
     _expect_warning()
     starts = torch.zeros(len(a_TD) + 1, dtype=torch.int64, device=rows_n.device)
     torch.cumsum(torch.bincount(rows_n, minlength=len(a_TD)), 0, out=starts[1:])
     zeros_n = torch.zeros_like(rows_n, dtype=torch.float64)
     wanted = torch.sparse_csr_tensor(starts, columns_n, zeros_n, (len(a_TD), len(b_BD)), check_invariants=False)
-    sampled: torch.Tensor = torch.sparse.sampled_addmm(wanted, a_TD.double(), b_BD.double().T, beta=0.0)
+    sampled: torch.Tensor = torch.sparse.sampled_addmm(wanted, a_TD.double(), b_BD.T, beta=0.0)
     return sampled.values()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from reinforce.curate.embeddings import Items, Vectors, parts
-from reinforce.curate.kernel import QueryTile, Space, margin
+from reinforce.curate.kernel import Columns, QueryTile, Space, margin
 
 Reduce = Literal["mean", "max"]
 
@@ -49,7 +49,7 @@ class LikenessTile:
 
     def exact(self, block_BD: torch.Tensor, rows_n: torch.Tensor, columns_n: torch.Tensor) -> torch.Tensor:
         """(n,) float64 of pairs; rows ascending, no pair twice."""
-        each = [tile.exact(block_BD[:, span], rows_n, columns_n) for span, tile in self._tiles]
+        each = [tile.exact(Columns(block_BD[:, span]), rows_n, columns_n) for span, tile in self._tiles]
         return torch.stack(each).amax(0) / self._divisor
 
     def floor(self, threshold: float) -> torch.Tensor:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from reinforce.counting import counted
 from reinforce.curate.blocks import BLOCK_ROWS, GalleryBlock, gallery_blocks
 from reinforce.curate.embeddings import Embeddings, Items, Vectors, check_unit_length
-from reinforce.curate.kernel import QueryTile, full_float32, margin, passing, tiles
+from reinforce.curate.kernel import Columns, QueryTile, full_float32, margin, passing, tiles
 from reinforce.curate.top_k import TopK, kth_largest
 from reinforce.errors import UsageError
 
@@ -148,7 +148,7 @@ class NearestSearch(_TiledSearch):
         self.found = [TopK(len(tile), k, gallery.num_items, gallery.tie_order, self.device) for tile in self.tiles]
 
     def _take(self, block: GalleryBlock) -> None:
-        num_pairs = 0
+        num_pairs, columns = 0, Columns(block.vectors)
         for tile, top in zip(self.tiles, self.found, strict=True):
             products_TP = tile.products(block.vectors)
             if top.is_new and self.k <= len(block.items):  # the first block would be kept whole
@@ -159,7 +159,7 @@ class NearestSearch(_TiledSearch):
                 rows_n, columns_n = passing(products_TP[start : start + step], floor_T[start : start + step])
                 if len(rows_n):
                     rows_n += start
-                    top.add(rows_n, block.items[columns_n], tile.exact(block.vectors, rows_n, columns_n))
+                    top.add(rows_n, block.items[columns_n], tile.exact(columns, rows_n, columns_n))
                     num_pairs += len(rows_n)
         self._density = max(num_pairs, 1) / (self.num_queries * len(block.items))
 
@@ -178,23 +178,24 @@ class BestMatchSearch(_TiledSearch):
 
     def _take(self, block: GalleryBlock) -> None:
         floor = self.found[0].floor(self.margin)
-        pairs = [self._likely_pairs(tile, block, floor) for tile in self.tiles]
+        columns = Columns(block.vectors)
+        pairs = [self._likely_pairs(tile, columns, floor) for tile in self.tiles]
         queries_n, columns_n, scores_n = (torch.cat(part) for part in zip(*pairs, strict=True))
         if len(queries_n):
             first = _best_of_each(columns_n, scores_n, queries_n)
             ids = block.items[columns_n[first]] * self.num_queries + queries_n[first]
             self.found[0].add(torch.zeros_like(ids), ids, scores_n[first])
 
-    def _likely_pairs(self, tile: QueryTile, block: GalleryBlock,
+    def _likely_pairs(self, tile: QueryTile, columns: Columns,
                       floor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
         """(n,) queries, columns and exact scores of the pairs that may be the tile's best of a column worth keeping."""
-        products_TB = tile.products(block.vectors)[:, : len(block.items)]
+        products_TB = tile.products(columns.float32)[:, : len(columns.float32)]
         best_B = products_TB.amax(0)
         columns_b = (best_B >= floor).nonzero()[:, 0]
         least_b = torch.maximum(best_B[columns_b] - 2 * self.margin, floor)
         rows_n, places_n = (products_TB[:, columns_b] >= least_b).nonzero(as_tuple=True)
         columns_n = columns_b[places_n]
-        return rows_n + tile.start, columns_n, tile.exact(block.vectors, rows_n, columns_n)
+        return rows_n + tile.start, columns_n, tile.exact(columns, rows_n, columns_n)
 
     def result(self) -> Matches:
         ids_1N, scores_1N = self._ranked()

@@ -40,8 +40,7 @@ class TopK:
         small = num_ids <= SMALL_IDS
         self.id_dtype: type[np.signedinteger] = np.int32 if small else np.int64
         """Wide enough for every id."""
-        self._scores_RC = torch.full((num_rows, capacity), -torch.inf, dtype=torch.float64, device=device)
-        self._ids_RC = torch.zeros((num_rows, capacity), dtype=torch.int32 if small else torch.int64, device=device)
+        self._scores_RC, self._ids_RC = _slots(num_rows, capacity, torch.int32 if small else torch.int64, device)
         self._counts_R = torch.zeros(num_rows, dtype=torch.int64, device=device)
         self.worst_R = torch.full((num_rows,), -torch.inf, dtype=torch.float64, device=device)
         """The bar: a lower score is of no use. That of the k-th best as of the last cut; -inf before one."""
@@ -155,6 +154,15 @@ class TopK:
 
     def _ties(self, ids_n: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(self.tie_order(ids_n.cpu().numpy().astype(np.int64))).to(self.device)
+
+
+def _slots(num_rows: int, capacity: int, id_dtype: torch.dtype, device: torch.device
+           ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Scores of -inf and ids of 0, in one piece of memory: pieces below 32 MB may stay with the process."""
+    num_slots = num_rows * capacity
+    memory = torch.zeros(num_slots * (8 + id_dtype.itemsize), dtype=torch.uint8, device=device)
+    scores, ids = memory[: 8 * num_slots].view(torch.float64), memory[8 * num_slots :].view(id_dtype)
+    return scores.view(num_rows, capacity).fill_(-torch.inf), ids.view(num_rows, capacity)
 
 
 def kth_largest(values_fW: torch.Tensor, k: int) -> torch.Tensor:
