@@ -11,7 +11,6 @@ from typing import Any
 from reinforce.copying import CopyOptions, resumable
 from reinforce.counting import counted
 from reinforce.errors import UsageError
-from reinforce.licences import UNKNOWN
 from reinforce.remote import HubPlace
 from reinforce.remote.hub_upload import Uploaded, upload_files
 from reinforce.store import PLAN
@@ -60,14 +59,23 @@ def push_model(location: str, destination: str, options: CopyOptions, *, is_publ
     if "pretrained_cfg" not in config or not _is_whole(Path(location), info):
         raise UsageError(f"{location} is no whole folder for the Hub: type train export --model {location} --format "
                          f"timm --out FOLDER, then reinforce push FOLDER {destination}")  # fmt: skip
-    if is_public and info.get("provenance", {}).get("license", UNKNOWN) == UNKNOWN:
-        raise UsageError(f"the licence of {location} is unknown, so it cannot be public: leave out --public, or export "
-                         "it with --license")  # fmt: skip
+    if is_public:
+        _check_licences(location)
     contents = {name: Path(location, name) for name in FILES if _is_plain(Path(location, name))}
     with resumable(lambda: "what arrived stays"):
         uploaded = upload_files(contents, place, f"Model {info['architecture']}", is_public=is_public,
                                 repair=options.repair, quiet=options.quiet)  # fmt: skip
     return PushedModel(folder=location, destination=place.url, uploaded=uploaded)
+
+
+def _check_licences(location: str) -> None:
+    """Raises UsageError where nobody recorded one of the weights, of a teacher or of images."""
+    from reinforce.models.directory import read_info
+    from reinforce.models.origin import unknown_licences
+
+    if unlicensed := unknown_licences(read_info(Path(location))):
+        raise UsageError(f"no licence is known of {', '.join(unlicensed)}, so {location} cannot be public: leave out "
+                         "--public, or export it with --license, --teacher-license and --data-license")  # fmt: skip
 
 
 def _place(location: str, destination: str) -> HubPlace:

@@ -12,6 +12,7 @@ from hub_server import HubServer, hub_server
 from reinforce.cli import command
 from reinforce.command import run_group
 from reinforce.models import create_model, save_model
+from reinforce.models.directory import read_info
 from reinforce.models.hub_folder import hub_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -36,7 +37,7 @@ def run(tmp_path: Path) -> Path:
 def folder(run: Path, tmp_path: Path) -> Path:
     out = tmp_path / "student-hub"
     out.mkdir()
-    for name, content in hub_folder(run, license_name="mit").items():
+    for name, content in hub_folder(run, read_info(run).with_provenance(license="mit")).items():
         (out / name).write_bytes(content)
     return out
 
@@ -119,4 +120,5 @@ def test_public_needs_a_licence(hub: HubServer, run: Path, folder: Path, capsys)
         (folder / name).write_bytes(content)
     status, said = push(capsys, str(folder), "hf://team/unlicensed", "--public")
     assert (status, said.count("\n")) == (2, 1)
-    assert "unknown" in said
+    assert "no licence is known of the weights, so" in said
+    assert "--data-license" in said

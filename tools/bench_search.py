@@ -37,7 +37,7 @@ UNIT_ROWS = 16_384
 BARE_ROWS = 2048
 """Vectors a product: larger and smaller ones are no faster here."""
 GIGABYTE_MB = 1000.0
-SPEEDS = ((50, 384, 10, 200_000), (50, 1536, 10, 60_000), (1000, 384, 10, 200_000), (1000, 1536, 10, 60_000),
+SPEEDS = ((50, 384, 10, 200_000), (50, 1536, 10, 60_000), (1000, 384, 10, 200_000), (1000, 1536, 10, 200_000),
           (10_000, 384, 10, 200_000), (10_000, 1536, 10, 60_000), (1000, 384, 100, 1_000_000))  # fmt: skip
 """Queries, dimensions, neighbours and vectors of each measurement."""
 PAPER_QUERIES, YFCC, DATACOMP = 50, 15_000_000, 12_800_000_000

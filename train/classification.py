@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from reinforce import catalog
-from reinforce.data import LabelledDataset, LabelledSample, open_labelled, shortage, take
+from reinforce.data import LabelledDataset, LabelledSample, named_labelled, shortage, take
 from reinforce.models import Preprocess
 from reinforce.progress import Progress
 from reinforce.views import named_policy
@@ -36,7 +35,7 @@ class Classification(Task[LabelledDataset, LabelledSample]):
 
     @classmethod
     def open(cls, config: LabelledOptions) -> Classification:
-        dataset = open_labelled(str(catalog.resolve_data(config.data).path))
+        dataset = named_labelled(config.data)
         samples, asked = dataset.split("train"), {"shots": config.shots, "num_labelled": config.num_labelled}
         warn_of(shortage((sample.label for sample in samples), dataset.class_names, **asked))
         train = take(samples, **asked, limit=config.limit, seed=config.seed)

@@ -162,8 +162,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | SegmentationResult:
 
 
 def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
-    from reinforce import catalog
-    from reinforce.data import open_labelled, take
+    from reinforce.data import named_labelled, take
     from reinforce.pages import check_writable
 
     from train.batches import SkippedImages
@@ -173,10 +172,9 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
     from train.metrics import wilson_interval
     from train.world import entered_world
 
-    place = str(catalog.resolve_data(config.data).path)
     if config.html is not None:
         check_writable(Path(config.html), overwrite=config.overwrite)
-    dataset = open_labelled(place, needs_train=False)
+    dataset = named_labelled(config.data, needs_train=False)
     samples = take(dataset.split(config.split), shots=config.shots, num_labelled=config.num_labelled,
                    limit=config.limit, seed=config.seed)  # fmt: skip
     skipped = SkippedImages(quiet=config.quiet)
@@ -207,8 +205,7 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
 
 
 def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
-    from reinforce import catalog
-    from reinforce.data import open_masked, take_masked
+    from reinforce.data import named_masked, take_masked
     from reinforce.pages import check_writable
 
     from train.evaluation_page import show_segmentation, write_segmentation_page
@@ -217,10 +214,9 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
     from train.segmenter import Segmenter
     from train.world import entered_world
 
-    place = str(catalog.resolve_data(config.data).path)
     if config.html is not None:
         check_writable(Path(config.html), overwrite=config.overwrite)
-    dataset = open_masked(place, needs_train=False)
+    dataset = named_masked(config.data, needs_train=False)
     samples = take_masked(dataset.split(config.split), num_labelled=config.num_labelled, limit=config.limit,
                           seed=config.seed)  # fmt: skip
     with entered_world(config.device) as world:

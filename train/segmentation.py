@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from reinforce import catalog
-from reinforce.data import MaskedDataset, MaskedSample, open_masked, shortage, take_masked
+from reinforce.data import MaskedDataset, MaskedSample, named_masked, shortage, take_masked
 from reinforce.views import named_policy
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ class Segmentation(Task[MaskedDataset, MaskedSample]):
 
     @classmethod
     def open(cls, config: LabelledOptions) -> Segmentation:
-        dataset = open_masked(str(catalog.resolve_data(config.data).path))
+        dataset = named_masked(config.data)
         samples, count = dataset.split("train"), config.num_labelled
         warn_of(shortage([0] * len(samples), (), num_labelled=count))
         train = take_masked(samples, num_labelled=count, limit=config.limit, seed=config.seed)

@@ -83,8 +83,10 @@ class Supervised:
     def _write(self, trial: Trial, metrics: Mapping[str, float], model: nn.Module, folder: Path) -> None:
         config = self.config
         labels = {"shots": config.shots, "num_labelled": config.num_labelled, "seed": config.seed}
-        training = {"verb": self.run.verb, "model": short_name(self.model_name), "data": self.task.data_name,
-                    "num_images": len(self.task.train), "mode": trial.mode, "lr": trial.lr, **labels}  # fmt: skip
+        data = {"data": self.task.data_name, "data_license": self.task.data_license,
+                "num_images": len(self.task.train)}  # fmt: skip
+        training = {"verb": self.run.verb, "model": short_name(self.model_name), **data, "mode": trial.mode,
+                    "lr": trial.lr, **labels}  # fmt: skip
         save_model(folder, model, replace(self.info, provenance=grown(self.info.provenance, training),
                                           metrics=metrics))  # fmt: skip
 

@@ -85,6 +85,9 @@ class Labelled(Protocol):
     @property
     def class_names(self) -> tuple[str, ...]: ...
 
+    @property
+    def license(self) -> str: ...
+
 
 D = TypeVar("D", bound=Labelled)
 S = TypeVar("S")
@@ -104,6 +107,11 @@ class Task(ABC, Generic[D, S]):
     def data_name(self) -> str:
         """What the data are called in provenance."""
         return self.dataset.name
+
+    @property
+    def data_license(self) -> str:
+        """Of the labelled images."""
+        return self.dataset.license
 
     @property
     def class_names(self) -> tuple[str, ...]:

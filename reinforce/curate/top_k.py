@@ -20,7 +20,7 @@ from reinforce.curate.embeddings import Items
 LEAST_SLACK = 32
 SLACK_PART = 4
 """The slack is a quarter of k."""
-CUT_SLOTS = 1 << 20
+CUT_SLOTS = 1 << 19
 """Slots that are cut at once."""
 RANKED_SLOTS = 1 << 18
 """Slots that are sorted at once: each takes some 60 bytes meanwhile, beside all that was found."""

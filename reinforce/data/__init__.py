@@ -8,6 +8,7 @@ from reinforce.data.listing import Listing, freeze, header_size
 from reinforce.data.mask_classes import IGNORE
 from reinforce.data.masked import MaskedDataset, MaskedSample, open_masked, take_masked
 from reinforce.data.matching import check_keys_match, find_shards
+from reinforce.data.named import named_labelled, named_masked
 from reinforce.data.opening import check_outside, open_source
 from reinforce.data.sources import IMAGE_SUFFIXES, ImageSource, Shard, num_images
 from reinforce.data.splits import LabelledSample, shortage, take
@@ -34,6 +35,8 @@ __all__ = [
     "hash64",
     "header_size",
     "hex64",
+    "named_labelled",
+    "named_masked",
     "num_images",
     "open_captioned",
     "open_labelled",

@@ -40,6 +40,7 @@ from reinforce.data.splits import (
 )
 from reinforce.data.tar_source import TarSource
 from reinforce.errors import DataError, MissingDataError
+from reinforce.licences import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class LabelledDataset:
     """Class id -> name."""
     splits: Mapping[str, Samples]
     """Each in listing order; no key is in two of them."""
+    license: str = UNKNOWN
+    """Of the images."""
 
     def split(self, name: str) -> Samples:
         """The samples of one split. Raises UnknownNameError."""

@@ -26,6 +26,7 @@ from reinforce.data.mask_layouts import ACCEPTED, Layout, Pair, find_pairs, with
 from reinforce.data.sources import read_image_file
 from reinforce.data.splits import TRAIN, LabelledSample, find_split, group_splits, make_splits, take, tenth
 from reinforce.errors import DataError, MissingDataError
+from reinforce.licences import UNKNOWN
 
 ADE_NAMES_FILE, ADE_CLASSES = "objectInfo150.txt", 150
 ADE_VAL_IMAGES = 1000
@@ -59,6 +60,8 @@ class MaskedDataset:
     """Each in listing order; no key is in two of them."""
     mask_of: Mapping[str, str]
     """Key -> path of the mask, relative to the source's folder."""
+    license: str = UNKNOWN
+    """Of the images."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

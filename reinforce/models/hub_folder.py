@@ -31,20 +31,18 @@ KEPT_FROM_ARCHITECTURE = ("first_conv", "classifier", "fixed_input_size")
 """What timm needs to know about the network, whatever its weights."""
 
 
-def hub_folder(directory: Path | str, *, license_name: str | None = None,
+def hub_folder(directory: Path | str, info: ModelInfo | None = None,
                evaluations: Sequence[Mapping[str, Any]] = ()) -> dict[str, bytes]:  # fmt: skip
     """Path -> bytes of every file of the folder.
 
-    `license_name`: of the weights, instead of what model.json records. `evaluations`: what `train evaluate` kept of
-    the model, each with data, split, subset and result. Raises ModelError for what is no model directory, UsageError
+    `info`: what to say instead of model.json. `evaluations`: what `train evaluate` kept of the model, each with data,
+    split, subset and result. Raises ModelError for what is no model directory, UsageError
     for open_clip's architectures.
     """
     folder = Path(directory)
-    info = read_info(folder)
+    info = info or read_info(folder)
     if info.architecture.startswith(open_clip_encoder.PREFIX):
         raise UsageError(f"{info.architecture} is no architecture of timm: type --format onnx")
-    if license_name is not None:
-        info = info.with_provenance(license=license_name)
     kept = {name: (folder / name).read_bytes() for name in (WEIGHTS, EXTRA) if (folder / name).is_file()}
     config = json.dumps(timm_config(info), indent=2, ensure_ascii=False) + "\n"
     return {CARD: model_card(info, evaluations), CONFIG: config.encode(), INFO: info.dumps().encode(), **kept}

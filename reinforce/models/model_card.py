@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from reinforce.card_text import code as code_span
 from reinforce.card_text import yaml_scalar
-from reinforce.licences import HUB_LICENSES
+from reinforce.licences import HUB_LICENSES, UNKNOWN
 from reinforce.models.info import ModelInfo
-from reinforce.models.origin import UNKNOWN, trainings, used_stores, weights_license
+from reinforce.models.origin import learned_images, trainings, used_stores, weights_license
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 CARD = "README.md"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.A)
+"""OWNER/NAME: other names would be taken for datasets of the Hub that are not there."""
 CLASSES_SHOWN = 50
 TASKS = {"classification": "image-classification", "segmentation": "image-segmentation"}
 METRICS = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
@@ -42,7 +44,7 @@ def _front_matter(info: ModelInfo) -> Iterator[str]:
     yield from _listed("tags", ["timm", TASKS[info.task], *(["distillation"] if used_stores(info) else [])])
     if (base := base_model(info)) is not None:
         yield from _listed("base_model", [base])
-    yield from _listed("datasets", data_names(info))
+    yield from _listed("datasets", [name for name in data_names(info) if HUB_NAME.fullmatch(name)])
 
 
 def base_model(info: ModelInfo) -> str | None:
@@ -84,7 +86,7 @@ def _content(info: ModelInfo, evaluations: Sequence[Mapping[str, Any]]) -> dict[
         "weights_sha256": info.provenance.get("weights_sha256", UNKNOWN),
         "trainings": list(reversed(list(trainings(info)))),
         "stores": used_stores(info),
-        "labelled": list(dict.fromkeys(t["data"] for t in trainings(info) if t.get("data"))),
+        "images": learned_images(info),
         "figures": [figure for one in evaluations for figure in _figures(one)],
         "class_names": info.class_names[:CLASSES_SHOWN],
         "num_other_classes": max(0, len(info.class_names) - CLASSES_SHOWN),

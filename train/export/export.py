@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +41,10 @@ class ExportConfig(TalkOptions):
     """Take any number of images at once; of onnx alone."""
     license: str | None = None
     """Licence to state for the exported weights, such as apache-2.0 (default: what is recorded of them)."""
+    teacher_license: str | None = None
+    """Licence of the teachers' weights, where nobody recorded one."""
+    data_license: str | None = None
+    """Licence of the images that it learned from, where nobody recorded one."""
     overwrite: bool = False
     """Replace an existing output."""
 
@@ -74,25 +79,28 @@ class ExportResult:
     license: str
     parity: Parity | None
     """Of onnx alone: Core ML runs on Apple's systems only."""
+    unlicensed: tuple[str, ...] = ()
+    """What nobody recorded a licence of."""
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"unlicensed": list(self.unlicensed)}
 
     def __str__(self) -> str:
         compared = [str(self.parity)] if self.parity is not None else []
-        unlicensed = ["the licence of the weights is not recorded: --license states one"]
+        unlicensed = [f"no licence is recorded of {', '.join(self.unlicensed)}: --license states that of the weights, "
+                      "--teacher-license and --data-license the others'"]  # fmt: skip
         return "\n".join([
             f"wrote {self.out} ({self.architecture}, {self.task}, {self.image_size} px, "
             f"{counted(self.num_classes, 'class', 'classes')}, {self.bytes / 1e6:.1f} MB)",
             *compared,
-            *(unlicensed if self.license == "unknown" else []),
+            *(unlicensed if self.unlicensed else []),
         ])  # fmt: skip
 
 
 def export(config: ExportConfig) -> ExportResult:
     """Hand a trained model to others: for ONNX Runtime, for Core ML, or for timm and the Hugging Face Hub."""
     from reinforce.models import check_model
-    from reinforce.models.origin import weights_license
+    from reinforce.models.origin import unknown_licences, weights_license
 
     from train.export.writing import check_out, size_bytes
 
@@ -103,11 +111,17 @@ def export(config: ExportConfig) -> ExportResult:
     if config.format == "timm":
         from train.export.timm_folder import write_timm_folder
 
-        info = write_timm_folder(config.model, out, config.license)
+        info = write_timm_folder(config.model, out, partial(_with_licences, config))
     else:
         info, parity = _export_file(config, out)
     return ExportResult(config.out, config.format, info.task, info.architecture, info.image_size, info.num_classes,
-                        size_bytes(out), config.license or weights_license(info), parity)  # fmt: skip
+                        size_bytes(out), weights_license(info), parity, unknown_licences(info))  # fmt: skip
+
+
+def _with_licences(config: ExportConfig, info: ModelInfo) -> ModelInfo:
+    from reinforce.models.origin import with_stated
+
+    return with_stated(info, weights=config.license, teacher=config.teacher_license, data=config.data_license)
 
 
 def _export_file(config: ExportConfig, out: Path) -> tuple[ModelInfo, Parity | None]:
@@ -119,9 +133,10 @@ def _export_file(config: ExportConfig, out: Path) -> tuple[ModelInfo, Parity | N
 
     (onnx_file if config.format == "onnx" else coreml).check_installed()
     model, info = _open(config)
+    info = _with_licences(config, info)
     signature = Signature(image_size=info.image_size, kind=config.input, batch_size=config.batch_size,
                           is_dynamic=config.dynamic_batch)  # fmt: skip
-    metadata = describe(info, signature, config.license or weights_license(info))
+    metadata = describe(info, signature, weights_license(info))
     if config.format == "onnx":
         return info, onnx_file.write_onnx(model, info, signature, metadata, out)
     coreml.write_coreml(model, info, signature, metadata, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import timm
@@ -17,15 +18,19 @@ from train.evaluations import read_evaluations
 from train.export.writing import written_whole
 
 
-def write_timm_folder(name: str, out: Path, license_name: str | None) -> ModelInfo:
-    """Written when timm has loaded it and got the very weights. Raises ModelError, UsageError."""
+def write_timm_folder(name: str, out: Path, say: Callable[[ModelInfo], ModelInfo]) -> ModelInfo:
+    """Written when timm has loaded it and got the very weights; `say` adds to what model.json says, which is returned.
+
+    Raises ModelError, UsageError.
+    """
     directory = find_directory(name)
     if directory is None:
         raise ModelError(f"{name} is no model directory, which --format timm is made of: type a run directory")
     model, info = load_model(directory)
+    info = say(info)
     kept = [one for one in read_evaluations(directory)
             if one.weights_sha256 == info.provenance.get("weights_sha256")]  # fmt: skip
-    files = hub_folder(directory, license_name=license_name, evaluations=[dataclasses.asdict(one) for one in kept])
+    files = hub_folder(directory, info, [dataclasses.asdict(one) for one in kept])
     with written_whole(out) as folder:
         folder.mkdir()
         for path, content in files.items():

@@ -105,6 +105,7 @@ def pretrain_clip(config: ClipConfig) -> PairResult | dict[str, Any]:
     """
     from reinforce import catalog
     from reinforce.data import open_captioned
+    from reinforce.data.licence import data_licence
     from reinforce.models.open_clip_text import DEFAULT_TEXT_TOWER, text_config
 
     from train.pretrain.clip_losses import clip_loss
@@ -113,7 +114,8 @@ def pretrain_clip(config: ClipConfig) -> PairResult | dict[str, Any]:
     from train.pretrain.transfer_images import hold_out, images_digest, list_images
 
     text = text_config(config.text_tower or DEFAULT_TEXT_TOWER)
-    source = open_captioned(str(catalog.resolve_data(config.transfer).path))
+    entry = catalog.resolve_data(config.transfer)
+    source = open_captioned(str(entry.path))
     train, held_out = hold_out(list_images(source.images, config.limit), config.val_limit)
     if config.dry_run:
         return {"out": config.out, "model": config.model, "text_tower": text.name, "num_pairs": len(train),
@@ -133,7 +135,8 @@ def pretrain_clip(config: ClipConfig) -> PairResult | dict[str, Any]:
             num_pairs=len(train),
             objective=objective,
             binding={"pairs": images_digest(train)},
-            provenance={"transfer": source.name, "num_pairs": len(train)},
+            provenance={"transfer": source.name, "transfer_license": data_licence(entry, source.images),
+                        "num_pairs": len(train)},
         )
 
     with entered_training(config, text, config.method) as training:

@@ -69,6 +69,7 @@ def pretrain_clip_affinity(config: ClipAffinityConfig) -> PairResult | dict[str,
             binding=digests,
             provenance={"stores": digests, "teacher": stores.texts.plan["teacher"],
                         "transfer": dataset.store.plan["transfer"]["name"],
+                        "transfer_license": dataset.store.plan["transfer"].get("license"),
                         "num_pairs": num_pairs, "replay": replay.to_json()},
         )  # fmt: skip
 

@@ -61,6 +61,7 @@ def pretrain_dino(config: DinoConfig) -> DinoResult | dict[str, Any]:
     """Pretrain an encoder on images alone."""
     from reinforce import catalog
     from reinforce.data import open_source
+    from reinforce.data.licence import data_licence
     from reinforce.errors import DataError
     from reinforce.models import check_model
 
@@ -77,6 +78,7 @@ def pretrain_dino(config: DinoConfig) -> DinoResult | dict[str, Any]:
         return {"out": config.out, "model": config.model, "method": config.method, "num_images": len(images),
                 "num_held_out": len(held_out), "steps": _total_steps(config, len(images))}  # fmt: skip
     check_model(config.model)
+    origin = {"transfer": entry.name, "transfer_license": data_licence(entry, source)}
     with entered_world(config.device) as world:
         refuse_own_input(config.out, config.model)
         run = RunDirectory(config.out, config, verb="pretrain", overwrite=config.overwrite, resume=config.resume,
@@ -84,7 +86,7 @@ def pretrain_dino(config: DinoConfig) -> DinoResult | dict[str, Any]:
         if (finished := run.finished()) is not None:
             return DinoResult(**finished)
         with run.reported():
-            result = Dino(config, source, images, held_out, run, world, entry.name).train()
+            result = Dino(config, source, images, held_out, run, world, origin).train()
             run.finish(result.to_json())
         return result
 
@@ -93,8 +95,8 @@ class Dino:
     """One run: model, crops, objective and what is written of them."""
 
     def __init__(self, config: DinoConfig, source: Any, images: Any, held_out: Any, run: RunDirectory, world: World,
-                 transfer: str) -> None:  # fmt: skip
-        """Raises UnknownNameError, UsageError, ModelError."""
+                 origin: Mapping[str, str]) -> None:  # fmt: skip
+        """`origin`: name and licence of the images. Raises UnknownNameError, UsageError, ModelError."""
         from reinforce.views import resolve_multi_crop
 
         from train.optim import AveragedModel, rising
@@ -104,7 +106,7 @@ class Dino:
         from train.pretrain.transfer_images import images_digest
         from train.students import default_image_size, make_model
 
-        self.config, self.run, self.world, self.transfer = config, run, world, transfer
+        self.config, self.run, self.world, self.origin = config, run, world, origin
         encoder, self.info = make_model(config.model, class_names=(), seed=config.seed,
                                         image_size=config.image_size or default_image_size(config.model))  # fmt: skip
         encoder = flexible(encoder, self.info) if config.num_local else encoder
@@ -176,7 +178,7 @@ class Dino:
 
         config = self.config
         training = {"verb": "pretrain", "method": config.method, "model": short_name(config.model),
-                    "transfer": self.transfer, "num_images": len(self.data), "lr": config.peak_lr,
+                    **self.origin, "num_images": len(self.data), "lr": config.peak_lr,
                     "seed": config.seed}  # fmt: skip
         info = dataclasses.replace(self.info, provenance=grown(self.info.provenance, training),
                                    metrics={f"held_out_{name}": value for name, value in scores.items()})  # fmt: skip

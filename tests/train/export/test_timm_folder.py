@@ -15,6 +15,7 @@ import torch
 import yaml
 from tiny_exports import NAMES, TRAINING, write_model
 
+from reinforce import catalog
 from reinforce.errors import ModelError, OutputExistsError, UsageError
 from reinforce.models import create_model, load_model, save_model
 from reinforce.models.hub_folder import hub_folder
@@ -22,6 +23,7 @@ from reinforce.models.model_card import model_card
 from reinforce.models.preprocess import Preprocess
 from train.evaluate import EvaluateConfig, evaluate
 from train.export.export import ExportConfig, export
+from train.finetune import FinetuneConfig, finetune
 
 FINETUNED = {"verb": "finetune", "data": "pets", "num_images": 30, "mode": "full", "lr": 1e-4, "before": TRAINING}
 
@@ -108,7 +110,6 @@ def test_the_card_says_where_the_model_is_from(tmp_path: Path) -> None:
         "pipeline_tag": "image-classification",
         "tags": ["timm", "image-classification", "distillation"],
         "base_model": ["timm/test_efficientnet.tag"],
-        "datasets": ["pets", "web"],
     }
     store = TRAINING["store"]
     assert isinstance(store, dict)
@@ -117,7 +118,58 @@ def test_the_card_says_where_the_model_is_from(tmp_path: Path) -> None:
         assert word in text
     assert "| teacher `big` | `cc-by-nc-4.0` |" in text
     assert "| transfer set `web` | `unknown` |" in text
+    assert "| labelled images `pets` | `unknown` |" in text
     assert text.index("Distilled") < text.index("Finetuned on `30` labelled images")
+
+
+def test_datasets_of_the_hub_are_linked_and_others_are_not(tmp_path: Path) -> None:
+    training = {"verb": "finetune", "data": "team/pets", "before": {"verb": "pretrain", "transfer": "web"}}
+    folder = write_model(tmp_path / "model", "test_efficientnet", image_size=32, training=training)
+    (tmp_path / "README.md").write_bytes(model_card(load_model(folder)[1]))
+    assert card_of(tmp_path)[0]["datasets"] == ["team/pets"]
+
+
+class TestLicences:
+    """Of everything that a model was made of: recorded where it was made, stated where nobody did."""
+
+    def test_labelled_images_are_called_and_licensed_as_the_catalog_says(self, colours: Path, tmp_path: Path) -> None:
+        catalog.register("data", "paints", colours, license="CC0-1.0")
+        finetune(FinetuneConfig(model="test_efficientnet", data="paints", out="run", image_size=32, mode="full",
+                                lr=(1e-3,), steps=1, batch_size=8, workers=0, quiet=True))  # fmt: skip
+        evaluate(EvaluateConfig(model="run", data="paints", workers=0, quiet=True))
+        export(ExportConfig(model="run", format="timm", out="folder"))
+        text = card_of(tmp_path / "folder")[1]
+        assert "| labelled images `paints` | `CC0-1.0` |" in text
+        assert "| `paints` | `test` |" in text
+
+    def test_what_nobody_recorded_is_said_and_can_be_stated(self, tmp_path: Path) -> None:
+        model = write_model(tmp_path / "model", "test_efficientnet", image_size=32, training=FINETUNED)
+        result = export(ExportConfig(model=str(model), format="timm", out="a"))
+        assert result.unlicensed == ("transfer set web", "labelled images pets")
+        assert "no licence is recorded of transfer set web, labelled images pets: --license states" in str(result)
+        result = export(ExportConfig(model=str(model), format="timm", out="b", data_license="CC0-1.0"))
+        assert result.unlicensed == ()
+        text = card_of(tmp_path / "b")[1]
+        for row in ("| transfer set `web` | `CC0-1.0` |", "| labelled images `pets` | `CC0-1.0` |",
+                    "| teacher `big` | `cc-by-nc-4.0` |"):  # fmt: skip
+            assert row in text
+
+    def test_what_is_recorded_stays(self, tmp_path: Path) -> None:
+        model = write_model(tmp_path / "model", "test_efficientnet", image_size=32, training=FINETUNED)
+        export(ExportConfig(model=str(model), format="timm", out="a", teacher_license="MIT"))
+        assert "| teacher `big` | `cc-by-nc-4.0` |" in card_of(tmp_path / "a")[1]
+
+    @pytest.mark.parametrize(("training", "unknown"), [
+        ({"verb": "pretrain", "transfer": "web", "transfer_license": "MIT"}, ()),
+        ({"verb": "pretrain", "transfer": "web"}, ("images web",)),
+        ({"verb": "pretrain", "transfer": "web", "transfer_license": "MIT", "teacher": {"name": "clip"},
+          "stores": {"store_digest": "12" * 32}}, ("teacher clip",)),
+    ])  # fmt: skip
+    def test_of_pretraining(self, training: dict[str, Any], unknown: tuple[str, ...], tmp_path: Path) -> None:
+        model = write_model(tmp_path / "model", "test_efficientnet", image_size=32, training=training)
+        assert export(ExportConfig(model=str(model), format="timm", out="a")).unlicensed == unknown
+        stated = ExportConfig(model=str(model), format="timm", out="b", teacher_license="MIT", data_license="MIT")
+        assert export(stated).unlicensed == ()
 
 
 def test_every_teacher_of_an_ensemble_is_named(tmp_path: Path) -> None:
@@ -166,7 +218,7 @@ def test_hostile_names_are_text(name: str, tmp_path: Path) -> None:
     matter = yaml.safe_load("\n".join(lines[1:end]))
     assert matter["license"] == "other"
     assert matter["license_name"] == name.replace("\n", "\\u000a")
-    assert matter["datasets"] == [name.replace("\n", "\\u000a")]
+    assert "datasets" not in matter
     rows = [line for line in lines[end:] if line.startswith("|") and "teacher" in line]
     assert [line.replace("\\|", "").count("|") for line in rows] == [3]
     assert sum(line.startswith("# ") for line in lines) == 1

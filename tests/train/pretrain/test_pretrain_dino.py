@@ -53,8 +53,8 @@ def test_it_writes_the_teachers_encoder(colours: Path) -> None:
     model, info = load_model("run")
     assert (info.head, info.class_names, info.architecture) == ("none", (), "test_efficientnet")
     assert info.provenance["training"] == {"verb": "pretrain", "method": "dino", "model": "test_efficientnet",
-                                           "transfer": "colours", "num_images": 49, "lr": 3e-3 * 16 / 1024,
-                                           "seed": 0}  # fmt: skip
+                                           "transfer": "colours", "transfer_license": "unknown", "num_images": 49,
+                                           "lr": 3e-3 * 16 / 1024, "seed": 0}  # fmt: skip
     assert info.metrics["held_out_feature_std"] == result.feature_std
     state = read_checkpoint(Path("run/checkpoints/last.pt"))
     for name, value in model.state_dict().items():
