@@ -230,8 +230,8 @@ class TestOptions:
         (folder / "model.json").write_text(json.dumps(data))
         result = export(ExportConfig(model=str(folder), format="onnx", out=str(tmp_path / "new" / "b.onnx")))
         assert result.license == "unknown"
-        assert result.unlicensed == ("the weights",)
-        assert "no licence is recorded of the weights: --license states that" in str(result)
+        assert result.unlicensed == ("the weights", "transfer set web")
+        assert "no licence is recorded of the weights, transfer set web: --license states that" in str(result)
 
     @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
     def test_a_missing_package_is_named(self, package: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
