@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
 
 from reinforce.command import POSITIONAL
@@ -53,7 +54,7 @@ class Pushed:
     def __str__(self) -> str:
         target = str(self.copied.manifest.summary.get("target"))
         return (f"{self.destination}: {self.copied}\n"
-                f"next, elsewhere: reinforce pull {self.destination} --out STORE, or without a copy "
+                f"next, elsewhere: reinforce pull {quote(self.destination)} --out STORE, or without a copy "
                 f"{next_command_elsewhere(target, self.destination, self.transfer)}")  # fmt: skip
 
 

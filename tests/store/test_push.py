@@ -289,6 +289,12 @@ def test_what_to_type_elsewhere(target: str, verb: str, finished_store: Path, tm
     assert options <= {option for parameter in told.params for option in parameter.opts}
 
 
+def test_a_place_with_a_space_is_quoted(finished_store: Path, tmp_path: Path) -> None:
+    said = str(put(finished_store, str(tmp_path / "a c.zarr")))
+    assert f"reinforce pull '{tmp_path}/a c.zarr' --out STORE" in said
+    assert f"--cache '{tmp_path}/a c.zarr' --transfer" in said
+
+
 class TestOverABadNetwork:
     @pytest.fixture(autouse=True)
     def patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,10 +477,9 @@ class TestFromAWebServer:
         assert (far.read_targets(1, 2) == here.read_targets(1, 2)).all()
 
     def test_nothing_can_be_put(self, finished_store: Path, url: str) -> None:
-        with pytest.raises(StoreAccessError, match="can only be read: type a folder, s3://"):
-            put(finished_store, url)
-        with pytest.raises(StoreAccessError, match="can only be read: type a folder, s3://"):
-            put(finished_store, f"{url}-new")
+        for place in (url, f"{url}-new"):
+            with pytest.raises(UsageError, match=r"can only be read: type a folder, s3://.*hf://datasets/OWNER/NAME$"):
+                put(finished_store, place)
 
     def test_nothing_there(self, url: str) -> None:
         with pytest.raises(MissingStoreError, match="none is no store"):
