@@ -13,7 +13,7 @@ from tiny_builds import ROWS_ONLY, largest_object, make_images, make_teacher, ru
 
 from reinforce.cli import command
 from reinforce.command import run_group
-from reinforce.diff import DiffConfig, diff
+from reinforce.diff import Change, DiffConfig, diff
 from reinforce.store import FidelityStats, Store, canonical_json
 
 
@@ -145,6 +145,13 @@ class TestSamples:
         assert found.examples == {"added": ["b/new.png"], "removed": ["a/000.png"], "changed": ["b/001.png"]}
         assert str(found) == "1 added: b/new.png; 1 removed: a/000.png; 1 changed: b/001.png"
 
+    def test_are_named_as_they_are_written(self, stores: Callable[..., Path], tmp_path: Path) -> None:
+        changed = make_images(tmp_path / "shapes")
+        shutil.copy(changed / "b/003.png", changed / "b/Käfer\x1b[31m.png")
+        found = differences(stores(), stores(images=changed))
+        assert str(found.samples) == "1 added: b/Käfer\\x1b[31m.png"
+        assert "\x1b" not in str(found)
+
     def test_in_another_order(self, stores: Callable[..., Path], tmp_path: Path) -> None:
         images = make_images(tmp_path / "shapes")
         keys = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.*"))
@@ -152,6 +159,19 @@ class TestSamples:
         found = differences(stores(), stores(images=images / "list.csv")).samples
         assert str(found) == "in another order"
         assert found.is_reordered
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (["Käfer", "甲虫"], '["Käfer","甲虫"]'),
+        ({"gpj.\u202eexe": "\x1b[31m"}, '{"gpj.\\u202eexe":"\\u001b[31m"}'),
+        ("Käfer\n", "Käfer\\n"),
+    ],
+)
+def test_a_plan_is_shown_as_it_is_written_and_harmless(value: object, shown: str) -> None:
+    (change,) = Change.between({"classes\x1b": value}, {})
+    assert str(change).split() == ["classes\\x1b", shown, "->", "none"]
 
 
 @pytest.mark.parametrize("missing", ["a", "b"])

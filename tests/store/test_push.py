@@ -164,6 +164,12 @@ class TestPush:
             put(finished_store, place)
         assert there(place) == {"thesis.tex": b"years"}
 
+    def test_what_is_there_is_named_as_it_is_written(self, finished_store: Path, tmp_path: Path) -> None:
+        (tmp_path / "photos" / "Käfer").mkdir(parents=True)
+        (tmp_path / "photos" / "Käfer" / "a\x1b[31m.png").write_bytes(b"mine")
+        with pytest.raises(OutputExistsError, match=r"such as Käfer/a\\x1b\[31m\.png;"):
+            put(finished_store, str(tmp_path / "photos"))
+
     @pytest.mark.parametrize("path", [TARGETS, "units.json"])
     def test_damage_here_is_named_and_no_store_appears(self, store_copy: Path, place: str, path: str) -> None:
         (store_copy / path).write_bytes(flipped((store_copy / path).read_bytes()))
