@@ -30,8 +30,8 @@ class DiffConfig(TalkOptions):
     b: str = field(metadata=POSITIONAL)
     """Another one."""
     sample: int | None = None
-    """Views whose targets are compared where both stores have the same images and views, evenly spread; by default
-    4096, of maps 64. 0 compares none."""
+    """Views whose targets are compared where both stores have the same images and views, evenly spread over units and
+    views; by default 4096, of maps 64; all where there are fewer. 0 compares none."""
 
     def __post_init__(self) -> None:
         if self.sample is not None and self.sample < 0:
