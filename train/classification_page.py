@@ -72,17 +72,34 @@ class Agreement:
                                                      student.predicted == teacher.predicted)))  # fmt: skip
 
 
-def write_classification_page(config: EvaluateConfig, result: EvaluateResult, dataset: LabelledDataset,
-                              samples: Sequence[LabelledSample], classifiers: Sequence[Classifier],
-                              answers: Sequence[Answers]) -> None:  # fmt: skip
-    """Write --html; `samples` are the N that were decoded, `classifiers` and `answers` of student and teacher, if any.
+def show_classification(dataset: LabelledDataset, samples: Sequence[LabelledSample],
+                        classifiers: Sequence[Classifier], answers: Sequence[Answers]) -> dict[str, Any]:  # fmt: skip
+    """What a page shows of an evaluation, as plain JSON.
 
-    Raises OutputExistsError, UsageError.
+    `samples` are the N that were decoded, `classifiers` and `answers` those of the student and of its teacher, if any.
     """
-    assert config.html is not None
     names, matrix_CC = dataset.class_names, answers[0].confusion(len(dataset.class_names))
     rows = class_rows(names, answers)
-    agreement = Agreement.of(answers[0], answers[1]) if len(answers) > 1 else None
+    return {
+        "student": _described(classifiers[0]),
+        "teacher": _described(classifiers[1]) if len(classifiers) > 1 else None,
+        "mistakes": [dataclasses.asdict(one) for one in mistakes(dataset, samples, classifiers, answers)],
+        "num_mistakes": answers[0].num_images - answers[0].num_correct,
+        "is_pixelated": classifiers[0].info.image_size <= PIXELATED_PX,
+        "agreement": dataclasses.asdict(Agreement.of(answers[0], answers[1])) if len(answers) > 1 else None,
+        "classes": [dataclasses.asdict(row) for row in rows[:CLASSES_SHOWN]],
+        "num_other_classes": len(rows[CLASSES_SHOWN:]),
+        "names": list(names) if len(names) <= LARGEST_MATRIX else [],
+        "matrix": matrix_CC.tolist() if len(names) <= LARGEST_MATRIX else [],
+        "totals": matrix_CC.sum(axis=1).tolist() if len(names) <= LARGEST_MATRIX else [],
+        "confusions": confusions(matrix_CC, names),
+    }
+
+
+def write_classification_page(config: EvaluateConfig, result: EvaluateResult, dataset: LabelledDataset,
+                              shown: dict[str, Any], answers: Sequence[Answers]) -> None:  # fmt: skip
+    """Write --html of what `show_classification` gave. Raises OutputExistsError, UsageError."""
+    assert config.html is not None
     page = render(
         "classification.html",
         package="train",
@@ -90,19 +107,8 @@ def write_classification_page(config: EvaluateConfig, result: EvaluateResult, da
         split=result.split,
         num_images=result.num_images,
         notes=matched_by_name(result.matched_by_name),
-        student=_described(classifiers[0]),
-        teacher=_described(classifiers[1]) if len(classifiers) > 1 else None,
-        tiles=_tiles(result, answers, agreement, len(names)),
-        mistakes=mistakes(dataset, samples, classifiers, answers),
-        num_mistakes=result.num_images - answers[0].num_correct,
-        is_pixelated=classifiers[0].info.image_size <= PIXELATED_PX,
-        agreement=agreement,
-        classes=rows[:CLASSES_SHOWN],
-        num_other_classes=len(rows[CLASSES_SHOWN:]),
-        names=names,
-        matrix=matrix_CC.tolist() if len(names) <= LARGEST_MATRIX else None,
-        totals=matrix_CC.sum(axis=1).tolist(),
-        confusions=confusions(matrix_CC, names),
+        tiles=_tiles(result, answers, shown["agreement"], len(dataset.class_names)),
+        shown=shown,
     )  # fmt: skip
     write_page(Path(config.html), page, overwrite=config.overwrite)
 
@@ -148,14 +154,14 @@ def mistakes(dataset: LabelledDataset, samples: Sequence[LabelledSample], classi
     ]
 
 
-def _tiles(result: EvaluateResult, answers: Sequence[Answers], agreement: Agreement | None,
+def _tiles(result: EvaluateResult, answers: Sequence[Answers], agreement: dict[str, float] | None,
            num_classes: int) -> list[tuple[str, str]]:  # fmt: skip
     low, high = result.confidence_interval
     return [
         ("accuracy", percent(result.accuracy)),
         ("95 % interval", f"{100 * low:.1f} – {100 * high:.1f} %"),
         *[("teacher's accuracy", percent(one.accuracy)) for one in answers[1:]],
-        *([("agreement", percent(agreement.same))] if agreement else []),
+        *([("agreement", percent(agreement["same"]))] if agreement else []),
         ("images", count(result.num_images)),
         ("classes", count(num_classes)),
     ]

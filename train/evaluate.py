@@ -45,9 +45,10 @@ class EvaluateConfig(CommonOptions):
     task: Literal["classification", "segmentation"] | None = None
     """What the labels are (default: what the model answers)."""
     html: str | None = None
-    """A page to write: worst mistakes, classes, confusions; of segmentation pictures, masks and the IoU of classes."""
+    """A page to write: worst mistakes, classes, confusions; of segmentation pictures, masks and the IoU of classes. A
+    run's own report.html has the same."""
     teacher: str | None = None
-    """A second model to show and measure on the page beside it."""
+    """A second model to measure and show beside it, on the page and in the run's report."""
     overwrite: bool = False
     """Replace an existing page."""
 
@@ -56,8 +57,6 @@ class EvaluateConfig(CommonOptions):
         for name in ("batch_size", "image_size", "shots", "num_labelled", "limit"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "an integer of at least 1")
-        if self.teacher is not None and self.html is None:
-            raise UsageError(f"--teacher {self.teacher} is shown on a page: type --html PAGE.html, too")
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -145,10 +144,13 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | SegmentationResult:
     """Measure a model on labelled images; a run directory keeps what was found, for train compare."""
     from reinforce.models import check_model
 
+    from train.evaluations import keeps_report
     from train.students import own_task
 
     for name in config.models:
         check_model(name)
+    if config.teacher is not None and config.html is None and not keeps_report(config.model):
+        raise UsageError(f"--teacher {config.teacher} is shown on a page: type --html PAGE.html, too")
     task = own_task(config.model)
     if config.task not in (None, task):
         raise UsageError(f"{config.model} is a model of {task}, not of {config.task}: leave --task out, or choose a "
@@ -165,8 +167,9 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
     from reinforce.pages import check_writable
 
     from train.batches import SkippedImages
-    from train.classification_page import write_classification_page
+    from train.classification_page import show_classification, write_classification_page
     from train.classifier import Classifier
+    from train.evaluations import keeps_report
     from train.metrics import wilson_interval
     from train.world import entered_world
 
@@ -194,9 +197,12 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
             matched_by_name=tuple(one.name for one in classifiers if one.reordered),
         )
         measured = [samples[row] for row in tally.rows.tolist()]
-        if config.html is not None and world.is_main:
-            write_classification_page(config, result, dataset, measured, classifiers, answers)
-    _keep(config, dataset.name, info, result, [f"{sample.key}\t{sample.label}" for sample in measured])
+        shown = None
+        if world.is_main and (config.html is not None or keeps_report(config.model)):
+            shown = show_classification(dataset, measured, classifiers, answers)
+            if config.html is not None:
+                write_classification_page(config, result, dataset, shown, answers)
+    _keep(config, dataset.name, info, result, [f"{sample.key}\t{sample.label}" for sample in measured], shown)
     return result
 
 
@@ -205,7 +211,8 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
     from reinforce.data import open_masked, take_masked
     from reinforce.pages import check_writable
 
-    from train.evaluation_page import write_evaluation_page
+    from train.evaluation_page import show_segmentation, write_segmentation_page
+    from train.evaluations import keeps_report
     from train.iou import bootstrap_interval
     from train.segmenter import Segmenter
     from train.world import entered_world
@@ -233,22 +240,27 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
             html=config.html,
             matched_by_name=tuple(one.name for one in segmenters if one.reordered),
         )
-        if config.html is not None and world.is_main:
-            write_evaluation_page(config, result, dataset, samples, segmenters, tallies)
+        shown = None
+        if world.is_main and (config.html is not None or keeps_report(config.model)):
+            shown = show_segmentation(dataset, samples, segmenters, tallies)
+            if config.html is not None:
+                write_segmentation_page(config, result, dataset, shown, tallies)
     measured = [sample.key for sample, is_seen in zip(samples, tally.seen, strict=True) if is_seen]
-    _keep(config, dataset.name, segmenters[0].info, result, measured)
+    _keep(config, dataset.name, segmenters[0].info, result, measured, shown)
     return result
 
 
 def _keep(config: EvaluateConfig, data: str, info: ModelInfo, result: EvaluateResult | SegmentationResult,
-          measured: Sequence[str]) -> None:  # fmt: skip
-    """Leave the figures in the run that was measured, for `train compare`; `measured`: keys of its images."""
+          measured: Sequence[str], shown: dict[str, Any] | None) -> None:  # fmt: skip
+    """Leave the figures in the run that was measured, for `train compare`, and what its report shows of them.
+
+    `measured`: keys of its images."""
     from train.evaluations import Evaluation, images_sha256, keep_evaluation, subset_of
 
     weights = info.provenance.get("weights_sha256")
     keep_evaluation(config.model, Evaluation(data=data, split=config.split, subset=subset_of(config),
                                              weights_sha256=weights, result=result.to_json(),
-                                             images=images_sha256(measured), location=config.data))  # fmt: skip
+                                             images=images_sha256(measured), location=config.data), shown)  # fmt: skip
 
 
 def nothing_to_evaluate(config: EvaluateConfig, num_samples: int) -> DataError:

@@ -67,34 +67,41 @@ class Confusion:
     """Of the true class's pixels, 0..1."""
 
 
-def write_evaluation_page(config: EvaluateConfig, result: SegmentationResult, dataset: MaskedDataset,
-                          samples: Sequence[MaskedSample], segmenters: Sequence[Segmenter],
-                          tallies: Sequence[MaskTally]) -> None:  # fmt: skip
-    """Write --html; `segmenters`, with their `tallies` over all samples, are the student and, if given, its teacher.
+def show_segmentation(dataset: MaskedDataset, samples: Sequence[MaskedSample], segmenters: Sequence[Segmenter],
+                      tallies: Sequence[MaskTally]) -> dict[str, Any]:  # fmt: skip
+    """What a page shows of an evaluation, as plain JSON.
 
-    Raises OutputExistsError, UsageError.
+    `segmenters`, with their `tallies` over all samples, are the student and, if given, its teacher.
     """
-    assert config.html is not None
     rows = class_rows(dataset.class_names, tallies)
     by_size = sorted(rows, key=lambda row: -row.share)
-    shown = spread(np.flatnonzero(tallies[0].seen), NUM_SHOWN)
+    chosen = spread(np.flatnonzero(tallies[0].seen), NUM_SHOWN)
     views = segmenters[0].views(dataset, samples)
+    return {
+        "student": _described(segmenters[0]),
+        "teacher": _described(segmenters[1]) if len(segmenters) > 1 else None,
+        "num_images": tallies[0].num_images,
+        "legend": [dataclasses.asdict(row) for row in by_size[:LEGEND_SHOWN]],
+        "num_not_in_legend": len(rows[LEGEND_SHOWN:]),
+        "gallery": [dataclasses.asdict(show(int(row), dataset, samples, segmenters)) for row in chosen],
+        "is_pixelated": all(max(views.mask(int(row)).shape) <= PIXELATED_PX for row in chosen),
+        "classes": [dataclasses.asdict(row) for row in by_size],
+        "confusions": [dataclasses.asdict(pair) for pair in confusions(tallies[0].confusion, rows)],
+    }
+
+
+def write_segmentation_page(config: EvaluateConfig, result: SegmentationResult, dataset: MaskedDataset,
+                            shown: dict[str, Any], tallies: Sequence[MaskTally]) -> None:  # fmt: skip
+    """Write --html of what `show_segmentation` gave. Raises OutputExistsError, UsageError."""
+    assert config.html is not None
     page = render(
-        "evaluation.html",
+        "segmentation.html",
         package="train",
         data_name=dataset.name,
         split=result.split,
-        num_images=result.num_images,
         notes=matched_by_name(result.matched_by_name),
         tiles=_tiles(result, tallies),
-        student=_described(segmenters[0]),
-        teacher=_described(segmenters[1]) if len(segmenters) > 1 else None,
-        legend=by_size[:LEGEND_SHOWN],
-        num_not_in_legend=len(rows[LEGEND_SHOWN:]),
-        gallery=[show(int(row), dataset, samples, segmenters) for row in shown],
-        is_pixelated=all(max(views.mask(int(row)).shape) <= PIXELATED_PX for row in shown),
-        classes=by_size,
-        confusions=confusions(tallies[0].confusion, rows),
+        shown=shown,
     )  # fmt: skip
     write_page(Path(config.html), page, overwrite=config.overwrite)
 

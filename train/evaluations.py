@@ -1,7 +1,8 @@
 """What `train evaluate` found out about a run, kept in the run: evaluation-DATA-SPLIT.json. `train compare` reads it.
 
 An evaluation of a part of a split, or at another input size, has a file of its own: evaluation-DATA-SPLIT-SUBSET.json.
-Measuring the same again replaces it. `weights_sha256` says of which weights the figures are.
+Measuring the same again replaces it. `weights_sha256` says of which weights the figures are. Beside it lies what
+report.html shows of it, with pictures: shown-DATA-SPLIT.json.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from train.rundir import COST_FILE, EVALUATIONS, holds_run_config, write_json
 if TYPE_CHECKING:
     from train.evaluate import EvaluateConfig
 
+SHOWN_FORMAT = 1
 METRICS = {"classification": "accuracy", "segmentation": "mean_iou"}
 
 
@@ -61,7 +63,15 @@ class Evaluation:
 
     @property
     def file_name(self) -> str:
-        words = [re.sub(r"[^\w.-]", "_", word) for word in ("evaluation", self.data, self.split, self.subset) if word]
+        return self._named("evaluation")
+
+    @property
+    def shown_name(self) -> str:
+        """Of the file with what a page shows of it."""
+        return self._named("shown")
+
+    def _named(self, kind: str) -> str:
+        words = [re.sub(r"[^\w.-]", "_", word) for word in (kind, self.data, self.split, self.subset) if word]
         return "-".join(words) + ".json"
 
 
@@ -91,8 +101,19 @@ def options_of(subset: str) -> str:
     return "".join(f"--{option} {match[1]} " for option, match in found.items() if match)
 
 
-def keep_evaluation(model: str, evaluation: Evaluation) -> None:
-    """Write the file where `model` is a run directory or a kept checkpoint of one; other models stay as they are."""
+def keeps_report(model: str) -> bool:
+    """Whether a model is a run directory, whose report shows what it is measured at."""
+    from reinforce.models.create import find_directory
+
+    folder = find_directory(model)
+    return folder is not None and holds_run_config(folder)
+
+
+def keep_evaluation(model: str, evaluation: Evaluation, shown: dict[str, Any] | None) -> None:
+    """Write the files where `model` is a run directory or a kept checkpoint of one; other models stay as they are.
+
+    `shown` is what a page shows of it (None: nothing); a run's report has it.
+    """
     from reinforce.models.create import find_directory
 
     from train.world import is_main_process
@@ -102,6 +123,8 @@ def keep_evaluation(model: str, evaluation: Evaluation) -> None:
         return
     try:
         write_json(folder / evaluation.file_name, dataclasses.asdict(evaluation))
+        if shown is not None and holds_run_config(folder):
+            write_json(folder / evaluation.shown_name, {"format": SHOWN_FORMAT, **shown})
     except OSError as error:
         print(f"train: {folder} does not keep this evaluation ({error.strerror})", file=sys.stderr)  # noqa: T201
         return
@@ -109,6 +132,15 @@ def keep_evaluation(model: str, evaluation: Evaluation) -> None:
         from train.run_report import report_run
 
         report_run(folder)
+
+
+def read_shown(folder: Path, evaluation: Evaluation) -> dict[str, Any] | None:
+    """What a page shows of it; None where that was not kept, or by another version."""
+    try:
+        found = json.loads((folder / evaluation.shown_name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("format") == SHOWN_FORMAT else None
 
 
 def read_evaluations(folder: Path) -> list[Evaluation]:

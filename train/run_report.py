@@ -1,7 +1,7 @@
 """`report.html` of a run directory: what it is, its curves, its cost, what it was measured at; made of its files alone.
 
-It is written when a training ends or stops, and again when `train evaluate` has measured the run. A report that cannot
-be written is one line of warning: it never ends a training.
+It is written when a training ends or stops, and again when `train evaluate` has measured the run: worst mistakes and
+confusions with it. A report that cannot be written is one line of warning: it never ends a training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reinforce.pages.rendering import count, number, percent
 
 from train.checkpoint import checkpoint_step
 from train.compare.text import duration
-from train.evaluations import METRICS, Evaluation, read_evaluations
+from train.evaluations import METRICS, Evaluation, read_evaluations, read_shown
 from train.rundir import COST_FILE, REPORT_FILE, MetricsLog
 
 POSITION = ("trial", "step", "epoch", "seconds")
@@ -86,7 +86,7 @@ def run_report(folder: Path) -> bytes:
         trial_metric=next((name for name in METRICS.values() if any(name in trial for trial in trials)), ""),
         parts=[(name, part, duration(part["seconds"])) for name, part in cost.get("parts", {}).items()],
         total=duration(cost["seconds"]) if "seconds" in cost else "",
-        evaluations=[_evaluated(one) for one in read_evaluations(folder)],
+        evaluations=[_evaluated(one, folder) for one in read_evaluations(folder)],
         stores=used_stores(info) if info else [],
         origin=_origin(info),
         replay=_replay(info),
@@ -183,10 +183,11 @@ def _replay(info: ModelInfo | None) -> str:
     return f"{replay.get('num_different')} of {replay.get('num_probes')} probe views differ from those of the teacher"
 
 
-def _evaluated(one: Evaluation) -> dict[str, Any]:
+def _evaluated(one: Evaluation, folder: Path) -> dict[str, Any]:
     low, high = one.result.get("confidence_interval") or (None, None)
     return {"data": one.data, "split": " ".join(filter(None, (one.split, one.subset))), "images": one.num_images,
-            "metric": one.metric.replace("_", " "), "value": one.value, "low": low, "high": high}  # fmt: skip
+            "metric": one.metric.replace("_", " "), "value": one.value, "low": low, "high": high,
+            "task": one.result["task"], "shown": read_shown(folder, one)}  # fmt: skip
 
 
 def _info(folder: Path) -> ModelInfo | None:

@@ -1,7 +1,8 @@
 """The run directory: model.safetensors, model.json, config.json, metrics.jsonl, cost.json, result.json, report.html and
 checkpoints/.
 
-`train evaluate` adds an evaluation-DATA-SPLIT.json for each split that it measures the run on."""
+`train evaluate` adds an evaluation-DATA-SPLIT.json for each split that it measures the run on, and what report.html
+shows of it, shown-DATA-SPLIT.json."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from train.world import World
 
 COST_FILE, REPORT_FILE = "cost.json", "report.html"
-EVALUATIONS = "evaluation-*.json"
+EVALUATIONS, SHOWN = "evaluation-*.json", "shown-*.json"
 LEFTOVERS = f"{TEMPORARY_PREFIX}*"
 OWN_FILES = ("model.safetensors", "extra.safetensors", "model.json", "config.json", "metrics.jsonl", COST_FILE,
              "result.json", REPORT_FILE)  # fmt: skip
@@ -157,7 +158,8 @@ class RunDirectory:
         (self.path / "result.json").unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         kept = {self.path / "config.json"}
-        for path in {*(self.path / name for name in OWN_FILES), *self.path.glob(EVALUATIONS)} - kept:
+        measured = (*self.path.glob(EVALUATIONS), *self.path.glob(SHOWN))
+        for path in {*(self.path / name for name in OWN_FILES), *measured} - kept:
             path.unlink(missing_ok=True)
         self._sweep()
 

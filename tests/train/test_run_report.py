@@ -88,6 +88,50 @@ def test_an_evaluation_joins_the_report(colours: Path) -> None:
     assert f"{100 * result.accuracy:.1f} %" in page.text  # type: ignore[union-attr]
 
 
+class TestWhatAnEvaluationShows:
+    @pytest.fixture
+    def run(self, colours: Path) -> Path:
+        finetuned(colours, "run", lr=(1e-3,))
+        evaluate(EvaluateConfig(model="run", data=str(colours), workers=0, quiet=True))
+        return Path("run")
+
+    def test_mistakes_with_pictures_classes_and_confusions(self, run: Path, colours: Path) -> None:
+        page = Page((run / "report.html").read_bytes())
+        for heading in ("Worst mistakes", "Classes", "Confusions"):
+            assert f"{heading}: {colours.name}, test" in page.text
+        shown = json.loads(next(run.glob("shown-*.json")).read_text())
+        pictures = [attrs["src"] for tag, attrs in page.elements if tag == "img"]
+        assert pictures == [one["uri"] for one in shown["mistakes"]] != []
+        assert all(uri.startswith("data:image/") for uri in pictures)
+
+    def test_a_teacher_beside_it(self, run: Path, colours: Path) -> None:
+        evaluate(EvaluateConfig(model="run", data=str(colours), teacher="run", workers=0, quiet=True))
+        page = Page((run / "report.html").read_bytes())
+        assert "The same answer on 100.0 % of all images" in page.text
+
+    def test_each_evaluation_has_sections_of_its_own(self, run: Path, colours: Path) -> None:
+        evaluate(EvaluateConfig(model="run", data=str(colours), split="val", workers=0, quiet=True))
+        ids = [attrs["id"] for _, attrs in Page((run / "report.html").read_bytes()).elements if "id" in attrs]
+        assert len(ids) == len(set(ids))
+        assert {"shown1-mistakes", "shown2-mistakes"} <= set(ids)
+
+    @pytest.mark.parametrize("content", ["{", '"x"', '{"format": 0}'])
+    def test_what_another_version_kept_is_left_out(self, content: str, run: Path) -> None:
+        next(run.glob("shown-*.json")).write_text(content)
+        page = Page(run_report(run))
+        assert "Measured" in page.headings
+        assert "Worst mistakes" not in page.text
+
+    def test_a_new_run_begins_without_it(self, run: Path, colours: Path) -> None:
+        finetuned(colours, "run", lr=(1e-3,), overwrite=True)
+        assert not list(run.glob("shown-*.json"))
+
+    @needs_browser
+    @pytest.mark.slow
+    def test_a_browser_has_nothing_to_complain_about(self, run: Path, tmp_path: Path) -> None:
+        assert complaints(run / "report.html", tmp_path / "profile") == []
+
+
 def test_a_run_that_fails_says_where_it_stands(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(self: CostBook, part: str, cost: object) -> None:
         raise OSError(28, "No space left on device")

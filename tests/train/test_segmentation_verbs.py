@@ -355,7 +355,7 @@ class TestEvaluate:
         with pytest.raises(UsageError, match="not of segmentation: leave --task out"):
             evaluate(EvaluateConfig(model="test_vit", data=str(scenes), task="segmentation"))
         with pytest.raises(UsageError, match="is shown on a page: type --html"):
-            EvaluateConfig(model="test_vit", data=str(scenes), teacher="test_vit")
+            evaluate(EvaluateConfig(model="test_vit", data=str(scenes), teacher="test_vit"))
         with pytest.raises(UsageError, match="is a model of classification"):
             measure(student, scenes, teacher="test_vit", html="page.html")
 
