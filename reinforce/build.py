@@ -159,17 +159,17 @@ def _remember(digest: str, location: str) -> None:
 
 def _check_way(config: BuildConfig, objects: LocalObjects, *, grows: bool) -> None:
     """Nothing is overwritten silently, and nothing but a store is ever removed."""
+    from reinforce import growth
+
     path = config.path
     check_place(path, objects)
     if grows:
-        from reinforce import growth
-
         growth.check_growing(path, goes_on=config.resume or config.shard is not None)
         return
     if config.overwrite:
         return  # removed when everything that can be wrong with the new one has been looked at
-    if objects.exists(MANIFEST) and not config.resume:
-        raise OutputExistsError(path)
+    if not config.resume:
+        growth.check_free(objects)
     if objects.exists(PLAN) and not (config.resume or config.shard):
         raise OutputExistsError(path, "it is unfinished; type --resume to continue it or --overwrite to start again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,8 +30,8 @@ class DiffConfig(TalkOptions):
     b: str = field(metadata=POSITIONAL)
     """Another one."""
     sample: int | None = None
-    """Views whose targets are compared where both stores have the same images and views, evenly spread; by default
-    4096, of maps 64. 0 compares none."""
+    """Views whose targets are compared where both stores have the same images and views, evenly spread over units and
+    views; by default 4096, of maps 64; all where there are fewer. 0 compares none."""
 
     def __post_init__(self) -> None:
         if self.sample is not None and self.sample < 0:
@@ -51,7 +52,7 @@ class Change:
                 for name in differing_members(first, second)]  # fmt: skip
 
     def __str__(self) -> str:
-        return f"{self.member:<28} {_shown(self.a)} -> {_shown(self.b)}"
+        return f"{one_line(self.member):<28} {_shown(self.a)} -> {_shown(self.b)}"
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,8 @@ def _short(value: Any) -> Any:
     """Scalars as they are; of what has many values how many there are, and what tells them apart."""
     if not isinstance(value, (list, dict)):
         return value
-    text = canonical_json(value)
-    return text.decode() if len(text) <= VALUE_CHARS else f"{len(value)} entries ({sha256_hex(text)[:8]})"
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text if len(text) <= VALUE_CHARS else f"{len(value)} entries ({sha256_hex(canonical_json(value))[:8]})"
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from reinforce.counting import counted
 from reinforce.data import UnitImages, check_keys_match
 from reinforce.errors import BuildError, OutputExistsError, StoreAccessError
 from reinforce.job import check_place
@@ -21,9 +22,11 @@ from reinforce.locking import hold_lock
 from reinforce.planning import Inputs, check_request
 from reinforce.progress import human_bytes
 from reinforce.store import (
+    EMBEDDINGS,
     MANIFEST,
     PLAN,
     PROBES,
+    TEXT_FEATURES,
     LocalObjects,
     Store,
     UnfinishedStore,
@@ -35,10 +38,15 @@ from reinforce.store import (
 from reinforce.store.canonical import one_line, sha256_hex
 from reinforce.store.interrupted import growing_path
 from reinforce.store.marker import is_leftover
+from reinforce.store.schema import PART_FORMAT
 from reinforce.stored_listing import stored_listing
 from reinforce.units import check_memory
 from reinforce.views import Fingerprint, UnitReplayer
 from reinforce.views import check as check_fingerprint
+
+OF_FIXED_VIEWS = (TEXT_FEATURES, EMBEDDINGS)
+ALL_VIEWS_ALIKE = ("center", "whole")
+"""Policies of which one view is enough."""
 
 
 def _replaced_path(store: Path) -> Path:
@@ -49,6 +57,17 @@ def _replaced_path(store: Path) -> Path:
 def stored_views(store: LocalObjects) -> int:
     """Of a finished store; 0 where there is none."""
     return UnfinishedStore(store).schema.num_views if store.exists(MANIFEST) else 0
+
+
+def check_free(store: LocalObjects) -> None:
+    """Raises OutputExistsError for a finished store; the message says whether it could grow, and how."""
+    if not store.exists(MANIFEST):
+        return
+    plan, num_views = UnfinishedStore(store).plan, stored_views(store)
+    if plan["format"] == PART_FORMAT or plan["target"] in OF_FIXED_VIEWS or plan["policy"]["name"] in ALL_VIEWS_ALIKE:
+        raise OutputExistsError(store.name)
+    raise OutputExistsError(store.name, f"it has {counted(num_views, 'view')}: type more (--views {2 * num_views}) to "
+                            "let it grow, --overwrite to replace it or --out to write elsewhere")  # fmt: skip
 
 
 def begin(inputs: Inputs, store: LocalObjects, *, unit_budget_mb: int, mixed_environment: bool) -> LocalObjects:

@@ -12,6 +12,7 @@ from reinforce.copying import CopyOptions, resumable
 from reinforce.counting import counted
 from reinforce.errors import UsageError
 from reinforce.remote import HubPlace
+from reinforce.remote.hub import DATASETS, SCHEME
 from reinforce.remote.hub_upload import Uploaded, upload_files
 from reinforce.store import PLAN
 
@@ -82,7 +83,10 @@ def _place(location: str, destination: str) -> HubPlace:
     """Raises UsageError for what is no repository of a model."""
     place = HubPlace(destination) if destination.startswith("hf://") else None
     if place is None or place.address.kind != "model" or place.address.prefix:
-        raise UsageError(f"{location} is a model, which goes to hf://OWNER/NAME: type that, or copy its folder")
+        wanted = "hf://OWNER/NAME" if place is None else place.url.replace(SCHEME + DATASETS, SCHEME).removesuffix(
+            f"/{place.address.prefix}")  # fmt: skip
+        raise UsageError(f"{location} is a model, which goes to a repository of a model: type {wanted}, or copy its "
+                         "folder")  # fmt: skip
     return place
 
 

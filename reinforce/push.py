@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
 
 from reinforce.command import POSITIONAL
@@ -13,6 +14,7 @@ from reinforce.hub_push import push_to_hub
 from reinforce.inspect_store import next_command_elsewhere
 from reinforce.model_push import PushedModel, is_model, push_model
 from reinforce.remote import HubPlace
+from reinforce.remote.hub import DATASETS, SCHEME
 from reinforce.stated_licences import with_licences
 from reinforce.store import PLAN, Licences, open_objects, read_manifest
 from reinforce.store.canonical import parse_object
@@ -52,7 +54,7 @@ class Pushed:
     def __str__(self) -> str:
         target = str(self.copied.manifest.summary.get("target"))
         return (f"{self.destination}: {self.copied}\n"
-                f"next, elsewhere: reinforce pull {self.destination} --out STORE, or without a copy "
+                f"next, elsewhere: reinforce pull {quote(self.destination)} --out STORE, or without a copy "
                 f"{next_command_elsewhere(target, self.destination, self.transfer)}")  # fmt: skip
 
 
@@ -73,6 +75,7 @@ def push(config: PushConfig) -> Pushed | PushedModel:
     if config.public:
         _check_licences(plan, source.name)
     if isinstance(destination, RemoteObjects) and isinstance(destination.place, HubPlace):
+        _check_kind(destination.place, source.name)
         copied = push_to_hub(source, destination.place, config, is_public=config.public)
     else:
         copied = copy_store(source, destination, label="push", jobs=config.jobs, repair=config.repair,
@@ -86,3 +89,10 @@ def _check_licences(plan: Mapping[str, Any], name: str) -> None:
     if unknown := Licences.of_plan(plan).unknown:
         raise UsageError(f"the licence of {' and of '.join(unknown)} is unknown, so {name} cannot be public: "
                          "leave out --public, or state it with --teacher-license and --data-license")  # fmt: skip
+
+
+def _check_kind(place: HubPlace, name: str) -> None:
+    """Raises UsageError for a repository of a model."""
+    if place.address.kind == "model":
+        raise UsageError(f"{name} is a store, and {place.url} a repository of a model: "
+                         f"type {SCHEME}{DATASETS}{place.url.removeprefix(SCHEME)}")  # fmt: skip

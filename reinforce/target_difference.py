@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from reinforce.store.part import StorePart
 
 COMPARED_ROWS, COMPARED_MAPS = 4096, 64
 COMPARED_UNITS = 16
-"""Among which the sample is spread: a unit is read and hashed whole."""
+"""Among which the sample is spread, unless it takes more: a unit is read and hashed whole."""
 
 
 class NotComparedError(Exception):
@@ -42,22 +43,21 @@ class TargetDifference:
 
 
 def compare_targets(a: StorePart, b: StorePart, sample: int | None = None) -> TargetDifference:
-    """Over about `sample` views that both have. Raises NotComparedError, CorruptStoreError."""
+    """Over `sample` views that both have, or all where there are fewer; one view of a unit is in memory at a time.
+
+    Raises NotComparedError, CorruptStoreError.
+    """
     _check_comparable(a, b)
     wanted = sample if sample is not None else COMPARED_MAPS if a.plan["target"] == DENSE_LOGITS else COMPARED_ROWS
     if wanted == 0:
         raise NotComparedError("--sample 0")
-    shared = [unit for unit in range(a.schema.num_units) if a.marker(unit) is not None and b.marker(unit) is not None]
-    if not shared:
-        raise NotComparedError("no unit is done in both")
-    chosen = [shared[i] for i in np.unique(np.linspace(0, len(shared) - 1, COMPARED_UNITS).astype(int)).tolist()]
     num_views = min(a.schema.num_views, b.schema.num_views)
-    stats, compared = FidelityStats(measure=a.schema.measure), 0
-    for number, unit in enumerate(chosen):
-        of_a, of_b = _pair(a, b, unit, number % num_views, -(-wanted // len(chosen)))
-        stats = stats.merge(a.schema.shape.fidelity(of_a, of_b, a.schema.measure))
-        compared += len(of_a)
-    return TargetDifference(compared, len(chosen), stats.certified())
+    shares = _shares(_shared_rows(a, b), num_views, wanted)
+    stats = FidelityStats(measure=a.schema.measure)
+    for number, (unit, share) in enumerate(shares.items()):
+        for of_a, of_b in _pairs(a, b, unit, _counts(share, num_views, number, len(shares))):
+            stats = stats.merge(a.schema.shape.fidelity(of_a, of_b, a.schema.measure))
+    return TargetDifference(sum(share.count for share in shares.values()), len(shares), stats.certified())
 
 
 def _check_comparable(a: StorePart, b: StorePart) -> None:
@@ -75,11 +75,59 @@ def _check_comparable(a: StorePart, b: StorePart) -> None:
             raise NotComparedError(f"the {what} differ")
 
 
-def _pair(a: StorePart, b: StorePart, unit: int, view: int, count: int) -> list[NDArray[np.float32]]:
-    """(B, *item_shape) of a and of b: targets of up to `count` samples of a unit, evenly spread."""
-    markers = [marker for part in (a, b) if (marker := part.marker(unit)) is not None]
-    skipped = {row.row_in_unit for marker in markers for row in marker.skipped}
-    shared = np.setdiff1d(np.arange(a.schema.unit_size(unit)), list(skipped))
-    num_rows = min(count, len(shared))
-    rows = shared[np.arange(num_rows) * len(shared) // max(1, num_rows)]
-    return [part.targets(marker, view)[rows] for part, marker in zip((a, b), markers, strict=True)]
+@dataclass(frozen=True)
+class _Share:
+    """Of a unit, how many (row, view) pairs are compared, among how many rows that both have."""
+
+    rows: int
+    count: int
+
+
+def _shared_rows(a: StorePart, b: StorePart) -> dict[int, int]:
+    """Unit that is done in both -> rows that neither skipped. Raises NotComparedError."""
+    found = {unit: len(rows) for unit in range(a.schema.num_units) if (rows := _rows(a, b, unit)) is not None}
+    if not found:
+        raise NotComparedError("no unit is done in both")
+    if not any(found.values()):
+        raise NotComparedError("no image of a unit that is done in both was decoded in both")
+    return {unit: rows for unit, rows in found.items() if rows}
+
+
+def _rows(a: StorePart, b: StorePart, unit: int) -> NDArray[np.int64] | None:
+    markers = [a.marker(unit), b.marker(unit)]
+    skipped = [row.row_in_unit for marker in markers if marker is not None for row in marker.skipped]
+    return None if None in markers else np.setdiff1d(np.arange(a.schema.unit_size(unit)), skipped)
+
+
+def _shares(rows: Mapping[int, int], num_views: int, wanted: int) -> dict[int, _Share]:
+    """Evenly spread units that hold `wanted` pairs, or all units; of each as many as of any other, if it has them."""
+    units, number = list(rows), min(COMPARED_UNITS, wanted)
+    while True:
+        chosen = [units[i * len(units) // number] for i in range(number)] if number < len(units) else units
+        if chosen is units or sum(rows[unit] for unit in chosen) * num_views >= wanted:
+            break
+        number *= 2
+    shares, left = {}, wanted
+    for place, unit in enumerate(sorted(chosen, key=lambda unit: rows[unit])):
+        count = min(rows[unit] * num_views, left // (len(chosen) - place))
+        shares[unit], left = _Share(rows[unit], count), left - count
+    return {unit: shares[unit] for unit in chosen if shares[unit].count}
+
+
+def _counts(share: _Share, num_views: int, number: int, num_units: int) -> dict[int, int]:
+    """View -> pairs of the `number`th of some units: as few views as hold the share, other ones from unit to unit, and
+    all in some unit."""
+    few = max(-(-share.count // share.rows), -(-num_views // num_units))
+    some = min(few, num_views, share.count)
+    views = [(number * some + i) % num_views for i in range(some)]
+    return {view: share.count // some + (i < share.count % some) for i, view in enumerate(views)}
+
+
+def _pairs(a: StorePart, b: StorePart, unit: int, counts: Mapping[int, int]) -> Iterator[list[NDArray[np.float32]]]:
+    """(B, *item_shape) of a and of b, view by view: targets of so many samples of a unit, evenly spread."""
+    shared = _rows(a, b, unit)
+    units = [(part, marker, part.contents(marker)) for part in (a, b) if (marker := part.marker(unit)) is not None]
+    assert shared is not None
+    for view, count in counts.items():
+        rows = shared[np.arange(count) * len(shared) // count]
+        yield [part.targets(marker, contents, view)[rows] for part, marker, contents in units]

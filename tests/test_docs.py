@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import click
 import pytest
@@ -42,6 +43,19 @@ def test_every_module_has_its_sentence() -> None:
         for path in sorted((ROOT / package).glob("*.py")):
             if path.stem != "__init__":
                 assert f"`{path.stem}`" in page, f"docs/architecture.md does not name {package}/{path.name}"
+
+
+def test_every_verb_is_imported_as_the_table_says() -> None:
+    """The very function that the command line calls, with the config that it takes."""
+    page = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `(reinforce|train) ([a-z-]+)` \| `(from (\S+) import (\w+), (\w+))` \|$", page, re.M)
+    verbs = [(program, verb) for program, group in GROUPS.items() for verb in group.verbs]
+    assert [(program, verb) for program, verb, *_ in table] == verbs
+    for program, verb, line, module, config, function in table:
+        names: dict[str, Any] = {}
+        exec(line, names)
+        assert GROUPS[program].verbs[verb][0] == f"{module}:{function}"
+        assert get_type_hints(names[function])["config"] is names[config]
 
 
 @pytest.mark.parametrize("program", GROUPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,6 +134,43 @@ def test_what_is_unfinished_is_told_with_what_to_type(folder: Path) -> None:
     (folder / "runs/whole/result.json").write_text("{}")
     assert [finding.what.split()[0] for finding in left_findings(folder)] == ["half.zarr", "runs/half"]
     assert all("--resume" in str(finding.mend) for finding in left_findings(folder))
+
+
+def test_a_plan_that_cannot_be_read_is_no_part(folder: Path) -> None:
+    for name in ("a.zarr", "b.zarr"):
+        (folder / name / "plan.json").mkdir(parents=True)
+    assert [str(finding.mend) for finding in left_findings(folder)] == [
+        f"its command again with --resume, or remove {name}" for name in ("a.zarr", "b.zarr")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stores", "merged"),
+    [
+        ({"a.zarr": (0, 2, 4), "my b.zarr": (1,)}, "a.zarr 'my b.zarr'"),
+        ({"a.zarr": (0, 2, 4)}, "a.zarr OTHER_PARTS"),
+        ({"a.zarr": (1, 3)}, "a.zarr OTHER_PARTS"),
+        ({"a.zarr": (0, 2)}, None),
+        ({"a.zarr": (0, 1, 2)}, None),
+        ({"a.zarr": ()}, None),
+    ],
+    ids=["both parts", "the first part", "the second part", "stopped", "stopped with some in a row", "only begun"],
+)
+def test_parts_of_a_build_are_told_to_be_merged(
+    stores: dict[str, tuple[int, ...]], merged: str | None, folder: Path
+) -> None:
+    """As `--shard` of five units leaves them; another build's store beside them is none of theirs."""
+    for name, done in {**stores, "other.zarr": ()}.items():
+        (folder / name / "units").mkdir(parents=True)
+        plan = {"units": [[0, 0, 1]] * 5, "of": "another" if name == "other.zarr" else "one"}
+        (folder / name / "plan.json").write_text(json.dumps(plan))
+        for unit in done:
+            (folder / name / "units" / f"{unit:08}.json").write_text("{}")
+    *parts, other = [str(finding.mend) for finding in left_findings(folder)]
+    assert "merge" not in other
+    for mend in parts:
+        assert mend.startswith("its command again with --resume, ")
+        found = re.search(r"reinforce merge (.*) --out STORE, or remove", mend)
+        assert (found and found[1]) == merged
 
 
 def test_a_home_that_cannot_be_made_is_broken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,10 +81,11 @@ def test_another_model_there_is_replaced_only_when_asked(hub: HubServer, folder:
 @pytest.mark.parametrize(
     ("destination", "words"),
     [
-        ("hf://datasets/team/student", "goes to hf://OWNER/NAME"),
-        ("hf://team/student/folder", "goes to hf://OWNER/NAME"),
-        ("s3://bucket/student", "goes to hf://OWNER/NAME"),
-        ("elsewhere", "goes to hf://OWNER/NAME"),
+        ("hf://datasets/team/student", "type hf://team/student,"),
+        ("hf://datasets/team/student@v1/folder", "type hf://team/student@v1,"),
+        ("hf://team/student/folder", "type hf://team/student,"),
+        ("s3://bucket/student", "type hf://OWNER/NAME,"),
+        ("elsewhere", "type hf://OWNER/NAME,"),
     ],
 )
 def test_it_goes_to_a_models_repository_alone(destination: str, words: str, folder: Path, capsys) -> None:

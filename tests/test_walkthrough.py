@@ -42,7 +42,7 @@ def test_the_walk_through_runs(walked: tuple[Path, str, dict[str, Any]]) -> None
         "runs/scratch:",
     ]
     assert names["found"].num_images == 120
-    assert printed.splitlines()[-1].startswith("web.zarr exists: type --overwrite")
+    assert printed.splitlines()[-1].startswith("web.zarr exists: it has 4 views: type more (--views 8)")
     assert (folder / "runs/student-ft/model.safetensors").exists()
 
 

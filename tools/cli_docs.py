@@ -28,7 +28,8 @@ usage line shows: all else has defaults. [README](../README.md) shows them at wo
 [errors.md](errors.md) what they may say.
 
 Every verb is a Python function of its config, too: `reinforce build --max-kl 1e-4` is
-`reinforce.build.build(BuildConfig(max_kl=1e-4, ...))`: [a walk-through](walkthrough.md).
+`reinforce.build.build(BuildConfig(max_kl=1e-4, ...))`: [a walk-through](walkthrough.md), and
+[the import of each](walkthrough.md#every-verbs-import).
 
 ## The Tab key
 

@@ -20,12 +20,20 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         torch.save({"format": FORMAT, **state}, file)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state at `path`, on the CPU. Raises ModelError for a file that is damaged or from a newer version."""
+def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """The state at `path`, on the CPU; with `mmap` its tensors are read from disk when they are touched.
+
+    Raises ModelError for a file that is damaged or from a newer version.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         raise ModelError(f"{path} cannot be read ({type(error).__name__}): remove it or type --overwrite") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ModelError(f"{path} is not a checkpoint of this version: type --overwrite to start again")
     return state
+
+
+def checkpoint_step(path: Path) -> int:
+    """The step that the state at `path` is of, without reading its tensors. Raises ModelError."""
+    return int(read_checkpoint(path, mmap=True)["step"])

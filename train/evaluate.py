@@ -256,7 +256,7 @@ def _keep(config: EvaluateConfig, data: str, info: ModelInfo, result: EvaluateRe
     weights = info.provenance.get("weights_sha256")
     keep_evaluation(config.model, Evaluation(data=data, split=config.split, subset=subset_of(config),
                                              weights_sha256=weights, result=result.to_json(),
-                                             images=images_sha256(measured)), shown)  # fmt: skip
+                                             images=images_sha256(measured), location=config.data), shown)  # fmt: skip
 
 
 def nothing_to_evaluate(config: EvaluateConfig, num_samples: int) -> DataError:

@@ -38,6 +38,8 @@ class Evaluation:
     result: dict[str, Any]
     images: str | None = None
     """SHA-256 of which images were measured, see `images_sha256`; None in files of former versions."""
+    location: str | None = None
+    """What was typed as --data; None in files of former versions."""
 
     @property
     def metric(self) -> str:
@@ -54,7 +56,8 @@ class Evaluation:
 
     def check(self) -> None:
         """Raises KeyError, TypeError, ValueError where `result` does not have what the other members take from it."""
-        if not all(isinstance(word, str) for word in (self.data, self.split, self.subset, self.images or "")):
+        words = (self.data, self.split, self.subset, self.images or "", self.location or "")
+        if not all(isinstance(word, str) for word in words):
             raise TypeError("names are strings")
         _ = self.value, self.num_images
 
@@ -88,6 +91,14 @@ def subset_of(config: EvaluateConfig) -> str:
         f"{config.image_size}px": config.image_size is not None,
     }
     return "-".join(word for word, holds in words.items() if holds)
+
+
+def options_of(subset: str) -> str:
+    """What to type to measure a part of a split that `subset_of` named: "--limit 100 "; "" for all of it."""
+    options = {r"(\d+)-a-class": "shots", r"(\d+)-drawn": "num-labelled", r"seed-(-?\d+)": "seed",
+               r"first-(\d+)": "limit", r"(\d+)px": "image-size"}  # fmt: skip
+    found = {option: re.search(rf"(?:^|-){pattern}(?:-|$)", subset) for pattern, option in options.items()}
+    return "".join(f"--{option} {match[1]} " for option, match in found.items() if match)
 
 
 def keeps_report(model: str) -> bool:

@@ -21,6 +21,7 @@ from reinforce.models.origin import used_stores
 from reinforce.pages import ChartLine, legend, line_chart, render, write_page
 from reinforce.pages.rendering import count, number, percent
 
+from train.checkpoint import checkpoint_step
 from train.compare.text import duration
 from train.evaluations import METRICS, Evaluation, read_evaluations, read_shown
 from train.rundir import COST_FILE, REPORT_FILE, MetricsLog
@@ -77,7 +78,7 @@ def run_report(folder: Path) -> bytes:
         name=folder.resolve().name,
         verb=config.get("verb", "training"),
         finished=(folder / "result.json").is_file(),
-        steps=_steps(lines),
+        step=_resumes_from(folder),
         tiles=_tiles(lines, result, cost),
         subject=_subject(config, info),
         curves=curves(lines),
@@ -138,8 +139,18 @@ def _devices(number_of: int, device: str) -> str:
     return device if number_of == 1 else f"{number_of} x {device}"
 
 
-def _steps(lines: Sequence[Mapping[str, Any]]) -> int:
-    return max((int(line["step"]) for line in lines if "step" in line), default=0)
+def _resumes_from(folder: Path) -> int:
+    """The step of the checkpoint that --resume goes on with: lines of metrics and costs may be of steps that are lost.
+
+    Of several trials the one that is under way; 0 where none has a checkpoint that can be read.
+    """
+    found = [path for path in (folder / "checkpoints").rglob("last.pt") if not (path.parent / "result.json").exists()]
+    if not found:
+        return 0
+    try:
+        return checkpoint_step(max(found, key=lambda path: path.stat().st_mtime_ns))
+    except ModelError:
+        return 0
 
 
 def _subject(config: Mapping[str, Any], info: ModelInfo | None) -> str:

@@ -61,9 +61,9 @@ def read_decisions(path: Path, known: Collection[str] | None = None) -> dict[str
     lines: dict[str, int] = {}
     for line, key, decision in _rows(path):
         if key in lines:
-            raise DataError(f"{path} line {line}: {key!a} is in line {lines[key]} already: remove one of them")
+            raise DataError(f"{path} line {line}: {key!r} is in line {lines[key]} already: remove one of them")
         if known is not None and key not in known:
-            raise DataError(f"{path} line {line}: {key!a} is no image of the gallery{_meant(key, known)}")
+            raise DataError(f"{path} line {line}: {key!r} is no image of the gallery{_meant(key, known)}")
         lines[key] = line
         if decision:
             decisions[key] = _decision(decision, f"{path} line {line}")
@@ -127,7 +127,7 @@ def _header(cells: list[str], path: Path) -> tuple[str, ...]:
     while columns and not columns[-1]:
         columns = columns[:-1]
     if len(set(columns)) != len(columns) or not {KEY, DECISION} <= set(columns) <= set(COLUMNS):
-        raise DataError(f"{path} line 1: the columns are {','.join(columns)!a}: expected {','.join(COLUMNS)}")
+        raise DataError(f"{path} line 1: the columns are {','.join(columns)!r}: expected {','.join(COLUMNS)}")
     return columns
 
 
@@ -148,7 +148,7 @@ def _meant(key: str, known: Collection[str]) -> str:
     """The one image whose key differs only in what is easily lost. Keys that look alike name different images."""
     same = [other for other in known if _bare(other) == _bare(key)]
     if len(same) == 1:
-        return f", did you mean {same[0]!a}?"
+        return f", did you mean {same[0]!r}?"
     return ": copy keys from the page or from the leaks.csv that curate wrote"
 
 
@@ -160,7 +160,7 @@ def _bare(key: str) -> str:
 
 def _decision(text: str, where: str) -> Decision:
     if text not in DECISIONS:
-        raise DataError(f"{where}: {text!a} is no decision: type leak, keep, or nothing")
+        raise DataError(f"{where}: {text!r} is no decision: type leak, keep, or nothing")
     return cast(Decision, text)
 
 

@@ -151,7 +151,7 @@ def shortage(labels: Iterable[int], class_names: Sequence[str], *, shots: int | 
         return ""
     fewest = min(short, key=counts.__getitem__)
     all_short = f" ({len(short)} classes have too few)" if len(short) > 1 else ""
-    return f"--shots {shots}: class {class_names[fewest]!a} has only {counts[fewest]}{all_short}"
+    return f"--shots {shots}: class {class_names[fewest]!r} has only {counts[fewest]}{all_short}"
 
 
 def _rank(seed: int) -> Callable[[LabelledSample], tuple[int, str]]:

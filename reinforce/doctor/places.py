@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 
 from reinforce import catalog
 from reinforce.doctor.finding import Finding
@@ -76,14 +79,43 @@ def _location_findings() -> Iterator[Finding]:
 
 def left_findings(folder: Path) -> Iterator[Finding]:
     """Unfinished stores and runs of the working folder and of its runs/."""
-    for plan in sorted(folder.glob("*.zarr/plan.json")):
-        if not plan.with_name("manifest.json").exists():
-            yield _unfinished("store", plan.parent.relative_to(folder))
+    plans = [plan for plan in sorted(folder.glob("*.zarr/plan.json")) if not plan.with_name("manifest.json").exists()]
+    for plan in plans:
+        path = plan.parent.relative_to(folder)
+        yield _unfinished("store", path, _merging(plan, plans))
     for config in sorted([*folder.glob("*/config.json"), *folder.glob("runs/*/config.json")]):
         if (config.parent / "checkpoints").is_dir() and not config.with_name("result.json").exists():
             yield _unfinished("run", config.parent.relative_to(folder))
 
 
-def _unfinished(kind: str, path: Path) -> Finding:
+def _unfinished(kind: str, path: Path, other_way: str = "") -> Finding:
     what = f"{path} is an unfinished {kind}"
-    return Finding("left", "note", what, f"its command again with --resume, or remove {path}")
+    return Finding("left", "note", what, f"its command again with --resume, {other_way}or remove {quote(str(path))}")
+
+
+def _merging(plan: Path, plans: Sequence[Path]) -> str:
+    """What else to type of a part of a build with --shard: parts are of equal plans, or have a whole share's units."""
+    content = _content(plan)
+    parts = [one.parent.name for one in plans if one == plan or (content and _content(one) == content)]
+    if len(parts) == 1 and not _is_whole_share(plan):
+        return ""
+    names = " ".join(map(quote, parts)) if len(parts) > 1 else f"{quote(*parts)} OTHER_PARTS"
+    return f"or, of parts by --shard, reinforce merge {names} --out STORE, "
+
+
+def _content(plan: Path) -> bytes:
+    """Empty where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return plan.read_bytes()
+    return b""
+
+
+def _is_whole_share(plan: Path) -> bool:
+    """Whether the units that are done are every nth of the plan's, two at least."""
+    try:
+        num_units = len(json.loads(_content(plan))["units"])
+        done = sorted(int(marker.stem) for marker in plan.parent.glob("units/*.json"))
+    except (ValueError, TypeError, KeyError):
+        return False
+    step = done[1] - done[0] if len(done) > 1 else 0
+    return step > 1 and done[0] < step and done == list(range(done[0], num_units, step))

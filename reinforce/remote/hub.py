@@ -23,6 +23,8 @@ from reinforce.remote.reasons import RANGE_NOT_SATISFIABLE
 from reinforce.remote.retries import num_retries, wait_before_retry
 
 SCHEME = "hf://"
+DATASETS = "datasets/"
+"""Stands before the names of repositories of data; those of models have nothing there."""
 _URL = re.compile(
     r"hf://(?P<datasets>datasets/)?(?P<repo>(?!(?:datasets|models|spaces)/)[\w.-]+/[\w.-]+)"
     r"(@(?P<revision>[\w.-]+))?(/(?P<prefix>[\w./-]+?))?/?",

@@ -52,9 +52,14 @@ def is_sha256(value: object) -> bool:
 
 
 def one_line(error: object, limit: int = 160) -> str:
-    """An error's text (or any name from outside) made fit for a one-line message."""
-    text = str(error).encode("unicode_escape").decode("ascii")
+    """An error's text (or any name from outside) made fit for a one-line message: what a terminal could obey, or
+    would not show, is escaped; letters of any script stay."""
+    text = "".join(sign if sign.isprintable() else _escaped(sign) for sign in str(error))
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _escaped(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")
 
 
 class Fields:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,9 +79,8 @@ class StorePart:
         """A unit's objects, by path. Raises CorruptStoreError naming one that is not what its marker says."""
         return {path: self._checked(path, marker) for path in sorted(marker.objects)}
 
-    def targets(self, marker: UnitMarker, view: int) -> NDArray[np.float32]:
-        """(U, *item_shape) of one view of a unit. Raises CorruptStoreError."""
-        contents = self.contents(marker)
+    def targets(self, marker: UnitMarker, contents: Mapping[str, bytes], view: int) -> NDArray[np.float32]:
+        """(U, *item_shape) of one view of a unit whose `contents` were read. Raises CorruptStoreError."""
         try:
             return decode_view(self.schema, self.codec, marker.unit, contents, view)
         except ValueError as error:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from reinforce.errors import CorruptStoreError, StoreAccessError
+from reinforce.errors import CorruptStoreError, UsageError
 from reinforce.remote import HubPlace, PartCache, RemoteObject, RemotePlace
 from reinforce.store.canonical import one_line
 from reinforce.store.manifest import read_manifest
@@ -104,9 +104,10 @@ class RemoteObjects:
         return found[1] if found and urlsplit(self.place.url).scheme.startswith("s3") else None
 
     def check_writable(self) -> None:
-        """Raises StoreAccessError for a web server."""
+        """Raises UsageError for a web server."""
         if self.is_web:
-            raise StoreAccessError(f"{self.name} can only be read: type a folder, s3://, gs:// or az://")
+            raise UsageError(f"{self.name} can only be read: type a folder, s3://, gs:// or az://, or "
+                             "hf://datasets/OWNER/NAME")  # fmt: skip
 
 
 class CachedObjects(RemoteObjects):

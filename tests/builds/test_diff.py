@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_builds import ROWS_ONLY, largest_object, make_images, make_teacher, run
+from tiny_builds import NUM_IMAGES, ROWS_ONLY, VIEWS, largest_object, make_images, make_teacher, run
 
+from reinforce import target_difference
 from reinforce.cli import command
 from reinforce.command import run_group
-from reinforce.diff import DiffConfig, diff
+from reinforce.diff import Change, DiffConfig, diff
 from reinforce.store import FidelityStats, Store, canonical_json
 
 
@@ -89,18 +90,37 @@ class TestTargets:
         parts = []
         for unit in range(a.num_units):
             ok = a.states()[unit * a.unit_rows :][: a.unit_rows] == 0
-            planes = [store.read_targets(unit, unit % a.num_views)[ok] for store in (a, b)]
-            parts.append(a.shape.fidelity(*planes, a.measure))
-        assert found.targets.figures == FidelityStats.merge_all(parts, a.measure).certified()
-        assert found.targets.views == (a.states() == 0).sum()
+            for view in range(a.num_views):
+                planes = [store.read_targets(unit, view)[ok] for store in (a, b)]
+                parts.append(a.shape.fidelity(*planes, a.measure))
+        assert found.targets.figures == pytest.approx(FidelityStats.merge_all(parts, a.measure).certified())
+        assert found.targets.views == (a.states() == 0).sum() * a.num_views
         assert found.targets.figures["kl_mean"] > 0
 
     def test_of_more_views(self, stores: Callable[..., Path]) -> None:
         """The first views of many are those of few."""
         found = differences(stores(codec="fp16"), stores(codec="fp16", views=5), sample=50)
         assert {change.member for change in found.plan} >= {"views"}
-        assert 40 <= found.targets.views <= 60
+        assert found.targets.views == 50
         assert found.targets.figures["kl_mean"] < 1e-5
+
+    @pytest.mark.parametrize("sample", [1, 5, 50, 100, 209, 210, 100_000])
+    def test_are_as_many_as_asked_for_or_all(
+        self, sample: int, stores: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each (image, view) pair at most once, and every view where there are enough."""
+        seen = []
+        real_pairs = target_difference._pairs
+
+        def noted(a: Any, b: Any, unit: int, counts: Any) -> Any:
+            seen.extend((unit, view, count) for view, count in counts.items())
+            return real_pairs(a, b, unit, counts)
+
+        monkeypatch.setattr(target_difference, "_pairs", noted)
+        found = differences(stores(codec="int8", max_kl=0.05), stores(codec="fp16"), sample=sample).targets
+        assert found.views == sum(count for *_, count in seen) == min(sample, NUM_IMAGES * VIEWS)
+        assert len({(unit, view) for unit, view, _ in seen}) == len(seen)
+        assert len({view for _, view, _ in seen}) == min(sample, VIEWS)
 
     @ROWS_ONLY
     def test_of_other_units_are_not_compared(
@@ -145,6 +165,13 @@ class TestSamples:
         assert found.examples == {"added": ["b/new.png"], "removed": ["a/000.png"], "changed": ["b/001.png"]}
         assert str(found) == "1 added: b/new.png; 1 removed: a/000.png; 1 changed: b/001.png"
 
+    def test_are_named_as_they_are_written(self, stores: Callable[..., Path], tmp_path: Path) -> None:
+        changed = make_images(tmp_path / "shapes")
+        shutil.copy(changed / "b/003.png", changed / "b/Käfer\x1b[31m.png")
+        found = differences(stores(), stores(images=changed))
+        assert str(found.samples) == "1 added: b/Käfer\\x1b[31m.png"
+        assert "\x1b" not in str(found)
+
     def test_in_another_order(self, stores: Callable[..., Path], tmp_path: Path) -> None:
         images = make_images(tmp_path / "shapes")
         keys = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.*"))
@@ -152,6 +179,36 @@ class TestSamples:
         found = differences(stores(), stores(images=images / "list.csv")).samples
         assert str(found) == "in another order"
         assert found.is_reordered
+
+
+@pytest.mark.parametrize("wanted", [1, 7, 16, 40, 333, 4096, 1 << 20])
+@pytest.mark.parametrize("rows", [[5], [3, 9, 1], [8] * 100, [*range(1, 50)]], ids=len)
+def test_a_sample_is_spread_evenly_over_units(rows: list[int], wanted: int) -> None:
+    """A unit has fewer than another one only where it holds no more."""
+    num_views = 4
+    shares = target_difference._shares(dict(enumerate(rows)), num_views, wanted)
+    assert sum(share.count for share in shares.values()) == min(wanted, sum(rows) * num_views)
+    most = max(share.count for share in shares.values())
+    assert all(share.count in (most, most - 1, rows[unit] * num_views) for unit, share in shares.items())
+    if wanted <= 16:
+        assert len(shares) == min(len(rows), wanted)
+    for number, share in enumerate(shares.values()):
+        counts = target_difference._counts(share, num_views, number, len(shares))
+        assert sum(counts.values()) == share.count
+        assert max(counts.values()) <= share.rows
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (["Käfer", "甲虫"], '["Käfer","甲虫"]'),
+        ({"gpj.\u202eexe": "\x1b[31m"}, '{"gpj.\\u202eexe":"\\u001b[31m"}'),
+        ("Käfer\n", "Käfer\\n"),
+    ],
+)
+def test_a_plan_is_shown_as_it_is_written_and_harmless(value: object, shown: str) -> None:
+    (change,) = Change.between({"classes\x1b": value}, {})
+    assert str(change).split() == ["classes\\x1b", shown, "->", "none"]
 
 
 @pytest.mark.parametrize("missing", ["a", "b"])

@@ -278,6 +278,25 @@ class TestRefused:
         with pytest.raises(BuildError, match=f"has begun to grow to {MORE} views.*type --views {MORE} --resume"):
             run(teacher, images, views=MORE + 1, resume=True)
 
+    @pytest.mark.parametrize("views", [VIEWS - 1, VIEWS])
+    def test_as_many_views_or_fewer_are_told_what_would_grow_it(
+        self, teacher: Path, images: Path, store: Path, views: int
+    ) -> None:
+        with pytest.raises(OutputExistsError) as refused:
+            run(teacher, images, views=views)
+        assert str(refused.value) == (f"out.zarr exists: it has {VIEWS} views: type more (--views {2 * VIEWS}) to let "
+                                      "it grow, --overwrite to replace it or --out to write elsewhere")  # fmt: skip
+        assert run(teacher, images, views=2 * VIEWS).views == 2 * VIEWS
+
+    @pytest.mark.parametrize(("policy", "grows"), [("crops", True), ("center", False)])
+    def test_growing_is_not_offered_where_all_views_are_alike(
+        self, teacher: Path, images: Path, policy: str, grows: bool
+    ) -> None:
+        run(teacher, images, views=1, policy=policy)
+        with pytest.raises(OutputExistsError, match="--overwrite to replace it") as refused:
+            run(teacher, images, views=1, policy=policy)
+        assert ("it has 1 view: type more (--views 2)" in str(refused.value)) == grows
+
     def test_something_else_in_its_way(self, teacher: Path, images: Path, store: Path) -> None:
         GROWING.mkdir()
         (GROWING / "notes.txt").write_text("mine")

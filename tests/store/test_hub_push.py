@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -173,6 +174,25 @@ class TestNothingIsOverwritten:
             push(finished_store)
         assert push(finished_store, repair=True).num_copied == 1
         assert stored(hub) == contents_of(finished_store)
+
+
+class TestARepositoryOfAModel:
+    """Is where a URL without "datasets/" leads."""
+
+    @pytest.mark.parametrize("holds", [{}, {"model.safetensors": b"weights"}], ids=["new", "a model"])
+    @pytest.mark.parametrize(
+        ("url", "meant"),
+        [
+            (f"hf://{NAME}", URL),
+            (f"hf://{NAME}/a.zarr/", f"{URL}/a.zarr"),
+            (f"hf://{NAME}@v1/a", f"{URL}@v1/a"),
+        ],
+    )
+    def test_takes_no_store(self, hub, finished_store, url, meant, holds):
+        hub.add("model", NAME).files |= holds
+        with pytest.raises(UsageError, match=rf"is a store, and .* a repository of a model: type {re.escape(meant)}$"):
+            push(finished_store, url)
+        assert {key: one.files for key, one in hub.repositories.items()} == {("model", NAME): holds}
 
 
 class TestFailures:

@@ -164,6 +164,12 @@ class TestPush:
             put(finished_store, place)
         assert there(place) == {"thesis.tex": b"years"}
 
+    def test_what_is_there_is_named_as_it_is_written(self, finished_store: Path, tmp_path: Path) -> None:
+        (tmp_path / "photos" / "Käfer").mkdir(parents=True)
+        (tmp_path / "photos" / "Käfer" / "a\x1b[31m.png").write_bytes(b"mine")
+        with pytest.raises(OutputExistsError, match=r"such as Käfer/a\\x1b\[31m\.png;"):
+            put(finished_store, str(tmp_path / "photos"))
+
     @pytest.mark.parametrize("path", [TARGETS, "units.json"])
     def test_damage_here_is_named_and_no_store_appears(self, store_copy: Path, place: str, path: str) -> None:
         (store_copy / path).write_bytes(flipped((store_copy / path).read_bytes()))
@@ -287,6 +293,12 @@ def test_what_to_type_elsewhere(target: str, verb: str, finished_store: Path, tm
     assert said.endswith("--transfer PLACE, where the images of 'tiny' lie: a store does not hold them")
     told, options = options_of(said.removeprefix(start).partition(",")[0])
     assert options <= {option for parameter in told.params for option in parameter.opts}
+
+
+def test_a_place_with_a_space_is_quoted(finished_store: Path, tmp_path: Path) -> None:
+    said = str(put(finished_store, str(tmp_path / "a c.zarr")))
+    assert f"reinforce pull '{tmp_path}/a c.zarr' --out STORE" in said
+    assert f"--cache '{tmp_path}/a c.zarr' --transfer" in said
 
 
 class TestOverABadNetwork:
@@ -471,10 +483,9 @@ class TestFromAWebServer:
         assert (far.read_targets(1, 2) == here.read_targets(1, 2)).all()
 
     def test_nothing_can_be_put(self, finished_store: Path, url: str) -> None:
-        with pytest.raises(StoreAccessError, match="can only be read: type a folder, s3://"):
-            put(finished_store, url)
-        with pytest.raises(StoreAccessError, match="can only be read: type a folder, s3://"):
-            put(finished_store, f"{url}-new")
+        for place in (url, f"{url}-new"):
+            with pytest.raises(UsageError, match=r"can only be read: type a folder, s3://.*hf://datasets/OWNER/NAME$"):
+                put(finished_store, place)
 
     def test_nothing_there(self, url: str) -> None:
         with pytest.raises(MissingStoreError, match="none is no store"):

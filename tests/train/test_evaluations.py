@@ -11,7 +11,7 @@ import pytest
 
 from reinforce.models import load_model, weights_sha256
 from train.evaluate import EvaluateConfig, evaluate
-from train.evaluations import read_evaluations, subset_of
+from train.evaluations import options_of, read_evaluations, subset_of
 from train.finetune import FinetuneConfig, finetune
 
 
@@ -37,6 +37,14 @@ def test_the_subset_says_what_of_a_split_was_measured(options: dict[str, Any], s
     assert subset_of(EvaluateConfig(model="m", data="d", **options)) == subset
 
 
+@pytest.mark.parametrize("subset", ["", "first-7", "2-a-class-seed-3-48px", "5-drawn-seed-0"])
+def test_the_subset_says_what_to_type_for_it(subset: str) -> None:
+    words = options_of(subset).split()
+    options = {name.removeprefix("--").replace("-", "_"): int(value)
+               for name, value in zip(words[::2], words[1::2], strict=True)}  # fmt: skip
+    assert subset_of(EvaluateConfig(model="m", data="d", **options)) == subset
+
+
 def test_a_run_keeps_what_was_measured(colours: Path, tmp_path: Path) -> None:
     folder = run(colours, tmp_path / "run")
     results = {limit: evaluate(EvaluateConfig(model=str(folder), data=str(colours), limit=limit, quiet=True))
@@ -47,6 +55,7 @@ def test_a_run_keeps_what_was_measured(colours: Path, tmp_path: Path) -> None:
     assert (whole.data, whole.split, whole.subset, whole.metric, whole.num_images) == (
         "colours", "test", "", "accuracy", 15)  # fmt: skip
     assert whole.result == results[None].to_json()
+    assert whole.location == str(colours)
     assert (part.num_images, part.value) == (4, results[4].accuracy)
     assert whole.weights_sha256 == weights_sha256(folder)
     (folder / "evaluation-torn.json").write_text("{")

@@ -15,12 +15,14 @@ from tiny_runs import Runs
 
 from reinforce.errors import StoreAccessError
 from reinforce.pages import ChartLine, legend, line_chart
+from train.checkpoint import write_checkpoint
 from train.cost import CostBook
 from train.evaluate import EvaluateConfig, evaluate
 from train.finetune import FinetuneConfig, finetune
 from train.labelled import TrainingViews
 from train.loop import TrainingStoppedError
 from train.run_report import curves, report_run, run_report
+from train.rundir import MetricsLog
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -152,6 +154,57 @@ def test_a_run_that_is_stopped_has_a_report_until_it_is_resumed(colours: Path,
     assert "Not finished: it stands at step 3." in page.text
     assert "No weights are kept yet." in page.text
     assert "Not finished" not in finetuned(colours, "run", lr=(1e-3,), resume=True).text
+
+
+def test_a_stopped_run_stands_where_resume_goes_on(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far the last line of metrics is from there."""
+    for is_second, step in enumerate((7, 16)):
+        with monkeypatch.context() as patch:
+            stop_at_load(patch, TrainingViews, 9 if is_second else 7)
+            with pytest.raises(TrainingStoppedError, match=f"stopped at step {step} of 40"):
+                finetuned(colours, "run", lr=(1e-3,), steps=40, log_every=20, eval_every=20, resume=bool(is_second))
+        assert f"Not finished: it stands at step {step}." in Page(Path("run/report.html").read_bytes()).text
+
+
+@pytest.mark.parametrize(
+    ("finished", "under_way", "step"),
+    [((), (30,), 30), ((100,), (), 0), ((100, 100), (30,), 30)],
+    ids=["the first trial", "between trials", "the last trial"],
+)
+def test_of_several_trials_the_one_under_way_counts(finished: tuple[int, ...], under_way: tuple[int, ...], step: int,
+                                                    distilled: Path) -> None:  # fmt: skip
+    (distilled / "result.json").unlink(missing_ok=True)
+    for number, reached in enumerate((*finished, *under_way)):
+        folder = distilled / "checkpoints" / f"full-lr{number}"
+        write_checkpoint(folder / "last.pt", {"step": reached})
+        if number < len(finished):
+            (folder / "result.json").write_text("{}")
+    assert f"Not finished: it stands at step {step}." in Page(run_report(distilled)).text
+
+
+def test_a_run_stands_at_the_checkpoint_not_where_its_last_line_is(colours: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    real_write = MetricsLog.write
+
+    def full_disk(self: MetricsLog, line: dict[str, Any]) -> None:
+        if line["step"] == 4:
+            raise OSError(28, "No space left on device")
+        real_write(self, line)
+
+    monkeypatch.setattr(MetricsLog, "write", full_disk)
+    with pytest.raises(StoreAccessError):
+        finetuned(colours, "run", lr=(1e-3,))
+    assert "Not finished: it stands at step 2." in Page(Path("run/report.html").read_bytes()).text
+
+
+@pytest.mark.parametrize("content", [None, b"no checkpoint"])
+def test_without_a_checkpoint_that_can_be_read_a_run_stands_at_its_beginning(content: bytes | None,
+                                                                            distilled: Path) -> None:  # fmt: skip
+    (distilled / "result.json").unlink(missing_ok=True)
+    if content is not None:
+        (distilled / "checkpoints").mkdir()
+        (distilled / "checkpoints" / "last.pt").write_bytes(content)
+    assert "Not finished: it stands at step 0." in Page(run_report(distilled)).text
 
 
 def test_a_report_that_cannot_be_written_is_one_line(colours: Path, tmp_path: Path,

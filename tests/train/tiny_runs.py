@@ -82,12 +82,13 @@ class Runs:
         return path if value is None else self.measure(path, value, data=data)
 
     def measure(self, path: Path, value: float, *, data: str = "colours", split: str = "test",
-                num_images: int = 1000, images: str | None = None, task: str = "classification") -> Path:  # fmt: skip
+                num_images: int = 1000, images: str | None = None, task: str = "classification",
+                subset: str = "", location: str | None = None) -> Path:  # fmt: skip
         metric = {"classification": "accuracy", "segmentation": "mean_iou"}[task]
         result = {"task": task, "split": split, "num_images": num_images, metric: value}
         weights = _info(path)["provenance"]["weights_sha256"]
-        evaluation = {"data": data, "split": split, "subset": "", "weights_sha256": weights, "result": result,
-                      "images": images}  # fmt: skip
+        evaluation = {"data": data, "split": split, "subset": subset, "weights_sha256": weights, "result": result,
+                      "images": images, "location": location}  # fmt: skip
         (path / f"evaluation-{data}-{split}.json").write_text(json.dumps(evaluation))
         return path
 

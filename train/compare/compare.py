@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from reinforce.command import POSITIONAL, TalkOptions
@@ -77,7 +79,8 @@ def gather(config: CompareConfig) -> Comparison:
     arms = arm_names(described, group_by=config.group_by, labels=config.label)
     measured = [Measured(one, arm, found.value) for one, arm, (_, found) in zip(described, arms, chosen, strict=True)]
     used = {ancestor.directory for one in described for ancestor in (one.run, *one.ancestors)}
-    lacking = [(run.path.name, _lack(run, target)) for run in runs if run.directory not in used]
+    data = _data_option(runs, target)
+    lacking = [(run.path.name, _lack(run, target, data)) for run in runs if run.directory not in used]
     return tabulate(target, measured, lineage, [*skipped, *lacking])
 
 
@@ -121,14 +124,32 @@ def _figure(run: Run, target: Target) -> Evaluation | None:
     return next((one for other, one in _targets(run).items() if target.agrees(other)), None)
 
 
-def _lack(run: Run, target: Target) -> str:
+def _lack(run: Run, target: Target, data: str) -> str:
     others = list(_targets(run))
     twin = next((other for other in others if other.is_named_like(target)), None)
     if twin is not None:
         return f"measured on {counted(twin.num_images, 'other image')} of {target}, not on the same {target.num_images}"
     if others:
         return f"measured on {others[0]}, not on {target}"
-    return f"not measured: type train evaluate --model {run.path.name} --data {target.data} --split {target.split}"
+    from train.evaluations import options_of
+
+    part = options_of(target.subset)
+    return f"not measured: type train evaluate --model {quote(run.typed)} --split {quote(target.split)} {part}{data}"
+
+
+def _data_option(runs: list[Run], target: Target) -> str:
+    """--data with what leads to the target's images from here: as typed for another run, or their name."""
+    from reinforce import catalog
+    from reinforce.errors import ReinforceError
+
+    measured = [one.location for run in runs for other, one in _targets(run).items() if target.agrees(other)]
+    trained = [run.config.get("data") for run in runs if run.training.get("data") == target.data]
+    for place in (*measured, *trained, target.data):
+        with contextlib.suppress(ReinforceError):
+            if isinstance(place, str):
+                catalog.resolve_data(place)
+                return f"--data {quote(place)}"
+    return f"--data PLACE, where the images of '{target.data}' lie"
 
 
 def _nothing(config: CompareConfig, runs: list[Run], skipped: list[tuple[str, str]]) -> str:
@@ -139,5 +160,5 @@ def _nothing(config: CompareConfig, runs: list[Run], skipped: list[tuple[str, st
     if others:
         return (f"no run was measured on {config.data or 'anything'}, split {config.split}, but on "
                 f"{'; '.join(others)}: type --data and --split of one of these, or train evaluate first")  # fmt: skip
-    return (f"none of the {counted(len(runs), 'run')} was measured: type train evaluate --model {runs[0].path.name} "
-            f"--data DATA --split {config.split} first")  # fmt: skip
+    return (f"none of the {counted(len(runs), 'run')} was measured: type train evaluate --model {quote(runs[0].typed)} "
+            f"--data DATA --split {quote(config.split)} first")  # fmt: skip

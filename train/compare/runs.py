@@ -33,6 +33,8 @@ class Run:
     """cost.json; None in runs of versions that booked nothing."""
     step: int | None = None
     """Of a kept checkpoint, out of its run's steps."""
+    typed: str = dataclasses.field(default="", compare=False)
+    """The path as it was given, to be typed again."""
 
     @property
     def training(self) -> Mapping[str, Any]:
@@ -91,7 +93,7 @@ def read_run(path: Path) -> Run:
     _check("model.json", info, {"architecture": str, "image_size": int})
     if cost is not None:
         _check(COST_FILE, cost, {"seconds": (int, float)})
-    run = Run(folder, info, {}, cost, step)
+    run = Run(folder, info, {}, cost, step, str(path))
     return dataclasses.replace(run, config=mapping(_read(run.directory / "config.json")))
 
 

@@ -310,8 +310,32 @@ def test_what_cannot_be_compared_is_listed(runs: Runs) -> None:
         "stopped": "not finished: type its command with --resume",
         "torn": "model.json cannot be read",
         "other": "measured on flowers, split test, not on colours, split test",
-        "unmeasured": "not measured: type train evaluate --model unmeasured --data colours --split test",
+        "unmeasured": f"not measured: type train evaluate --model {runs.root / 'unmeasured'} --split test "
+                      "--data PLACE, where the images of 'colours' lie",
     }
+
+
+@pytest.mark.parametrize(
+    ("known_by", "place"),
+    [("evaluation", "other photos/colours"), ("training", "other photos/colours"), ("name", "colours")],
+)
+@pytest.mark.parametrize(
+    ("subset", "options"),
+    [("", ""), ("first-100", "--limit 100 "), ("2-a-class-seed-3-48px", "--shots 2 --seed 3 --image-size 48 ")],
+)
+def test_a_run_that_was_not_measured_comes_with_the_command_that_measures_it(
+    runs: Runs, known_by: str, place: str, subset: str, options: str
+) -> None:
+    """The run as it was typed; the data by what leads there from here."""
+    Path(place).mkdir(parents=True)
+    trained = {"evaluation": "gone/colours", "training": place, "name": "gone/colours"}[known_by]
+    (runs.finetune("good", lr=1) / "config.json").write_text(json.dumps({"verb": "finetune", "data": trained}))
+    runs.measure(runs.root / "good", 0.5, subset=subset, location=place if known_by == "evaluation" else None)
+    runs.finetune("my run", seed=1)
+    comparison = gather(CompareConfig(runs=("runs/good", "runs/my run")))
+    quoted = f"'{place}'" if " " in place else place
+    said = f"train evaluate --model 'runs/my run' --split test {options}--data {quoted}"
+    assert dict(comparison.skipped) == {"my run": f"not measured: type {said}"}
 
 
 @pytest.mark.parametrize(
@@ -399,7 +423,7 @@ def test_bad_options_are_one_line(runs: Runs, options: dict[str, Any], message: 
 
 def test_nothing_comparable_is_one_line(runs: Runs) -> None:
     runs.finetune("s")
-    with pytest.raises(DataError, match="none of the 1 run was measured: type train evaluate --model s --data DATA"):
+    with pytest.raises(DataError, match=r"none of the 1 run was measured: type train evaluate --model .*/s --data D"):
         gathered(runs)
     (runs.root / "s" / "result.json").unlink()
     with pytest.raises(DataError, match=r"none of the 1 folder is a finished run \(s: not finished"):
