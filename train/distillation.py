@@ -23,7 +23,7 @@ from train.matching import LogitMatching, Matching
 from train.options import num_steps
 from train.pace import Pace, PaceWatch, shorter_distillation, shorter_side
 from train.projections import ProjectedStudent, kept_parts, take_over
-from train.rundir import MetricsLog, RunDirectory
+from train.rundir import RunDirectory
 from train.students import grown, make_model
 from train.world import World
 
@@ -57,7 +57,7 @@ class Distillation:
                     temperature=self.aim.temperature, device=str(self.world.device),
                     loop=dataclasses.asdict(plan))  # fmt: skip
         loop = TrainingLoop(self.student, data, self._loss, plan, world=self.world, folder=run.checkpoints,
-                            log=MetricsLog(run.path / "metrics.jsonl", is_main=self.world.is_main),
+                            log=run.metrics,
                             validation=self._validation(), keep=partial(self._write, replay, {}),
                             pace=None if config.json else PaceWatch(self._said_of_long))  # fmt: skip
         outcome = loop.run(resume=config.resume)

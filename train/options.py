@@ -44,6 +44,8 @@ class TrainOptions(OutputOptions):
     """Steps between kept checkpoints, checkpoints/step-N.pt (default: only best and last)."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
+    tensorboard: bool = False
+    """Also write what metrics.jsonl has as event files for TensorBoard, into the run's tensorboard/."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

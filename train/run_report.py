@@ -24,9 +24,9 @@ from reinforce.pages.rendering import count, number, percent
 from train.checkpoint import checkpoint_step
 from train.compare.text import duration
 from train.evaluations import METRICS, Evaluation, read_evaluations, read_shown
+from train.events import POSITION
 from train.rundir import COST_FILE, REPORT_FILE, MetricsLog
 
-POSITION = ("trial", "step", "epoch", "seconds")
 RATES = frozenset({"val_accuracy", "val_mean_iou", "agreement", "retrieval", "data_wait"})
 """Figures in 0..1 that are written as percent."""
 TITLES = {

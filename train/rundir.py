@@ -1,5 +1,5 @@
-"""The run directory: model.safetensors, model.json, config.json, metrics.jsonl, cost.json, result.json, report.html and
-checkpoints/.
+"""The run directory: model.safetensors, model.json, config.json, metrics.jsonl, cost.json, result.json, report.html,
+checkpoints/, and with --tensorboard tensorboard/.
 
 `train evaluate` adds an evaluation-DATA-SPLIT.json for each split that it measures the run on, and what report.html
 shows of it, shown-DATA-SPLIT.json."""
@@ -19,9 +19,10 @@ from reinforce.locking import FolderHold
 from reinforce.whole_file import TEMPORARY_PREFIX, written_whole
 
 if TYPE_CHECKING:
+    from train.events import EventFiles
     from train.world import World
 
-COST_FILE, REPORT_FILE = "cost.json", "report.html"
+COST_FILE, REPORT_FILE, EVENTS = "cost.json", "report.html", "tensorboard"
 EVALUATIONS, SHOWN = "evaluation-*.json", "shown-*.json"
 LEFTOVERS = f"{TEMPORARY_PREFIX}*"
 OWN_FILES = ("model.safetensors", "extra.safetensors", "model.json", "config.json", "metrics.jsonl", COST_FILE,
@@ -39,6 +40,7 @@ NOT_THE_RUN = (
     "debug",
     "save_every",
     "log_every",
+    "tensorboard",
     "cache",
     "text_cache",
     "transfer",
@@ -63,6 +65,10 @@ class RunDirectory:
         self.config = _plain({"verb": verb, **dataclasses.asdict(config)})
         self.is_main = world is None or world.is_main
         self.resumed = resume
+        if self.config.get("tensorboard"):
+            from train.events import check_tensorboard
+
+            check_tensorboard()
         if self.is_main:
             self._prepare(overwrite, resume)
         if world is not None:
@@ -71,6 +77,14 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> MetricsLog:
+        """metrics.jsonl; with --tensorboard its figures also go into event files."""
+        from train.events import EventFiles
+
+        events = EventFiles(self.path / EVENTS) if self.config.get("tensorboard") else None
+        return MetricsLog(self.path / "metrics.jsonl", is_main=self.is_main, events=events)
 
     def finished(self) -> dict[str, Any] | None:
         """The result of a run that --resume finds complete."""
@@ -156,7 +170,8 @@ class RunDirectory:
             raise UsageError(f"{self.path} is no run directory, so --overwrite leaves it: type another --out")
         # config.json stays to the last, and is replaced: what a kill leaves of this is still known for a run
         (self.path / "result.json").unlink(missing_ok=True)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for folder in (self.checkpoints, self.path / EVENTS):
+            shutil.rmtree(folder, ignore_errors=True)
         kept = {self.path / "config.json"}
         measured = (*self.path.glob(EVALUATIONS), *self.path.glob(SHOWN))
         for path in {*(self.path / name for name in OWN_FILES), *measured} - kept:
@@ -194,13 +209,17 @@ def refuse_own_input(out: str, *inputs: str | None) -> None:
 class MetricsLog:
     """metrics.jsonl: one JSON object a line; cut back to the checkpoint when a run is resumed."""
 
-    def __init__(self, path: Path, *, is_main: bool = True) -> None:
-        self.path, self.is_main = path, is_main
+    def __init__(self, path: Path, *, is_main: bool = True, events: EventFiles | None = None) -> None:
+        """`events` gets the same figures."""
+        self.path, self.is_main, self.events = path, is_main, events
 
     def write(self, line: Mapping[str, Any]) -> None:
-        if self.is_main:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+        if not self.is_main:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.events is not None:
+            self.events.write(line)
 
     def lines(self) -> list[dict[str, Any]]:
         """Lines so far; one that a kill cut short is left out."""
@@ -221,6 +240,8 @@ class MetricsLog:
         kept = [line for line in self.lines() if line.get("trial", "") != trial or line["step"] <= step]
         with written_whole(self.path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+        if self.events is not None:
+            self.events.forget_after(step, trial)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -26,7 +26,7 @@ from train.loop import LoopPlan, Outcome, TrainingDivergedError, TrainingLoop, V
 from train.optim import autocast_dtype
 from train.options import LabelledOptions, default_epochs, num_steps
 from train.results import LabelledResult
-from train.rundir import MetricsLog, RunDirectory, refuse_own_input, write_json
+from train.rundir import RunDirectory, refuse_own_input, write_json
 from train.students import grown, make_model
 from train.tasks import Bench, Probe, Task, open_task
 from train.trials import FULL, PROBE, Recipe, Trial, TrialResult, plan_trials
@@ -41,7 +41,7 @@ class Supervised:
         self.config, self.mode, self.recipe, self.task = config, mode, recipe, task
         self.model_name, self.model, self.info = model_name, model, info
         self.run, self.world = run, world
-        self.log = MetricsLog(run.path / "metrics.jsonl", is_main=world.is_main)
+        self.log = run.metrics
         self.trials = plan_trials(mode, config.lr, recipe)
         self.skipped = SkippedImages(quiet=config.quiet)
         self.bench = Bench(config=config, model=model, info=info, world=world, skipped=self.skipped,

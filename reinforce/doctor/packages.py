@@ -23,6 +23,7 @@ PURPOSES = {
     "report": "plots of pages",
     "assets": "tools/fetch_assets.py",
     "webdataset": "reading our tars by that package",
+    "tensorboard": "train ... --tensorboard",
     "datasets": "transfer sets hf:NAME",
 }
 """Of the extras that a user may want."""

@@ -26,7 +26,7 @@ from train.options import num_steps
 from train.pretrain.clip import PairOptions, PairResult
 from train.pretrain.clip_losses import clip_loss
 from train.pretrain.clip_model import ClipModel
-from train.rundir import MetricsLog, RunDirectory, refuse_own_input
+from train.rundir import RunDirectory, refuse_own_input
 from train.students import default_image_size, grown, make_model
 from train.world import World, entered_world
 
@@ -80,7 +80,7 @@ class PairTraining:
             plan,
             world=self.world,
             folder=self.run_directory.checkpoints,
-            log=MetricsLog(self.run_directory.path / "metrics.jsonl", is_main=self.world.is_main),
+            log=self.run_directory.metrics,
             skipped=skipped,
             validation=self._validation(work, skipped),
             keep=lambda model, folder: self._save(folder, model, work, {}),

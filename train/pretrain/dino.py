@@ -140,13 +140,12 @@ class Dino:
     def _loop(self) -> TrainingLoop:
         from train.batches import SkippedImages
         from train.loop import TrainingLoop, Validation
-        from train.rundir import MetricsLog
 
         shown = ("feature_std", "teacher_entropy")
         validation = Validation(self.signs, None, shown) if len(self.held_out) else None
-        log = MetricsLog(self.run.path / "metrics.jsonl", is_main=self.world.is_main)
         return TrainingLoop(self.model, self.data, self.objective, self.plan, world=self.world,
-                            folder=self.run.checkpoints, log=log, skipped=SkippedImages(quiet=self.config.quiet),
+                            folder=self.run.checkpoints, log=self.run.metrics,
+                            skipped=SkippedImages(quiet=self.config.quiet),
                             validation=validation, average=self.teacher,
                             keep=lambda model, folder: self._save(folder, model, {}))  # fmt: skip
 

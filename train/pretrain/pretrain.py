@@ -103,6 +103,8 @@ class PretrainConfig(OutputOptions):
     """Steps between kept checkpoints, checkpoints/step-N.pt (default: only best and last)."""
     log_every: int | None = None
     """Steps between lines of metrics.jsonl (default: 20)."""
+    tensorboard: bool = False
+    """Also write what metrics.jsonl has as event files for TensorBoard, into the run's tensorboard/."""
 
 
 def pretrain(config: PretrainConfig) -> Any:
