@@ -237,7 +237,8 @@ def calibrate(targets: NDArray[np.float32], request: CodecRequest, name: str | N
     if fitted_on is held_out:
         makers = {kind: make for kind, make in makers.items() if not kind.startswith("klt")}
     wanted = {kind: make for kind, make in makers.items() if name in (None, codec_name(kind))}
-    found = [_candidate(kind, make(), held_out, request) for kind, make in wanted.items()]
+    sized = held_out if held_out.shape[1] >= FEWEST_ROWS else targets
+    found = [_candidate(kind, make(), held_out, sized, request) for kind, make in wanted.items()]
     good = [candidate for candidate in found if candidate.keeps(request)]
     if not good:
         raise UsageError(_what_can_be_had(found, request, name))
@@ -342,8 +343,9 @@ def _split(targets: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[n
     return targets[:, ~held_out], targets[:, held_out]
 
 
-def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], request: CodecRequest) -> Candidate:
-    """The family's knob that just keeps the promise, found by bisection."""
+def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], sized: NDArray[np.float32],
+               request: CodecRequest) -> Candidate:  # fmt: skip
+    """The family's knob that just keeps the promise, found by bisection: errors of `held_out`, bytes of `sized`."""
 
     @functools.cache
     def codec(index: int) -> TargetCodec:
@@ -355,7 +357,7 @@ def _candidate(kind: str, family: CodecFamily, held_out: NDArray[np.float32], re
 
     @functools.cache
     def size(index: int) -> float:
-        return bytes_per_view(codec(index), held_out, request) + _shared_bytes(codec(index), request)
+        return bytes_per_view(codec(index), sized, request) + _shared_bytes(codec(index), request)
 
     visited = set()
 

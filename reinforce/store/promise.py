@@ -19,7 +19,7 @@ from reinforce.store.codecs.base import Arrays
 from reinforce.store.fidelity import FidelityStats
 from reinforce.store.measures import Measure
 from reinforce.store.schema import Schema
-from reinforce.store.writer import decode_view, encode_unit
+from reinforce.store.writer import codec_objects, decode_view, encode_unit
 
 FEW_ROWS = 0.02
 """Share of a unit's rows that are spilled sooner than the whole unit is made finer."""
@@ -82,9 +82,12 @@ def encode_within(schema: Schema, codec: TargetCodec, unit: int, targets: NDArra
 def _within_bytes(encoder: _UnitEncoder, max_bytes: float) -> EncodedUnit:
     """The finest level that takes at most `max_bytes` a view of an ok row, or else the coarsest that there is.
 
-    A unit with few ok rows stays as planned: its size is mostly that of padding and indices.
+    What all units share, such as a basis, counts. A unit with few ok rows stays as planned: its size is mostly that
+    of padding and indices.
     """
-    budget = max_bytes * encoder.schema.num_views * int(encoder.ok_U.sum())
+    schema = encoder.schema
+    shared = sum(map(len, codec_objects(schema, encoder.codec).values())) / schema.num_samples
+    budget = (max_bytes * schema.num_views - shared) * int(encoder.ok_U.sum())
     stays = encoder.codec.num_levels == 1 or encoder.ok_U.mean() < FULL_ENOUGH
     for level in range(0, -1 if stays else COARSEST_LEVEL - 1, -1):
         encoded = encoder.encode(level)

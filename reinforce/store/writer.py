@@ -80,6 +80,12 @@ def plan_objects(schema: Schema, codec: TargetCodec, samples: SampleColumns) -> 
     contents.update({layout.metadata_path: layout.metadata() for layout in layouts})
     for name, values in columns.items():
         contents.update(encode_array(sample_layouts[name], values))
+    return contents | codec_objects(schema, codec)
+
+
+def codec_objects(schema: Schema, codec: TargetCodec) -> dict[str, bytes]:
+    """Object path -> bytes of the calibration arrays, which all views share."""
+    contents: dict[str, bytes] = {}
     for name, layout in schema.calibration_layouts().items():
         contents.update(encode_array(layout, codec.calibration()[name]))
     return contents

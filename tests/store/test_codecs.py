@@ -14,6 +14,7 @@ from tiny_stores import EveryAxisCodec
 
 from reinforce.errors import CorruptStoreError, StoreError, UnknownNameError, UsageError
 from reinforce.store.choose import (
+    MARGIN,
     SUITED,
     CodecRequest,
     bytes_per_view,
@@ -524,6 +525,14 @@ class TestCalibration:
         whole = bytes_per_view(codec, TEACHER_VRC, request(unit_rows=many))
         guessed = bytes_per_view(codec, TEACHER_VRC[:, : many // 8], request(unit_rows=many))
         assert guessed == pytest.approx(whole, rel=0.12)
+
+    @pytest.mark.parametrize("name", ["int8", "sqrt-p"])
+    def test_so_do_few_images_of_a_small_store(self, name):
+        """Of 20 images, 5 are held out: too few rows to say what frames cost."""
+        rows_VRC, wanted = TEACHER_VRC[..., :10], request(max_error=1e-2, num_samples=120, unit_rows=32)
+        choice = calibrate(rows_VRC[:, :20], wanted, name)
+        told = min(point.bytes_per_view for point in choice.measured if point.error <= MARGIN * 1e-2)
+        assert told == pytest.approx(bytes_per_view(choice.codec, rows_VRC[:, :320], wanted), rel=0.2)
 
     def test_says_what_was_measured_on_the_way(self):
         choice = calibrate(TEACHER_VRC, request(max_error=1e-2))
