@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from reinforce.counting import counted
 from reinforce.errors import ReinforceError, UnfinishedStoreError, UnknownNameError, UsageError
 from reinforce.store import EMBEDDINGS, FEATURES, MANIFEST, STATE_OK, FidelityStats, Store, local_folder
 from reinforce.store import verify as verify_store
+from reinforce.store.differing import differing_members
 from reinforce.store.inventory import mending_advice
 from reinforce.units import unit_pairs
 
@@ -148,6 +150,9 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
     described = teacher.describe()
     if any(described.get(name) != plan["teacher"].get(name) for name in ("weights_sha256", "text")):
         raise UsageError(f"'{teacher.name}' has other weights than the store's teacher: type --teacher DIRECTORY")
+    if differing := _differing(described, plan["teacher"]):
+        raise UsageError(f"'{teacher.name}' has the weights of the store's teacher, but another "
+                         f"{', '.join(differing)}: type --teacher DIRECTORY")  # fmt: skip
     units = np.unique(np.linspace(0, len(plan["units"]) - 1, DEEP_UNITS).astype(int))
     parts = (_recomputed(dataset, teacher, int(unit)) for unit in units)
     measure = dataset.store.measure
@@ -157,6 +162,13 @@ def _check_targets(dataset: ReinforcedDataset, config: VerifyConfig) -> str:
     if found.mean > SAMPLE_SLACK * max(certified, LEAST_ERROR):
         raise ReinforceError(f"{line}: far above the certified {certified:.2g}, so they are not this teacher's")
     return line
+
+
+def _differing(described: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
+    """Members that decide what a teacher answers; what it is called, and under which licence it is, does not."""
+    ours, theirs = ({key: value for key, value in one.items() if key in planned and key not in ("name", "license")}
+                    for one in (described, planned))  # fmt: skip
+    return differing_members(ours, theirs)
 
 
 def _reopen_teacher(store: Store, config: VerifyConfig) -> TargetSource:

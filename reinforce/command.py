@@ -29,6 +29,7 @@ from click.shell_completion import CompletionItem
 from reinforce.allocator import keep_freed_memory
 from reinforce.completion import completer_of
 from reinforce.errors import NO_ROOM, ReinforceError, StoppedError, UnknownNameError, UsageError
+from reinforce.printable import printable
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]  # generic only in newer releases of click
@@ -306,7 +307,7 @@ def _call(verb: Callable[[Any], Any], config_class: type, values: dict[str, Any]
         data = outcome if isinstance(outcome, Mapping) else outcome.to_json()
         click.echo(json.dumps(data))
     elif isinstance(outcome, Mapping):
-        click.echo("\n".join(f"{key}: {value}" for key, value in outcome.items()))
+        click.echo(printable("\n".join(f"{key}: {value}" for key, value in outcome.items()), keep="\n"))
     else:
-        click.echo(str(outcome))
+        click.echo(printable(str(outcome), keep="\n\t"))
     return int(getattr(outcome, "exit_code", 0))

@@ -20,6 +20,7 @@ from reinforce.store import (
     UnfinishedStore,
     open_objects,
 )
+from reinforce.store.canonical import one_line
 from reinforce.store.interrupted import finishing_command
 from reinforce.store.schema import check_described
 
@@ -78,15 +79,16 @@ class StoreSummary:
             f"{self.path}: {self.status}, {human_bytes(self.bytes)}",
             f"  {counted(self.samples, 'sample')} x {counted(self.views, 'view')} (policy {self.policy}), "
             f"{self.target} of {self._width()}",
-            f"  teacher   {self.teacher['name']}, {self.teacher['architecture']} "
+            f"  teacher   {one_line(self.teacher['name'])}, {one_line(self.teacher['architecture'])} "
             f"({self.teacher['weights_sha256'][:12]})",
-            f"  transfer  {self.transfer['name']} ({self.transfer['digest'][:12]})",
+            f"  transfer  {one_line(self.transfer['name'])} ({self.transfer['digest'][:12]})",
         ]
         if self.certificate is not None:
             lines.append(_certificate_line(self.certificate))
         if self.skipped:
             lines.append(f"  skipped   {counted(self.skipped, 'image')}:")
-            lines += [f"    {item['key']}: {item['reason']}" for item in self.skipped_samples[:SKIPPED_SHOWN]]
+            lines += [f"    {one_line(item['key'])}: {one_line(item['reason'])}"
+                      for item in self.skipped_samples[:SKIPPED_SHOWN]]  # fmt: skip
             if self.skipped > SKIPPED_SHOWN:
                 lines.append(f"    ... and {self.skipped - SKIPPED_SHOWN} more (--json lists all)")
         if self.page is not None:

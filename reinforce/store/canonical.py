@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reinforce.errors import CorruptStoreError
+from reinforce.printable import printable
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 MAX_JSON_BYTES = 32 << 20
@@ -54,12 +55,8 @@ def is_sha256(value: object) -> bool:
 def one_line(error: object, limit: int = 160) -> str:
     """An error's text (or any name from outside) made fit for a one-line message: what a terminal could obey, or
     would not show, is escaped; letters of any script stay."""
-    text = "".join(sign if sign.isprintable() else _escaped(sign) for sign in str(error))
+    text = printable(str(error))
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _escaped(sign: str) -> str:
-    return sign.encode("unicode_escape").decode("ascii")
 
 
 class Fields:

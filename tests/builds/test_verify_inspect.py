@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shlex
@@ -14,6 +15,7 @@ from tiny_builds import BAD, NUM_IMAGES, VIEWS, digest_of, largest_object, make_
 
 from reinforce.cli import command
 from reinforce.command import run_group
+from reinforce.inspect_store import summarize
 
 
 @pytest.fixture
@@ -120,6 +122,25 @@ def test_deep_names_a_replaced_image_and_a_foreign_teacher(
     assert status == 1
     assert "a/002.png" in found["problems"][0]
     assert "other weights" in found["problems"][1]
+
+
+def test_deep_names_what_else_differs_of_a_teacher_of_the_same_weights(
+    store: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(teacher, tmp_path / "elsewhere" / teacher.name)
+    described = json.loads((other / "model.json").read_text())
+    (other / "model.json").write_text(json.dumps({**described, "mean": [0.4, 0.5, 0.6]}))
+    status, found = call(capsys, "verify", str(store), "--deep", "--teacher", str(other))
+    assert status == 1
+    assert "has the weights of the store's teacher, but another preprocess.mean: type --teacher" in found["problems"][0]
+
+
+def test_inspect_shows_what_a_terminal_could_obey(store: Path) -> None:
+    summary = summarize(store)
+    hostile = {**summary.teacher, "name": "\x1b]0;pwn\x07 Käfer\nnext: rm"}
+    lines = str(dataclasses.replace(summary, teacher=hostile)).splitlines()
+    assert lines[2].startswith("  teacher   \\x1b]0;pwn\\x07 Käfer\\nnext: rm, ")
+    assert len(lines) == len(str(summary).splitlines())
 
 
 def test_plan(teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
