@@ -36,6 +36,7 @@ from reinforce.store import (
     Licences,
     LocalObjects,
     UnfinishedStore,
+    check_common,
     create_store,
     finalize,
     local_folder,
@@ -119,6 +120,8 @@ def _build(config: BuildConfig) -> StoreSummary | PlanEstimate:
     devices = choose_devices(config.device)
     config, started = replace(config, device=devices[0]), time.time()
     is_finished = num_stored >= config.num_views
+    if is_finished:
+        check_common(store)
     with nullcontext() if is_finished or config.dry_run else config.connected():
         inputs = Inputs(config)
         if config.dry_run:

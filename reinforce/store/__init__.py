@@ -36,7 +36,7 @@ from reinforce.store.shapes import (
 )
 from reinforce.store.targets import TargetReader
 from reinforce.store.unfinished import UnfinishedStore
-from reinforce.store.verify import Report, verify
+from reinforce.store.verify import Report, check_common, verify
 from reinforce.store.writer import (
     SampleColumns,
     create_store,
@@ -93,6 +93,7 @@ __all__ = [
     "calibrate",
     "canonical_json",
     "check_codec",
+    "check_common",
     "claim_path",
     "codec_record",
     "commit_unit",

@@ -48,6 +48,11 @@ def mending_advice(name: str) -> str:
     return f"type reinforce verify {quote(name)} --level full --repair"
 
 
+def is_of_units(path: str) -> bool:
+    """Whether the end of a build computes the object from its units; all else comes before them."""
+    return (path.startswith("targets/") and "/c/" in path) or path.startswith("samples/state/c/")
+
+
 def differences(objects: Objects, manifest: Manifest) -> Iterator[Difference]:
     """Extra and wrongly sized objects as they are met, then the missing ones, sorted."""
     missing = set(manifest.objects)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reinforce.counting import counted
 from reinforce.errors import StoreError
 from reinforce.store.card import card_objects
+from reinforce.store.inventory import is_of_units
 from reinforce.store.manifest import Manifest
 from reinforce.store.marker import MARKERS, ObjectDigest, marker_path, write_marker
 from reinforce.store.objects import Objects, publish
@@ -34,7 +35,7 @@ def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[st
         elif card:  # else the end of the build writes it
             done = _mend_card(objects, manifest, card)
     except StoreError as error:
-        return [f"cannot be repaired here, pull it again with --repair or build it again: {error}"]
+        return [f"cannot be repaired here, pull it again with --repair or build it again with --overwrite: {error}"]
     if not damaged:
         _delete(objects, unwanted)
     return done + ([f"deleted {counted(len(extras), 'extra object')}"] if extras else [])
@@ -61,13 +62,12 @@ def _delete(objects: Objects, paths: Sequence[str]) -> None:
 
 def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str], unwanted: Sequence[str]) -> list[str]:
     """What is unwanted goes before the manifest: the end of a build stops at what lies beside its folders."""
+    if beyond := sorted(path for path in damaged if not is_of_units(path)):
+        raise StoreError(f"{beyond[0]} is damaged, which no unit can be computed without")
     store = Store(objects, manifest)
     unit_of = {
         array.object_path(unit): unit for unit in range(store.num_units) for array in store.target_arrays.values()
     }
-    beyond = sorted(path for path in damaged if path not in unit_of and not path.startswith("samples/state/c/"))
-    if beyond:
-        raise StoreError(f"{beyond[0]} is damaged, which no unit can be computed without")
     records = read_records(store.objects, store.schema)
     bad_units = {unit_of[path] for path in damaged if path in unit_of}
     for record in records:

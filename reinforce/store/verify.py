@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reinforce.errors import MissingStoreError, StoreError, UnfinishedStoreError
-from reinforce.store.inventory import differences
+from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
+from reinforce.store.inventory import differences, is_of_units
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.objects import Objects
 from reinforce.store.places import open_objects
@@ -66,6 +66,21 @@ def verify(location: str | Path | Objects, level: Level = "quick", *, repair: bo
             break
     repaired = repair_store(objects, manifest, set(bad)) if repair and bad else []
     return Report(level, [bad[path] for path in sorted(bad)][:MAX_PROBLEMS], repaired)
+
+
+def check_common(objects: Objects) -> None:
+    """Hash what all units of a finished store need: metadata, samples, calibration, probes.
+
+    Raises CorruptStoreError.
+    """
+    manifest = read_manifest(objects)
+    verified = VerifiedObjects(objects, manifest)
+    for path in sorted(path for path in manifest.objects if not is_of_units(path) and path not in CARD):
+        try:
+            verified.check(path)
+        except DamagedObjectError as error:
+            raise CorruptStoreError(f"{objects.name}: {path}: {error.reason}: pull it again with --repair or build it "
+                                    "again with --overwrite") from None  # fmt: skip
 
 
 def _problems(objects: Objects, manifest: Manifest, level: Level) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from tiny_builds import BAD, NUM_IMAGES, VIEWS, digest_of, largest_object, make_
 
 from reinforce.cli import command
 from reinforce.command import run_group
+from reinforce.errors import CorruptStoreError
 from reinforce.inspect_store import summarize
 
 
@@ -94,6 +95,23 @@ def test_a_flipped_bit_is_found_dropped_and_computed_again(
     assert json.loads(json.dumps(call(capsys, "inspect", str(store))[1]))["status"] == "unfinished"
     run(teacher, images, resume=True)
     assert digest_of(store) == before
+
+
+@pytest.mark.parametrize(
+    "path", ["targets/zarr.json", "samples/key_bytes/c/0", "probes/pixels/c/0/0/0/0", "units.json"]
+)
+def test_what_all_units_need_is_built_or_pulled_again(
+    path: str, store: Path, teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray((store / path).read_bytes())
+    data[len(data) // 2] ^= 1
+    (store / path).write_bytes(data)
+    status, found = call(capsys, "verify", str(store), "--repair")
+    assert status == 1
+    (line,) = found["repairs"]
+    assert f"cannot be repaired here, pull it again with --repair or build it again with --overwrite: {path} is" in line
+    with pytest.raises(CorruptStoreError, match=rf"{path}: .*: pull it again with --repair or build it again with"):
+        run(teacher, images, resume=True)
 
 
 def test_deep_replays_pixels_and_recomputes_targets(
