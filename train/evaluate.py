@@ -161,9 +161,18 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | SegmentationResult:
     return _evaluate_classification(config)
 
 
+def _check_places(config: EvaluateConfig) -> None:
+    """What is not there is named before what stands at --html."""
+    from reinforce import catalog
+    from reinforce.pages import check_writable
+
+    catalog.resolve_data(config.data)
+    if config.html is not None:
+        check_writable(Path(config.html), overwrite=config.overwrite)
+
+
 def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
     from reinforce.data import named_labelled, take
-    from reinforce.pages import check_writable
 
     from train.batches import SkippedImages
     from train.classification_page import show_classification, write_classification_page
@@ -172,8 +181,7 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
     from train.metrics import wilson_interval
     from train.world import entered_world
 
-    if config.html is not None:
-        check_writable(Path(config.html), overwrite=config.overwrite)
+    _check_places(config)
     dataset = named_labelled(config.data, needs_train=False)
     samples = take(dataset.split(config.split), shots=config.shots, num_labelled=config.num_labelled,
                    limit=config.limit, seed=config.seed)  # fmt: skip
@@ -206,7 +214,6 @@ def _evaluate_classification(config: EvaluateConfig) -> EvaluateResult:
 
 def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
     from reinforce.data import named_masked, take_masked
-    from reinforce.pages import check_writable
 
     from train.evaluation_page import show_segmentation, write_segmentation_page
     from train.evaluations import keeps_report
@@ -214,8 +221,7 @@ def _evaluate_segmentation(config: EvaluateConfig) -> SegmentationResult:
     from train.segmenter import Segmenter
     from train.world import entered_world
 
-    if config.html is not None:
-        check_writable(Path(config.html), overwrite=config.overwrite)
+    _check_places(config)
     dataset = named_masked(config.data, needs_train=False)
     samples = take_masked(dataset.split(config.split), num_labelled=config.num_labelled, limit=config.limit,
                           seed=config.seed)  # fmt: skip
