@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
+from reinforce.store.finalize import build_manifest
 from reinforce.store.inventory import differences, is_of_units
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.objects import Objects
@@ -21,6 +22,7 @@ from reinforce.store.repair import repair_store
 from reinforce.store.schema import CARD, MANIFEST, PLAN
 from reinforce.store.verified import DamagedObjectError, VerifiedObjects
 
+CANNOT_MEND_MANIFEST = "the manifest cannot be repaired here, pull it again with --repair or build the store again"
 Level = Literal["quick", "sampled", "full"]
 MAX_PROBLEMS = 1000
 _SAMPLED_SHARE, _SAMPLED_LEAST = 0.05, 16
@@ -46,7 +48,8 @@ def verify(location: str | Path | Objects, level: Level = "quick", *, repair: bo
     """Check a finished store.
 
     quick: the manifest against its digest, every name and size. sampled: also the hashes of all metadata and of a
-    twentieth of the rest, chosen by the manifest's digest. full: also every hash, and every chunk decodes.
+    twentieth of the rest, chosen by the manifest's digest. full: also every hash, every chunk decodes, and
+    what the manifest says of samples and fidelity is that of the units' records.
     `repair` drops the bad units (`repair.py`), after checking at the given level.
 
     Raises MissingStoreError and UnfinishedStoreError; all else is a problem in the report, at most 1,000 of them.
@@ -57,14 +60,15 @@ def verify(location: str | Path | Objects, level: Level = "quick", *, repair: bo
     except (MissingStoreError, UnfinishedStoreError):
         raise
     except StoreError as error:
-        cannot = "the manifest cannot be repaired here, pull it again with --repair or build the store again"
-        return Report(level, [f"{MANIFEST}: {error}"], [cannot] if repair else [])
+        return Report(level, [f"{MANIFEST}: {error}"], [CANNOT_MEND_MANIFEST] if repair else [])
     bad: dict[str, str] = {}
     for path, problem in _problems(objects, manifest, level):
         bad.setdefault(path, problem)
         if len(bad) >= MAX_PROBLEMS and not repair:
             break
-    repaired = repair_store(objects, manifest, set(bad)) if repair and bad else []
+    repaired = [CANNOT_MEND_MANIFEST] if repair and MANIFEST in bad else []
+    if repair and (mendable := bad.keys() - {MANIFEST}):
+        repaired += repair_store(objects, manifest, mendable)
     return Report(level, [bad[path] for path in sorted(bad)][:MAX_PROBLEMS], repaired)
 
 
@@ -128,10 +132,20 @@ def _content_problems(objects: Objects, manifest: Manifest, bad: set[str]) -> It
     except StoreError as error:
         yield PLAN, f"{PLAN}: {error}"
         return
+    yield from _manifest_problems(store)
     yield from _target_problems(store, bad)
     yield from _array_problems(store, bad)
     if not any(path.startswith("samples/") for path in bad):
         yield from _sample_problems(store)
+
+
+def _manifest_problems(store: Store) -> Iterator[tuple[str, str]]:
+    """What the manifest says beside hashes: it follows from the plan, the units' records and the objects' sizes."""
+    listed = {path: digest for path, digest in store.manifest.objects.items() if path not in CARD}
+    expected = build_manifest(store.schema, listed, read_records(store.objects, store.schema))
+    for name in ("summary", "certificate", "skipped"):
+        if getattr(expected, name) != getattr(store.manifest, name):
+            yield MANIFEST, f"{MANIFEST}: its {name} is not that of the units' records"
 
 
 def _target_problems(store: Store, bad: set[str]) -> Iterator[tuple[str, str]]:

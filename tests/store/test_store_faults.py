@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.objects import LocalObjects
 from reinforce.store.reader import Store
 from reinforce.store.schema import CARD
-from reinforce.store.verify import verify
+from reinforce.store.verify import CANNOT_MEND_MANIFEST, verify
 
 
 def files(root):
@@ -313,3 +314,27 @@ def test_a_store_error_is_never_a_builtin_key_or_type_error(store_copy):
     with pytest.raises(StoreError):
         Store.open(store_copy)
     assert isinstance(Path(store_copy), Path)
+
+
+class TestWhatTheManifestSays:
+    """Its summary, certificate and skipped images follow from the rest: other ones are lies, whatever their digest."""
+
+    @pytest.mark.parametrize(("member", "changes"), [
+        ("certificate", {"kl_mean": 1e-9}), ("certificate", {"temperature": 4.0}), ("certificate", {"codec": "klt"}),
+        ("certificate", {"bytes_per_view": 1.0}), ("summary", {"samples": 100_000}), ("summary", {"classes": 9}),
+    ])  # fmt: skip
+    def test_is_compared(self, member, changes, store_copy):
+        manifest = Store.open(store_copy).manifest
+        forged = replace(manifest, **{member: {**getattr(manifest, member), **changes}})
+        (store_copy / "manifest.json").write_bytes(forged.to_bytes())
+        assert verify(store_copy, "quick").ok
+        report = verify(store_copy, "full", repair=True)
+        assert report.problems == [f"manifest.json: its {member} is not that of the units' records"]
+        assert report.repaired == [CANNOT_MEND_MANIFEST]
+        assert (store_copy / "manifest.json").read_bytes() == forged.to_bytes()
+
+    def test_skipped_images_too(self, store_copy):
+        manifest = Store.open(store_copy).manifest
+        forged = replace(manifest, skipped=({"row": 0, "key": "a", "reason": "b"},))
+        (store_copy / "manifest.json").write_bytes(forged.to_bytes())
+        assert any("its skipped is not that" in problem for problem in verify(store_copy, "full").problems)
