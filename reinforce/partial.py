@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from reinforce.copying import in_parallel, resumable
 from reinforce.counting import counted
+from reinforce.data.sources import VIRTUAL_SHARD_ROWS
 from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError, UsageError
 from reinforce.progress import Progress, human_bytes
 from reinforce.store import (
@@ -88,7 +89,8 @@ def _range(name: str, text: str | None) -> tuple[int, int] | None:
 def _within(name: str, asked: tuple[int, int] | None, total: int) -> range:
     if asked is not None and asked[1] > total:
         has = counted(total, name.removesuffix("s"))
-        raise UsageError(f"--{name} {asked[0]}:{asked[1]}: the store has {has}: type a range within 0:{total}")
+        what = f" (its transfer set's tars, or every {VIRTUAL_SHARD_ROWS:,} files of a folder)" if name == "shards" else ""
+        raise UsageError(f"--{name} {asked[0]}:{asked[1]}: the store has {has}{what}: type a range within 0:{total}")
     return range(*asked) if asked is not None else range(total)
 
 
