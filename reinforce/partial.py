@@ -89,8 +89,9 @@ def _range(name: str, text: str | None) -> tuple[int, int] | None:
 def _within(name: str, asked: tuple[int, int] | None, total: int) -> range:
     if asked is not None and asked[1] > total:
         has = counted(total, name.removesuffix("s"))
-        what = f" (its transfer set's tars, or every {VIRTUAL_SHARD_ROWS:,} files of a folder)" if name == "shards" else ""
-        raise UsageError(f"--{name} {asked[0]}:{asked[1]}: the store has {has}{what}: type a range within 0:{total}")
+        if name == "shards":
+            has += f" (its transfer set's tars, or every {VIRTUAL_SHARD_ROWS:,} files of a folder)"
+        raise UsageError(f"--{name} {asked[0]}:{asked[1]}: the store has {has}: type a range within 0:{total}")
     return range(*asked) if asked is not None else range(total)
 
 
