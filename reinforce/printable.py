@@ -1,4 +1,4 @@
-"""Text from outside, for a terminal or a page: what either could obey, or would not show, is escaped."""
+"""Text from outside, for a terminal: what it could obey, or would not show, is escaped."""
 
 from __future__ import annotations
 

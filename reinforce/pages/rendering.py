@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from reinforce.printable import printable
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 MAX_TEXT = 160
 """Characters of a foreign text that are shown; a key or a reason may be of any length."""
 
@@ -18,11 +14,10 @@ MAX_TEXT = 160
 def render(template: str, *, package: str = __package__, **content: object) -> bytes:
     """The page of a template in a package's folder `templates`, UTF-8; it may extend those of this package.
 
-    Lone surrogates, which keys of undecodable file names hold, are written as `\\udcff`, control characters as
-    `\\x1b`.
+    Lone surrogates, which keys of undecodable file names hold, are written as `\\udcff`.
     """
     text = _environment(package).get_template(template).render(**content)
-    return _CONTROLS.sub(lambda sign: printable(sign[0]), text).encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")
 
 
 @functools.cache

@@ -41,7 +41,7 @@ def test_pages_know_nothing_of_stores() -> None:
     code = "import sys, reinforce.pages; print(*sorted(name for name in sys.modules if name.startswith('reinforce.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     others = {name for name in done.stdout.split() if not name.startswith("reinforce.pages")}
-    assert others == {"reinforce.errors", "reinforce.printable", "reinforce.whole_file"}
+    assert others == {"reinforce.errors", "reinforce.whole_file"}
 
 
 @pytest.mark.parametrize(
