@@ -116,10 +116,24 @@ def _received(started: Iterator[T]) -> Iterator[T]:
 
 def _end_workers(started: object) -> None:
     """torch waits some seconds for each, and then asks it to end, to which those that still import are deaf."""
-    getattr(started, "_shutdown_workers", lambda: None)()
-    for worker in getattr(started, "_workers", ()):
-        worker.kill()
-        worker.join()
+    with _unwatched():
+        getattr(started, "_shutdown_workers", lambda: None)()
+        for worker in getattr(started, "_workers", ()):
+            worker.kill()
+            worker.join()
+
+
+@contextlib.contextmanager
+def _unwatched() -> Iterator[None]:
+    """How a worker ends that has to end says nothing: torch's handler would raise, in the place of what ends it."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    watching = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, watching or signal.SIG_DFL)
 
 
 @contextlib.contextmanager

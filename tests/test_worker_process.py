@@ -24,7 +24,7 @@ from reinforce.errors import (
     UnknownNameError,
     WorkerDiedError,
 )
-from reinforce.worker_process import as_it_is, enter_worker, naming_dead_workers, portable, raise_errors
+from reinforce.worker_process import _end_workers, as_it_is, enter_worker, naming_dead_workers, portable, raise_errors
 
 DEATH = "DataLoader worker (pid 7) is killed by signal: Killed. "
 
@@ -155,3 +155,24 @@ def test_workers_that_were_starting_end_with_an_interrupt(has_thread: bool) -> N
         assert not multiprocessing.active_children(), raised.traceback
     finally:
         release.set()
+
+
+class EndsBadly:
+    """A loader one of whose workers is given up on by C++ while it is told to end."""
+
+    _workers = ()
+
+    def _shutdown_workers(self) -> None:
+        os.kill(os.getpid(), signal.SIGCHLD)
+
+
+def test_how_workers_end_that_must_end_does_not_hide_why() -> None:
+    def watching(*_: object) -> None:
+        raise RuntimeError(DEATH)
+
+    before = signal.signal(signal.SIGCHLD, watching)
+    try:
+        _end_workers(EndsBadly())
+        assert signal.getsignal(signal.SIGCHLD) is watching
+    finally:
+        signal.signal(signal.SIGCHLD, before)
