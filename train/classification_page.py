@@ -101,8 +101,9 @@ def write_classification_page(config: EvaluateConfig, result: EvaluateResult, da
     """Write --html of what `show_classification` gave. Raises OutputExistsError, UsageError."""
     assert config.html is not None
     page = render(
-        "classification.html",
+        "evaluation.html",
         package="train",
+        task=result.task,
         data_name=dataset.name,
         split=result.split,
         num_images=result.num_images,

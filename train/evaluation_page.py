@@ -95,10 +95,12 @@ def write_segmentation_page(config: EvaluateConfig, result: SegmentationResult, 
     """Write --html of what `show_segmentation` gave. Raises OutputExistsError, UsageError."""
     assert config.html is not None
     page = render(
-        "segmentation.html",
+        "evaluation.html",
         package="train",
+        task="segmentation",
         data_name=dataset.name,
         split=result.split,
+        num_images=result.num_images,
         notes=matched_by_name(result.matched_by_name),
         tiles=_tiles(result, tallies),
         shown=shown,

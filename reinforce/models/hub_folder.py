@@ -36,8 +36,8 @@ def hub_folder(directory: Path | str, info: ModelInfo | None = None,
     """Path -> bytes of every file of the folder.
 
     `info`: what to say instead of model.json. `evaluations`: what `train evaluate` kept of the model, each with data,
-    split, subset and result. Raises ModelError for what is no model directory, UsageError
-    for open_clip's architectures.
+    split, subset and result. Raises ModelError for what is no model directory, UsageError for open_clip's
+    architectures.
     """
     folder = Path(directory)
     info = info or read_info(folder)
