@@ -39,7 +39,7 @@ class VerifyConfig(CommonOptions):
     deep: bool = False
     """Also replay probe views and recompute targets with the teacher."""
     repair: bool = False
-    """Drop damaged units, so that `reinforce build --resume` recomputes just these."""
+    """Drop damaged units, so that `reinforce build --resume` recomputes just these; write damaged metadata anew."""
     transfer: str | None = None
     """Where the transfer set lies, for --deep; by default as registered."""
     teacher: str | None = None

@@ -35,10 +35,10 @@ from reinforce.store import (
     read_manifest,
     write_probes,
 )
-from reinforce.store.canonical import one_line, sha256_hex
+from reinforce.store.canonical import Fields, one_line, sha256_hex
 from reinforce.store.interrupted import growing_path
 from reinforce.store.marker import is_leftover
-from reinforce.store.schema import PART_FORMAT
+from reinforce.store.schema import MAX_VIEWS, PART_FORMAT
 from reinforce.stored_listing import stored_listing
 from reinforce.units import check_memory
 from reinforce.views import Fingerprint, UnitReplayer
@@ -56,7 +56,9 @@ def _replaced_path(store: Path) -> Path:
 
 def stored_views(store: LocalObjects) -> int:
     """Of a finished store; 0 where there is none."""
-    return UnfinishedStore(store).schema.num_views if store.exists(MANIFEST) else 0
+    if not store.exists(MANIFEST):
+        return 0
+    return Fields(read_manifest(store).summary, MANIFEST).integer("views", 1, MAX_VIEWS)
 
 
 def check_free(store: LocalObjects) -> None:

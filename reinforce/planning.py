@@ -38,6 +38,7 @@ from reinforce.shared_views import SharedViews
 from reinforce.store import (
     DENSE_LOGITS,
     FEATURES,
+    LOGITS,
     TEXT_FEATURES,
     CodecRequest,
     SampleColumns,
@@ -116,6 +117,8 @@ class Inputs:
         self.shape = self.teacher.target_shape(self.policy.size_px)
         _check_policy(options, self.policy, self.shape)
         check_codec(options.codec, self.shape)
+        if options.keep_top1 and self.shape.target != LOGITS:
+            raise UsageError(f"--keep-top1 is of logits of whole images, not of {self.shape.target}: leave it out")
 
     @cached_property
     def _captions_sha256(self) -> str:
@@ -263,6 +266,7 @@ def _codec_request(inputs: Inputs, num_samples: int, unit_rows: int) -> CodecReq
         effort=options.effort,
         rounding_flops=inputs.rounding_flops,
         shape=inputs.shape,
+        keep_top1=options.keep_top1,
     )
 
 

@@ -60,6 +60,9 @@ class TargetOptions(CommonOptions):
     """Promised mean of 1 - cos(teacher, stored) of features; by default 0.001."""
     max_bytes: float | None = None
     """Instead of a promised mean: bytes a view may take; the most exact codec that keeps to them is chosen."""
+    keep_top1: bool = False
+    """Of logits: keep the likeliest class of every view, too. Without it a few in a thousand to a few in a hundred give
+    way to another class that is about as likely; it takes a fraction of a byte a view."""
     effort: int = 1
     """Encoding time for bytes, 0..2: 1 costs a build next to nothing, 2 a good deal (logits are rounded for rate and
     distortion whatever it takes, at 1 where it is quick)."""
@@ -139,5 +142,5 @@ class TargetOptions(CommonOptions):
     def promise(self) -> Promise:
         error = self.max_kl if self.max_kl is not None else self.max_cosine_distance
         if error is None and self.max_bytes is None:
-            return Promise(max_error=DEFAULT_MAX_ERROR)
-        return Promise(max_error=error, max_bytes=self.max_bytes)
+            error = DEFAULT_MAX_ERROR
+        return Promise(max_error=error, max_bytes=self.max_bytes, keep_top1=self.keep_top1)

@@ -31,12 +31,9 @@ def check_keys_match(source: ImageSource, shards: Sequence[Sequence[str]], *, is
     if frozen == found and _cuts(shards, source.shards[first_shard:]):
         return
     missing, added = set(frozen) - set(found), set(found) - set(frozen)
-    if missing:
-        what = f"{counted(len(missing), 'image')} missing, such as '{min(missing)}'"
-    elif added:
-        what = f"{counted(len(added), 'image')} added, such as '{min(added)}'"
-    else:
-        what = "the same images are in another order"
+    counts = ((missing, "missing"), (added, "added"))
+    said = [f"{counted(len(keys), 'image')} {word}, such as '{min(keys)}'" for keys, word in counts if keys]
+    what = ", and ".join(said) or "the same images are in another order"
     raise TransferMismatchError(f"{source.name} is not the store's transfer set: {what}; {ADVICE}")
 
 

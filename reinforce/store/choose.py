@@ -23,6 +23,7 @@ from reinforce.errors import UsageError
 from reinforce.store.codecs.base import CodecFamily, TargetCodec, view_arrays
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Family
+from reinforce.store.codecs.kept_top1 import KeptTop1Family
 from reinforce.store.codecs.klt import MAX_CHANNELS, KltFamily
 from reinforce.store.codecs.klt_maps import KltMapsFamily
 from reinforce.store.codecs.rounding import QUICK_SWEEPS, SWEEPS
@@ -85,6 +86,8 @@ class CodecRequest:
     """Operations that rounding a view may take at effort 1."""
     shape: TargetShape | None = None
     """Of one target; None for rows of logits."""
+    keep_top1: bool = False
+    """Of rows of logits: the largest class is the teacher's, always."""
 
     @property
     def zstd_level(self) -> int:
@@ -136,7 +139,14 @@ def families(targets: NDArray[np.float32], request: CodecRequest) -> Makers:
     suited = SUITED[shape.target]
     if shape.num_channels > MAX_CHANNELS:
         suited = tuple(name for name in suited if not name.startswith("klt"))
-    return {kind: make for kind, make in makers.items() if codec_name(kind) in suited}
+    suiting = {kind: make for kind, make in makers.items() if codec_name(kind) in suited}
+    if not request.keep_top1:
+        return suiting
+    return {kind: functools.partial(_keeping_top1, make) for kind, make in suiting.items()}
+
+
+def _keeping_top1(make: Callable[[], CodecFamily]) -> CodecFamily:
+    return KeptTop1Family(make())
 
 
 def codec_name(kind: str) -> str:

@@ -38,6 +38,8 @@ class Promise:
     max_error: float | None = None
     """By the store's measure: of logits the mean KL in nats, of features the mean cosine distance."""
     max_bytes: float | None = None
+    keep_top1: bool = False
+    """Whether every row's largest class is the teacher's, too."""
 
     def __post_init__(self) -> None:
         if (self.max_error is None) == (self.max_bytes is None):
@@ -46,10 +48,12 @@ class Promise:
     @classmethod
     def from_json(cls, promise: Mapping[str, Any], measure: Measure) -> Promise:
         """Of a plan's member `promise`."""
-        return cls(max_error=promise[f"max_{measure.prefix}"], max_bytes=promise["max_bytes"])
+        return cls(max_error=promise[f"max_{measure.prefix}"], max_bytes=promise["max_bytes"],
+                   keep_top1=promise.get("keep_top1", False))  # fmt: skip
 
     def to_json(self, measure: Measure) -> dict[str, Any]:
-        return {f"max_{measure.prefix}": self.max_error, "max_bytes": self.max_bytes, **measure.to_json()}
+        top1 = {"keep_top1": True} if self.keep_top1 else {}
+        return {f"max_{measure.prefix}": self.max_error, "max_bytes": self.max_bytes, **top1, **measure.to_json()}
 
 
 @dataclass(frozen=True)

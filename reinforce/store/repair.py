@@ -10,6 +10,7 @@ from reinforce.store.card import card_objects
 from reinforce.store.inventory import is_of_units
 from reinforce.store.manifest import Manifest
 from reinforce.store.marker import MARKERS, ObjectDigest, marker_path, write_marker
+from reinforce.store.metadata_repair import mend_metadata
 from reinforce.store.objects import Objects, publish
 from reinforce.store.reader import Store
 from reinforce.store.records import read_records, restored_marker
@@ -19,23 +20,29 @@ from reinforce.store.schema import CARD, MANIFEST
 def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[str]:
     """Repair what `verify` found at these paths; returns what was done, or why nothing could be, one line each.
 
-    Extra objects are deleted. The card is written anew. Bad units lose their objects, good ones get their markers back,
-    and the manifest goes: the store is then an unfinished one. May be killed at any point and repeated. Damage
-    elsewhere (plan, metadata, samples, calibration) changes nothing and is reported: only a new pull or build mends it.
+    Extra objects are deleted. The card and metadata are written anew. Bad units lose their objects, good ones get their
+    markers back, and the manifest goes: the store is then an unfinished one. May be killed at any point and repeated.
+    Damage elsewhere (plan, samples, calibration, records) drops nothing and is reported: only a new pull or build mends
+    it.
     """
     extras = sorted(path for path in bad if path not in manifest.objects)
     damaged = {path for path in bad if path in manifest.objects and path not in CARD}
+    mended = mend_metadata(objects, manifest, damaged)
+    damaged.difference_update(mended)
     card = bad.intersection(CARD, manifest.objects)
     # A marker may be an extra left by a killed finalize: it was just checked, and makes its good unit count.
     unwanted = [path for path in extras if not (damaged and path.startswith(MARKERS))]
-    done = []
+    done = [f"wrote {path} anew" for path in mended]
     try:
         if damaged:
-            done = _drop_units(objects, manifest, damaged, unwanted)
+            done += _drop_units(objects, manifest, damaged, unwanted)
         elif card:  # else the end of the build writes it
-            done = _mend_card(objects, manifest, card)
+            done += _mend_card(objects, manifest, card)
     except StoreError as error:
-        return [f"cannot be repaired here, pull it again with --repair or build it again with --overwrite: {error}"]
+        return [
+            *done,
+            f"cannot be repaired here, pull it again with --repair or build it again with --overwrite: {error}",
+        ]
     if not damaged:
         _delete(objects, unwanted)
     return done + ([f"deleted {counted(len(extras), 'extra object')}"] if extras else [])

@@ -19,7 +19,7 @@ from reinforce.store.places import open_objects
 from reinforce.store.reader import Store
 from reinforce.store.records import read_records
 from reinforce.store.repair import repair_store
-from reinforce.store.schema import CARD, MANIFEST, PLAN
+from reinforce.store.schema import CARD, MANIFEST, PLAN, UNITS
 from reinforce.store.verified import DamagedObjectError, VerifiedObjects
 
 CANNOT_MEND_MANIFEST = "the manifest cannot be repaired here, pull it again with --repair or build the store again"
@@ -128,9 +128,13 @@ def _content_problems(objects: Objects, manifest: Manifest, bad: set[str]) -> It
     """What hashes cannot show: a store that was written wrongly, or by somebody hostile."""
     try:
         store = Store(objects, manifest)
-        read_records(store.objects, store.schema)
     except StoreError as error:
         yield PLAN, f"{PLAN}: {error}"
+        return
+    try:
+        read_records(store.objects, store.schema)
+    except StoreError as error:
+        yield UNITS, str(error)
         return
     yield from _manifest_problems(store)
     yield from _target_problems(store, bad)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tiny_builds import (
     config,
     digest_of,
     make_images,
+    make_segmenter,
     make_teacher,
     run,
 )
@@ -46,7 +48,7 @@ from reinforce.errors import (
 )
 from reinforce.job import Ledger, Share
 from reinforce.planning import Inputs
-from reinforce.store import Store
+from reinforce.store import Store, verify
 from reinforce.store.measures import Divergence
 from reinforce.teacher import Teacher
 
@@ -210,6 +212,47 @@ def wait_for(condition: Any, process: subprocess.Popen[Any] | None) -> None:
     while not condition() and (process is None or process.poll() is None):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@ROWS_ONLY
+class TestKeptTop1:
+    @pytest.mark.parametrize("codec", [None, "klt", "sqrt-p", "top-k", "int8"])
+    def test_every_view_keeps_its_likeliest_class(self, codec: str | None, teacher: Path, images: Path) -> None:
+        plain = run(teacher, images, codec=codec, max_kl=0.3)
+        kept = run(teacher, images, codec=codec, max_kl=0.3, keep_top1=True, out="kept.zarr")
+        assert plain.certificate["top1_agreement"] < 1 or codec == "top-k"
+        assert kept.certificate["top1_agreement"] == 1
+        assert kept.certificate["kl_mean"] <= 0.3
+        assert verify(Path("kept.zarr"), "full").ok
+
+    def test_views_that_are_added_keep_it_too(self, teacher: Path, images: Path) -> None:
+        options = {"codec": "sqrt-p", "max_kl": 0.3, "keep_top1": True}
+        run(teacher, images, **options)
+        assert run(teacher, images, **options, views=VIEWS + 2).certificate["top1_agreement"] == 1
+
+    @pytest.mark.parametrize("began", [False, True], ids=["without", "with"])
+    def test_a_store_is_continued_as_it_was_begun(self, began: bool, teacher: Path, images: Path) -> None:
+        run(teacher, images, keep_top1=began, shard="1/2")
+        with pytest.raises(BuildError, match=r"begun with promise\.keep_top1"):
+            run(teacher, images, keep_top1=not began, resume=True)
+
+    def test_bytes_are_told_with_it(self, teacher: Path, images: Path) -> None:
+        for codec in ("sqrt-p", "int8"):
+            out = f"{codec}.zarr"
+            estimate = build(config(teacher, images, codec=codec, keep_top1=True, out=out, dry_run=True)).to_json()
+            run(teacher, images, codec=codec, keep_top1=True, out=out)
+            real = sum(path.stat().st_size for path in Path(out).rglob("*") if path.is_file())
+            assert estimate["bytes"] == pytest.approx(real, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("make", "target"), [(make_segmenter, "dense-logits"), (make_teacher, "global-features")], ids=["maps", "features"]
+)
+def test_maps_and_features_have_no_top1_to_keep(
+    make: Callable[[Path], Path], target: str, images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=f"--keep-top1 is of logits of whole images, not of {target}: leave it out"):
+        run(make(tmp_path / "teacher"), images, keep_top1=True, target=target)
 
 
 class TestResume:

@@ -97,8 +97,20 @@ def test_a_flipped_bit_is_found_dropped_and_computed_again(
     assert digest_of(store) == before
 
 
+def test_damaged_metadata_are_written_anew(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = digest_of(store)
+    metadata = sorted(store.rglob("zarr.json"))
+    assert store / "probes" / "pixels" / "zarr.json" in metadata
+    for path in metadata:
+        path.write_bytes(path.read_bytes()[:-9])
+    status, found = call(capsys, "verify", str(store), "--repair")
+    assert (status, found["repairs"]) == (1, [f"wrote {path.relative_to(store)} anew" for path in metadata])
+    assert call(capsys, "verify", str(store), "--level", "full")[0] == 0
+    assert digest_of(store) == before
+
+
 @pytest.mark.parametrize(
-    "path", ["targets/zarr.json", "samples/key_bytes/c/0", "probes/pixels/c/0/0/0/0", "units.json"]
+    "path", ["plan.json", "samples/key_bytes/c/0", "probes/pixels/c/0/0/0/0", "units.json"]
 )
 def test_what_all_units_need_is_built_or_pulled_again(
     path: str, store: Path, teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]

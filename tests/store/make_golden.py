@@ -1,20 +1,25 @@
-"""Writes golden.json and golden-format-1/ anew: only after a change of format that was decided on."""
+"""Writes the named stores of golden-format-1/ and their part of golden.json: new ones, or after a change of format that
+was decided on. Others stay as the version wrote them that they are of.
+
+    python tests/store/make_golden.py top1
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tiny_stores import FEATURE_MAPS, FEATURE_ROWS, MAPS, ROWS, build_at, contents_of, targets_of
 
 from reinforce.store.codecs import Fp16Codec, Int8Codec, TargetCodec
+from reinforce.store.codecs.kept_top1 import KeptTop1
 from reinforce.store.codecs.klt import KltCodec
 from reinforce.store.codecs.packing import Packing
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
@@ -39,6 +44,7 @@ STORES: dict[str, tuple[TargetCodec, TargetShape]] = {
     "klt": (KLT, ROWS),
     "sqrt-p": (SqrtPCodec(0.03125, 1.0), ROWS),
     "top-k": (TopKCodec(3, 5, 1.0), ROWS),
+    "top1": (KeptTop1(KLT), ROWS),
     "maps": (SqrtPCodec(0.03125, 1.0), MAPS),
     "global-features": (replace(KLT, absolute=True), FEATURE_ROWS),
     "patch-features": (Int8Codec(absolute=True), FEATURE_MAPS),
@@ -59,16 +65,18 @@ def decoded(root: Path) -> list[float]:
 
 
 def main() -> None:
-    golden: dict[str, Any] = {"numcodecs": version("numcodecs"), "stores": {}, "decoded": {}, "manifests": {}}
-    shutil.rmtree(HERE / "golden-format-1", ignore_errors=True)
-    for name, (codec, shape) in STORES.items():
+    golden = json.loads((HERE / "golden.json").read_text())
+    for name in sys.argv[1:]:
+        codec, shape = STORES[name]
         root = Path(tempfile.mkdtemp()) / name
         with targets_of(shape):
             build_at(root, codec, max_kl=0.05)
+        shutil.rmtree(HERE / "golden-format-1" / name, ignore_errors=True)
         shutil.copytree(root, HERE / "golden-format-1" / name)
         golden["stores"][name] = digests(root)
         golden["decoded"][name] = decoded(root)
         golden["manifests"][name] = Store.open(root).manifest.digest
+    golden["numcodecs"] = version("numcodecs")
     (HERE / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
 
 

@@ -24,6 +24,7 @@ from reinforce.store.choose import (
     mean_error,
 )
 from reinforce.store.codecs import Fp16Codec, Int8Codec, codec_record, load_codec, named_codec, view_arrays
+from reinforce.store.codecs.kept_top1 import KeptTop1
 from reinforce.store.codecs.klt import KltCodec, KltFamily
 from reinforce.store.codecs.packing import RADICES, Packing
 from reinforce.store.codecs.rounding import QUICK_SWEEPS, SWEEPS
@@ -75,6 +76,9 @@ class CodecContract:
     def make(self, logits_VRC):
         raise NotImplementedError
 
+    def again(self, codec, parameters):
+        return load_codec(codec.name, parameters, codec.calibration(), 7)
+
     @pytest.mark.parametrize("which", range(3), ids=["flat", "peaky", "one row"])
     def test_decodes_within_its_fidelity(self, which):
         targets_VRC = self.targets[which]
@@ -101,8 +105,7 @@ class CodecContract:
 
     def test_is_a_function_of_its_parameters_and_calibration(self):
         codec = self.make(FLAT_VRC)
-        parameters = json.loads(json.dumps(codec.parameters()))
-        again = type(codec).from_parameters(parameters, codec.calibration())
+        again = self.again(codec, json.loads(json.dumps(codec.parameters())))
         first, second = codec.encode(FLAT_VRC), again.encode(FLAT_VRC)
         assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
@@ -239,6 +242,9 @@ class TestEveryAxis(CodecContract):
 
     def make(self, logits_VRC):
         return EveryAxisCodec(logits_VRC.mean(axis=(0, 1)), 16)
+
+    def again(self, codec, parameters):
+        return EveryAxisCodec.from_parameters(parameters, codec.calibration())
 
 
 class FeatureCodecContract(CodecContract):
@@ -496,6 +502,89 @@ class TestTopK(CodecContract):
             codec.decode(view_arrays(codec, encoded, 0, 7))
 
 
+class KeptTop1Contract(CodecContract):
+    """Of coarse codecs, which would name another class for many rows."""
+
+    max_kl = 0.2
+
+    @pytest.mark.parametrize("which", range(3), ids=["flat", "peaky", "one row"])
+    @pytest.mark.parametrize("level", [0, -4])
+    def test_the_largest_class_is_the_teachers(self, which, level):
+        targets_VRC = self.targets[which]
+        codec = self.make(targets_VRC)
+        assert (decode_unit(codec, targets_VRC, level=level).argmax(-1) == targets_VRC.argmax(-1)).all()
+        if which < 2 and codec.name != "top-k":
+            assert (decode_unit(codec.codec, targets_VRC, level=level).argmax(-1) != targets_VRC.argmax(-1)).any()
+
+    def test_equals_a_slow_reference(self):
+        codec = self.make(FLAT_VRC)
+        encoded = codec.encode(FLAT_VRC, level=-4)
+        assert encoded["top1"].dtype == np.uint8
+        expected_VRC = decode_unit(codec.codec, FLAT_VRC, level=-4).astype(np.float64)
+        for row, name in zip(expected_VRC.reshape(-1, 7), encoded["top1"].ravel().tolist(), strict=True):
+            if name:
+                row[name - 1] = max(row) + max(1, abs(max(row))) / 4096
+        assert decode_unit(codec, FLAT_VRC, level=-4) == pytest.approx(expected_VRC, abs=1e-6)
+
+    def test_every_reader_finds_the_same_class(self):
+        """The largest leads by more than float32 arithmetic may differ by."""
+        first, second = np.moveaxis(np.sort(decode_unit(self.make(PEAKY_VRC), PEAKY_VRC), axis=-1)[..., :-3:-1], -1, 0)
+        assert (first - second >= 2e-4 * np.maximum(1, np.abs(second))).all()
+
+    def test_refuses_a_class_beyond_the_last(self):
+        codec = self.make(FLAT_VRC)
+        encoded = codec.encode(FLAT_VRC)
+        encoded["top1"][0, 3] = 8
+        with pytest.raises(ValueError, match="beyond the last"):
+            codec.decode(view_arrays(codec, encoded, 0, 7))
+
+
+class TestKltWithTop1(KeptTop1Contract):
+    def make(self, logits_VRC):
+        return KeptTop1(KltFamily.of_logits(logits_VRC, temperature=1.0, num_views=len(logits_VRC)).codec(1.0))
+
+
+class TestSqrtPWithTop1(KeptTop1Contract):
+    def make(self, logits_VRC):
+        return KeptTop1(SqrtPCodec(0.1, 1.0))
+
+
+class TestTopKWithTop1(KeptTop1Contract):
+    max_kl = 0.5
+
+    def make(self, logits_VRC):
+        return KeptTop1(TopKCodec(3, logits_VRC.shape[-1], 1.0))
+
+
+class TestInt8WithTop1(KeptTop1Contract):
+    def make(self, logits_VRC):
+        return KeptTop1(Int8Codec(6))
+
+
+class TestFp16WithTop1:
+    """Half precision leaves a tie where float32 has none."""
+
+    @settings(deadline=None)
+    @given(arrays(np.float32, (3, 6), elements=st.floats(-1e4, 1e4, width=32)))
+    def test_the_largest_class_is_the_teachers(self, logits_RC):
+        assert (decode_unit(KeptTop1(Fp16Codec()), logits_RC[None])[0].argmax(1) == logits_RC.argmax(1)).all()
+
+
+@pytest.mark.parametrize("codec", [Int8Codec(absolute=True), Fp16Codec(absolute=True)], ids=["int8", "fp16"])
+def test_features_have_no_largest_class(codec):
+    with pytest.raises(ValueError, match="rows of logits alone"):
+        KeptTop1(codec)
+    with pytest.raises(CorruptStoreError, match="rows of logits alone"):
+        load_codec(codec.name, codec.parameters() | {"top1": True}, {}, 7)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "dtype"), [(255, "uint8"), (256, "uint16"), (65535, "uint16"), (65536, "uint32")]
+)
+def test_a_class_fits_its_data_type(num_classes, dtype):
+    assert KeptTop1(Fp16Codec()).arrays(num_classes)["top1"].dtype == dtype
+
+
 def request(**changes):
     return CodecRequest(**({"max_error": 1e-2, "measure": Divergence(1.0), "num_samples": 100_000, "num_views": 10,
                             "unit_rows": 400} | changes))  # fmt: skip
@@ -574,6 +663,14 @@ class TestCalibration:
         assert bytes_per_view(codec, TEACHER_VRC, request()) <= max_bytes
         roomier = calibrate(TEACHER_VRC, request(max_bytes=1.5 * max_bytes)).codec
         assert mean_error(roomier, TEACHER_VRC, Divergence(1.0)) < mean_error(codec, TEACHER_VRC, Divergence(1.0))
+
+    @pytest.mark.parametrize("name", [None, "klt", "sqrt-p", "top-k", "int8", "fp16"])
+    def test_the_largest_class_is_kept_for_a_fraction_of_a_byte(self, name):
+        plain, kept = (calibrate(TEACHER_VRC, request(keep_top1=keep), name).codec for keep in (False, True))
+        assert (decode_unit(kept, TEACHER_VRC).argmax(-1) == TEACHER_VRC.argmax(-1)).all()
+        assert mean_error(kept, TEACHER_VRC, Divergence(1.0)) <= 1e-2
+        sizes = [bytes_per_view(codec, TEACHER_VRC, request()) for codec in (plain, kept)]
+        assert sizes[1] - sizes[0] < 0.4
 
     def test_says_how_few_bytes_can_be_had(self):
         with pytest.raises(UsageError, match=r"within 0.01 bytes a view: type --max-bytes"):

@@ -13,6 +13,7 @@ from tiny_stores import NUM_CLASSES, UNIT_ROWS, build_at
 
 from reinforce.errors import CorruptStoreError, StoreError
 from reinforce.store.codecs import Fp16Codec, Int8Codec, load_codec
+from reinforce.store.codecs.kept_top1 import KeptTop1
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.codecs.top_k import TopKCodec
 from reinforce.store.reader import Store
@@ -24,6 +25,7 @@ CODECS = {
     "klt": KLT,
     "sqrt-p": SqrtPCodec(0.03125, 1.0),
     "top-k": TopKCodec(3, 5, 1.0),
+    "fp16, top1": KeptTop1(Fp16Codec()),
 }
 
 
@@ -104,7 +106,8 @@ class TestCalibration:
         root = store_of(name)
         forge_calibration(root, {"basis": np.zeros((1 << 11, 1 << 13), np.int64)})
         tracemalloc.start()
-        with pytest.raises(CorruptStoreError, match=f"codec {name}: the calibration arrays are not those"):
+        codec = name.partition(",")[0]
+        with pytest.raises(CorruptStoreError, match=f"codec {codec}: the calibration arrays are not those"):
             Store.open(root)
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -154,6 +157,8 @@ class TestParameters:
             ("top-k", {"temperature": -1}),
             ("fp16", {"step": 1}),
             ("int8", {"step": 1}),
+            ("fp16", {"top1": 1}),
+            ("fp16", {"top1": False}),
         ],
         ids=str,
     )
@@ -161,6 +166,11 @@ class TestParameters:
         root = store_of(name)
         forge_parameters(root, **change)
         assert f"codec {name}" in refused(root)
+
+    def test_a_largest_class_that_no_array_has(self, store_of):
+        root = store_of("fp16")
+        forge_parameters(root, top1=True)
+        assert "targets/top1/zarr.json: not in the manifest" in refused(root)
 
     def test_nan_which_json_cannot_say(self):
         with pytest.raises(CorruptStoreError):
@@ -198,6 +208,8 @@ class TestTargets:
             ("top-k", "log_p", NAN, "NaN or values above 0"),
             ("top-k", "log_p", 0.5, "NaN or values above 0"),
             ("top-k", "log_p", -INF, "NaN or infinite"),
+            ("fp16, top1", "top1", 6, "beyond the last"),
+            ("fp16, top1", "top1", 255, "beyond the last"),
         ],
     )
     def test_values_that_no_encoder_gives(self, codec, array, value, words, store_of):
@@ -218,7 +230,7 @@ class TestTargets:
     @pytest.mark.parametrize(
         ("codec", "array"),
         [("klt", "codes"), ("klt", "image_codes"), ("sqrt-p", "codes"), ("sqrt-p", "tails"), ("top-k", "tails"),
-         ("int8", "codes"), ("klt", "is_spilled"), ("klt", "steps")],
+         ("int8", "codes"), ("klt", "is_spilled"), ("klt", "steps"), ("fp16, top1", "values")],
     )  # fmt: skip
     @pytest.mark.parametrize("value", [0, 255])
     def test_any_code_is_a_value(self, codec, array, value, store_of):

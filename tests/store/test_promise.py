@@ -10,6 +10,7 @@ from tiny_stores import plan_of
 
 from reinforce.errors import BuildError
 from reinforce.store.codecs import Int8Codec
+from reinforce.store.codecs.kept_top1 import KeptTop1
 from reinforce.store.codecs.klt import KltFamily
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
 from reinforce.store.codecs.top_k import TopKCodec
@@ -34,7 +35,8 @@ CODECS = {
     "sqrt-p": SqrtPCodec(0.01, 1.0),
     "top-k": TopKCodec(2, C, 1.0),
 }
-MAX_KL = {"klt": 5e-3, "sqrt-p": 5e-4, "top-k": 0.2}
+CODECS["sqrt-p, top1"] = KeptTop1(SqrtPCodec(0.01, 1.0))
+MAX_KL = {"klt": 5e-3, "sqrt-p": 5e-4, "sqrt-p, top1": 5e-4, "top-k": 0.2}
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -56,6 +58,9 @@ class TestAnyUnit:
         kl = Divergence(1.0).errors(targets.reshape(-1, C), decoded.reshape(-1, C))
         assert kl.mean() == pytest.approx(encoded.fidelity.mean, rel=1e-9)
         assert kl.mean() <= MAX_KL[name]
+        if "top1" in name:
+            assert (decoded.argmax(-1) == targets.argmax(-1)).all()
+            assert encoded.fidelity.top1_agreement == 1
 
     def test_of_odd_rows_no_more_are_spilled_than_must_be(self, name):
         targets = CALM.copy()

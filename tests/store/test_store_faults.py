@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hostile_stores import read_everything
+from hostile_stores import forge, read_everything
 from make_golden import KLT
 from stopped_objects import KilledError, StoppedObjects
 from tiny_stores import (
@@ -261,8 +262,48 @@ def test_repair_does_not_trust_a_left_marker_of_a_bad_unit(store_copy, finished_
     assert contents_of(unfinished) == contents_of(finished_store)
 
 
+@pytest.mark.parametrize("fault", ["flipped", "missing"])
+def test_repair_writes_metadata_anew(finished_store, tmp_path, fault):
+    """Any, and all at once: nobody has to pay a teacher again for a bit of them."""
+    names = sorted(path for path in contents_of(finished_store) if path.endswith("zarr.json"))
+    names.remove("probes/pixels/zarr.json")  # these probes are no views of the policy
+    assert {"zarr.json", "samples/key_bytes/zarr.json", "targets/values/zarr.json"} <= set(names)
+    for number, damaged in enumerate([*([name] for name in names), names]):
+        root = tmp_path / f"{number}.zarr"
+        shutil.copytree(finished_store, root)
+        for name in damaged:
+            (root / name).write_bytes(b"x" + (root / name).read_bytes()[1:])
+            if fault == "missing":
+                (root / name).unlink()
+        report = verify(root, "full", repair=True)
+        assert report.repaired == [f"wrote {name} anew" for name in damaged]
+        assert verify(root, "full").ok
+        assert contents_of(root) == contents_of(finished_store)
+
+
+def test_repair_mends_metadata_and_drops_bad_units(store_copy, finished_store):
+    damage_units(store_copy, [1])
+    (store_copy / "targets/values/zarr.json").unlink()
+    assert len(verify(store_copy, "full", repair=True).repaired) == 2
+    assert build(LocalObjects(store_copy)) == [1]
+    assert contents_of(store_copy) == contents_of(finished_store)
+
+
+def test_metadata_that_another_version_worded_stay_as_they_are(store_copy):
+    """What this one would write is not what the manifest lists."""
+    path = store_copy / "targets/zarr.json"
+    document = json.loads(path.read_bytes())
+    document["attributes"]["formula"] = "worded otherwise"
+    forge(store_copy, {"targets/zarr.json": json.dumps(document).encode()})
+    assert verify(store_copy, "full").ok
+    path.write_bytes(b"x")
+    (line,) = verify(store_copy, "full", repair=True).repaired
+    assert line.startswith("cannot be repaired here")
+    assert path.read_bytes() == b"x"
+
+
 @pytest.mark.parametrize(
-    "name", ["plan.json", "zarr.json", "targets/values/zarr.json", "samples/sha64/c/0", "units.json"]
+    "name", ["plan.json", "samples/sha64/c/0", "units.json", "probes.json"]
 )
 def test_other_damage_cannot_be_repaired_and_changes_nothing(store_copy, name):
     damage_units(store_copy, [1])

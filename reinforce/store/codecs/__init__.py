@@ -15,6 +15,7 @@ from reinforce.store.canonical import one_line
 from reinforce.store.codecs.base import Arrays, ArraySpec, CodecKind, TargetCodec, decode_finite, view_arrays
 from reinforce.store.codecs.fp16 import Fp16Codec
 from reinforce.store.codecs.int8 import Int8Codec
+from reinforce.store.codecs.kept_top1 import KeptTop1, without_top1
 from reinforce.store.codecs.klt import KltCodec
 from reinforce.store.codecs.klt_maps import KltMapsCodec
 from reinforce.store.codecs.sqrt_p import SqrtPCodec
@@ -58,7 +59,9 @@ def load_codec(name: str, parameters: Mapping[str, Any], calibration: Arrays, nu
     Raises StoreError for a codec of a newer version, CorruptStoreError for parameters that its kind never has.
     """
     with _blaming(name):
-        codec = _kind(name).from_parameters(parameters, calibration)
+        own, keeps_top1 = without_top1(parameters)
+        codec: TargetCodec = _kind(name).from_parameters(own, calibration)
+        codec = KeptTop1(codec) if keeps_top1 else codec
         codec.arrays(num_channels)
     return codec
 
@@ -68,7 +71,8 @@ def check_calibration(
 ) -> None:
     """Whether a plan's calibration arrays are those of its codec, before they are read. Raises as `load_codec`."""
     with _blaming(name):
-        if dict(shapes) != _kind(name).calibration_shapes(parameters, num_channels):
+        own, _ = without_top1(parameters)
+        if dict(shapes) != _kind(name).calibration_shapes(own, num_channels):
             raise ValueError("the calibration arrays are not those of its parameters")
 
 
