@@ -173,3 +173,19 @@ def make_loader(data: TrainingData, batch_size: int, *, start: int, total: int, 
                       collate_fn=as_it_is, worker_init_fn=enter_worker, generator=torch.Generator().manual_seed(0),
                       pin_memory=world.device.type == "cuda", **spawned)  # fmt: skip
     return raise_errors(loader)
+
+
+def one_pass(data: TrainingData, batch_size: int, *, world: World, workers: int) -> Iterator[Batch]:
+    """Every row once, as epoch 0 shows it; the ranks of `world` share the rows of a batch."""
+    total = steps_in_epoch(len(data.epoch_order(0)), batch_size)
+    return make_loader(data, batch_size, start=0, total=total, world=world, workers=workers)
+
+
+def readable(batches: Iterable[Batch], skipped: SkippedImages, progress: Progress | None = None) -> Iterator[Batch]:
+    """Those that have a row; what could not be decoded is noted, and progress follows."""
+    for batch in batches:
+        skipped.note(batch, progress)
+        if len(batch):
+            yield batch
+        if progress is not None:
+            progress.update(batch.num_global)

@@ -15,7 +15,7 @@ from reinforce.progress import Progress
 from reinforce.views import named_policy
 from torch import Tensor, nn
 
-from train.batches import Batch, SkippedImages, TrainingData, make_loader, steps_in_epoch
+from train.batches import Batch, SkippedImages, TrainingData, one_pass, readable
 from train.labelled import PlainBatch, PlainViews, TrainingViews
 from train.losses import cross_entropy
 from train.metrics import Tally
@@ -144,17 +144,12 @@ def tally_labelled(model: nn.Module, views: TrainingData, preprocess: Preprocess
     one).
     """
     tally = Tally() if tally is None else tally
-    total = steps_in_epoch(len(views.epoch_order(0)), batch_size)
     model.eval()
-    for batch in make_loader(views, batch_size, start=0, total=total, world=world, workers=workers):
+    for batch in readable(one_pass(views, batch_size, world=world, workers=workers), skipped, progress):
         assert isinstance(batch, PlainBatch)
-        skipped.note(batch, progress)
-        if len(batch):
-            with torch.inference_mode(), autocast(world.device, dtype):
-                logits = model(preprocess(batch.inputs, world.device))
-            tally.add(logits, batch.targets.to(world.device), batch.rows)
-        if progress is not None:
-            progress.update(batch.num_global)
+        with torch.inference_mode(), autocast(world.device, dtype):
+            logits = model(preprocess(batch.inputs, world.device))
+        tally.add(logits, batch.targets.to(world.device), batch.rows)
     tally.sum_over(world)
     skipped.share(world, progress)
     return tally

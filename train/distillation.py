@@ -14,7 +14,7 @@ from reinforce.models import Preprocess, save_model, short_name, side_multiple
 from reinforce.store import Store
 from torch import Tensor, nn
 
-from train.batches import Batch, make_loader, steps_in_epoch
+from train.batches import Batch, one_pass, steps_in_epoch
 from train.cached import CachedViews, HeldOutViews
 from train.distill import Aim, DistillConfig, DistillResult
 from train.feature_matching import ContrastiveMatching, CosineMatching
@@ -117,10 +117,7 @@ class Distillation:
 
         def evaluate(student: nn.Module) -> dict[str, float]:
             tally = self.matching.tally()
-            total = steps_in_epoch(len(views.rows), config.batch_size)
-            loader = make_loader(views, config.batch_size, start=0, total=total, world=World(device),
-                                 workers=config.workers)  # fmt: skip
-            for batch in loader:
+            for batch in one_pass(views, config.batch_size, world=World(device), workers=config.workers):
                 moved = batch.to(device)
                 tally.add(student, self.preprocess(moved.inputs), moved)
             return tally.figures()

@@ -17,7 +17,7 @@ from reinforce.models import SegmentationModel
 from reinforce.progress import Progress
 from torch import Tensor, nn
 
-from train.batches import Batch, Rows, TrainingData, make_loader, shuffled, steps_in_epoch
+from train.batches import Batch, Rows, TrainingData, one_pass, readable, shuffled
 from train.losses import pixel_cross_entropy
 from train.mask_tally import tally_masked
 from train.masked import MaskedBatch, WholeViews
@@ -135,16 +135,10 @@ class MapProbe:
 
     def _loaded(self, views: TrainingData) -> Iterator[Batch]:
         """All rows in order, with progress; the bad ones noted."""
-        bench, num_rows = self.bench, len(views.epoch_order(0))
-        batch_size = bench.config.batch_size
-        loader = make_loader(views, batch_size, start=0, total=steps_in_epoch(num_rows, batch_size),
-                             world=World(bench.world.device), workers=bench.config.workers)  # fmt: skip
-        with Progress("features", num_rows, quiet=bench.config.quiet or not bench.world.is_main) as progress:
-            for batch in loader:
-                bench.skipped.note(batch, progress)
-                if len(batch):
-                    yield batch
-                progress.update(len(batch))
+        bench, config, num_rows = self.bench, self.bench.config, len(views.epoch_order(0))
+        batches = one_pass(views, config.batch_size, world=World(bench.world.device), workers=config.workers)
+        with Progress("features", num_rows, quiet=config.quiet or not bench.world.is_main) as progress:
+            yield from readable(batches, bench.skipped, progress)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from reinforce.data import IGNORE
 from reinforce.progress import Progress
 from torch import Tensor
 
-from train.batches import SkippedImages, TrainingData, make_loader, steps_in_epoch
+from train.batches import SkippedImages, TrainingData, one_pass, readable
 from train.iou import ConfusionMatrix, Counts
 from train.losses import pixel_cross_entropy
 from train.masked import MaskedBatch
@@ -90,19 +90,13 @@ def tally_masked(answer: Answer, views: TrainingData, *, num_classes: int, world
 
     Rows that cannot be decoded are noted in `skipped`.
     """
-    num_rows = len(views.epoch_order(0))
-    tally = MaskTally.empty(num_rows, num_classes)
-    total = steps_in_epoch(num_rows, batch_size)
-    for batch in make_loader(views, batch_size, start=0, total=total, world=world, workers=workers):
+    tally = MaskTally.empty(len(views.epoch_order(0)), num_classes)
+    for batch in readable(one_pass(views, batch_size, world=world, workers=workers), skipped, progress):
         assert isinstance(batch, MaskedBatch)
-        skipped.note(batch, progress)
-        if len(batch):
-            moved = batch.to(world.device)
-            with torch.inference_mode(), autocast(world.device, dtype):
-                map_BChw = answer(moved.inputs)
-            tally.add(map_BChw, moved)
-        if progress is not None:
-            progress.update(batch.num_global)
+        moved = batch.to(world.device)
+        with torch.inference_mode(), autocast(world.device, dtype):
+            map_BChw = answer(moved.inputs)
+        tally.add(map_BChw, moved)
     tally.sum_over(world)
     skipped.share(world, progress)
     return tally

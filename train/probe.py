@@ -16,7 +16,7 @@ from reinforce.models import Preprocess, get_head, pooled_features
 from reinforce.progress import Progress
 from torch import Tensor, nn
 
-from train.batches import Batch, Rows, SkippedImages, TrainingData, make_loader, shuffled, steps_in_epoch
+from train.batches import Batch, Rows, SkippedImages, TrainingData, one_pass, readable, shuffled
 from train.optim import autocast
 from train.world import World
 
@@ -79,17 +79,12 @@ def extract_features(model: nn.Module, data: Sequence[tuple[TrainingData, int]],
     num_rows = sum(len(rows.epoch_order(0)) for rows, _ in data)
     with Progress("features", num_rows, quiet=quiet or not world.is_main) as progress:
         for views, view in data:
-            total = steps_in_epoch(len(views.epoch_order(0)), batch_size)
-            loader = make_loader(InOrder(views, view), batch_size, start=0, total=total, world=alone, workers=workers)
+            batches = one_pass(InOrder(views, view), batch_size, world=alone, workers=workers)
             parts = []
-            for batch in loader:
-                skipped.note(batch, progress)
-                if not len(batch):
-                    continue
+            for batch in readable(batches, skipped, progress):
                 with torch.inference_mode(), autocast(world.device, dtype):
                     features = pooled_features(model, preprocess(batch.inputs, world.device))
                 parts.append((features.float().cpu(), batch.targets))
-                progress.update(len(batch))
             if not parts:
                 raise DataError("none of the images to validate on can be decoded")
             tables.append((torch.cat([f for f, _ in parts]), torch.cat([t for _, t in parts])))

@@ -18,7 +18,7 @@ from reinforce.models import ModelInfo, Preprocess, save_model, short_name
 from reinforce.models.open_clip_text import TextConfig
 from torch import Tensor, nn
 
-from train.batches import Batch, SkippedImages, TrainingData, make_loader, steps_in_epoch
+from train.batches import Batch, SkippedImages, TrainingData, one_pass, readable, steps_in_epoch
 from train.feature_matching import retrieval_rate
 from train.loop import LoopPlan, Outcome, TrainingLoop, Validation
 from train.optim import autocast_dtype
@@ -109,10 +109,9 @@ class PairTraining:
             return None
 
         def evaluate(model: nn.Module) -> dict[str, float]:
-            total = steps_in_epoch(len(held_out.epoch_order(0)), self.config.batch_size)
-            loader = make_loader(held_out, self.config.batch_size, start=0, total=total,
-                                 world=World(self.world.device), workers=self.config.workers)  # fmt: skip
-            return _scores(cast(ClipModel, model), self.preprocess, loader, self.world.device, skipped)
+            batches = one_pass(held_out, self.config.batch_size, world=World(self.world.device),
+                               workers=self.config.workers)  # fmt: skip
+            return _scores(cast(ClipModel, model), self.preprocess, readable(batches, skipped), self.world.device)
 
         return Validation(evaluate, lambda scores: (-scores["val_loss"],), ("val_loss", "val_retrieval"))
 
@@ -160,17 +159,15 @@ def entered_training(config: PairOptions, text: TextConfig, method: str,
                                world=world)  # fmt: skip
 
 
-def _scores(model: ClipModel, preprocess: Preprocess, loader: Iterator[Batch], device: torch.device,
-            skipped: SkippedImages) -> dict[str, float]:  # fmt: skip
+def _scores(model: ClipModel, preprocess: Preprocess, batches: Iterator[Batch],
+            device: torch.device) -> dict[str, float]:  # fmt: skip
     """val_loss and val_retrieval over all held-out pairs at once."""
     images, texts, scale = [], [], model.scale()
-    for batch in loader:
-        skipped.note(batch)
-        if len(batch):
-            moved = batch.to(device)
-            images_BE, texts_BE, scale = model(preprocess(moved.inputs), moved.targets)
-            images.append(images_BE.float())
-            texts.append(texts_BE.float())
+    for batch in batches:
+        moved = batch.to(device)
+        images_BE, texts_BE, scale = model(preprocess(moved.inputs), moved.targets)
+        images.append(images_BE.float())
+        texts.append(texts_BE.float())
     if not images:
         raise DataError("none of the held-out pairs can be read: mend them, or type --val-limit 0")
     return pair_scores(torch.cat(images), torch.cat(texts), scale)

@@ -156,14 +156,12 @@ class Dino:
         return signs_of(self._answers(teacher))
 
     def _answers(self, teacher: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        from train.batches import make_loader, steps_in_epoch
+        from train.batches import one_pass
         from train.pretrain.dino_loss import teacher_probs
         from train.world import World
 
-        total = steps_in_epoch(len(self.held_out), self.config.batch_size)
-        loader = make_loader(self.held_out, self.config.batch_size, start=0, total=total,
-                             world=World(self.world.device), workers=self.config.workers)  # fmt: skip
-        for batch in loader:
+        for batch in one_pass(self.held_out, self.config.batch_size, world=World(self.world.device),
+                              workers=self.config.workers):  # fmt: skip
             if len(batch):
                 features_BD = teacher.encoder(self.pixels.large(batch.inputs, self.world.device))
                 logits_BK = teacher.head(features_BD)
