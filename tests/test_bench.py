@@ -103,3 +103,12 @@ def test_a_sample_more_is_timed_in_sets_of_several_sizes(tmp_path):
 def test_a_store_of_the_metadata_of_a_large_one(tmp_path):
     figures = list(bench_scale.whole_stores(tmp_path, 400, 3))
     assert [figure.value for figure in figures if figure.name == "... most objects in a folder"] == [8, 6]
+
+
+@pytest.mark.parametrize("scale", [bench_suite.QUICK, bench_suite.FULL], ids=["quick", "full"])
+def test_encoders_at_stride_8_get_images_that_it_divides(scale):
+    """Before a bench of an hour comes to them."""
+    networks = [case.student for case in scale.students] + [request.teacher for request in scale.builds]
+    networks += [network for case in scale.online for network in (case.teacher, case.student)]
+    assert all(network.image_size % 8 == 0 for network in networks if network.task == "segmentation")
+    assert all(case.view_px <= case.teacher.image_size for case in scale.online)

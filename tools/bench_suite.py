@@ -70,9 +70,9 @@ FULL = Scale(
     online=[OnlineCase(teacher=_network(SMALL, 70), student=_network("fastvit_t8", 64), view_px=70),
             OnlineCase(teacher=_network(LARGE, 70), student=_network("fastvit_s12", 64), view_px=70, batch_size=8,
                        num_images=24, views=2),
-            OnlineCase(teacher=_network(SMALL, 70, "segmentation"), student=_network("fastvit_t8", 64, "segmentation"),
+            OnlineCase(teacher=_network(SMALL, 64, "segmentation"), student=_network("fastvit_t8", 64, "segmentation"),
                        view_px=64, batch_size=8, num_images=32, views=2),
-            OnlineCase(teacher=_network(LARGE, 70, "segmentation"), student=_network("fastvit_t8", 64, "segmentation"),
+            OnlineCase(teacher=_network(LARGE, 64, "segmentation"), student=_network("fastvit_t8", 64, "segmentation"),
                        view_px=64, batch_size=4, num_images=12, views=2)],
     counts=(10_000, 100_000),
 )  # fmt: skip
