@@ -17,11 +17,21 @@ from reinforce.store.canonical import canonical_json, one_line
 from reinforce.store.card import card_objects
 from reinforce.store.codecs import TargetCodec
 from reinforce.store.fidelity import FidelityStats
-from reinforce.store.fixed import array_objects, fixed_paths
+from reinforce.store.fixed import (
+    KEY_METADATA,
+    PROBE_GROUP,
+    PROBE_METADATA,
+    array_objects,
+    fixed_paths,
+    key_metadata,
+    planned_metadata,
+    probe_metadata,
+)
+from reinforce.store.layout import ArrayLayout
 from reinforce.store.manifest import Manifest, read_manifest
 from reinforce.store.marker import CLAIMS, MARKERS, ObjectDigest, UnitMarker, is_leftover, read_marker, unit_paths
 from reinforce.store.objects import Objects, is_hidden, publish
-from reinforce.store.schema import MANIFEST, PLAN, UNITS, Schema
+from reinforce.store.schema import MANIFEST, PLAN, PROBES, UNITS, Schema
 from reinforce.store.verified import hash_object, read_calibration
 from reinforce.store.writer import encode_array
 
@@ -102,12 +112,26 @@ def _complete(objects: Objects, plan: Mapping[str, Any], schema: Schema, markers
     publish(objects, encode_array(state, schema.states(skipped)))
     publish(objects, {UNITS: canonical_json({"format": 1, "units": [marker.record() for marker in markers]})})
     codec = schema.codec(read_calibration(objects, schema))
+    publish(objects, _metadata(objects, plan, schema, codec))
     manifest = build_manifest(schema, _listed_objects(objects, schema, codec, markers), markers)
     card = card_objects(plan, codec, manifest)
     publish(objects, card)
     manifest = manifest.listing_also(card)
     _remove_others(objects, manifest.objects)
     publish(objects, {MANIFEST: manifest.to_bytes()})
+
+
+def _metadata(objects: Objects, plan: Mapping[str, Any], schema: Schema, codec: TargetCodec) -> dict[str, bytes]:
+    """Metadata as they were written before the first unit: no hash has bound them since."""
+    metadata = planned_metadata(schema, codec) | {KEY_METADATA: key_metadata(objects, schema)}
+    if not objects.exists(PROBES):
+        del metadata[PROBE_GROUP]
+        return metadata
+    try:
+        pixels = ArrayLayout.parse("probes/pixels", objects.get(PROBE_METADATA)).metadata()
+    except (CorruptStoreError, FileNotFoundError):
+        pixels = probe_metadata(objects, plan)
+    return metadata | {PROBE_METADATA: pixels}
 
 
 def build_manifest(schema: Schema, listed: Mapping[str, ObjectDigest], markers: Sequence[UnitMarker]) -> Manifest:

@@ -3,56 +3,53 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Set
+from functools import partial
 
 from reinforce.errors import StoreError
-from reinforce.store.canonical import Fields
-from reinforce.store.fixed import planned_layouts
-from reinforce.store.layout import group_metadata, whole_layout
+from reinforce.store.canonical import parse_object
+from reinforce.store.fixed import KEY_METADATA, PROBE_METADATA, key_metadata, planned_metadata, probe_metadata
 from reinforce.store.manifest import Manifest
 from reinforce.store.marker import ObjectDigest
 from reinforce.store.objects import Objects, publish
 from reinforce.store.schema import PLAN, Schema
-from reinforce.store.verified import VerifiedObjects, read_calibration
+from reinforce.store.verified import holds, read_calibration
 
-MOST_KEPT_PROBES = 256
-"""How many views are kept is written nowhere but in the metadata itself: each number is tried."""
-MAX_VIEW_PX = 4096
-_KEY_BYTES, _PROBE_PIXELS = "samples/key_bytes/zarr.json", "probes/pixels/zarr.json"
+
+def is_metadata(path: str) -> bool:
+    return path.rpartition("/")[2] == "zarr.json"
+
+
+def damaged_metadata(objects: Objects, manifest: Manifest) -> set[str]:
+    """Every `zarr.json` that is not what the manifest lists: some small files, that are all read."""
+    listed = manifest.objects.items()
+    return {path for path, digest in listed if is_metadata(path) and not holds(objects, path, digest)}
 
 
 def mend_metadata(objects: Objects, manifest: Manifest, damaged: Set[str]) -> list[str]:
     """Put those of the damaged `zarr.json` again that this version words as the manifest lists them; returns which.
 
-    None where the plan or the calibration is damaged, too: nothing says then what they were.
+    None where the plan or the calibration is damaged, too, and not of keys or probes that are: nothing says then what
+    they were.
     """
-    wanted = {path for path in damaged if path.rpartition("/")[2] == "zarr.json"}
-    mended: dict[str, bytes] = {}
-    if wanted:
+    known: dict[str, bytes] = {}
+    if wanted := {path for path in damaged if is_metadata(path)}:
         with contextlib.suppress(StoreError, FileNotFoundError):
-            for path, data in _metadata(VerifiedObjects(objects, manifest), wanted):
-                if path in wanted and ObjectDigest.of(data) == manifest.objects[path]:
-                    mended[path] = data
+            known = _metadata(objects, wanted)
+    mended = {path: known[path] for path in sorted(wanted & known.keys())
+              if ObjectDigest.of(known[path]) == manifest.objects[path]}  # fmt: skip
     publish(objects, mended)
-    return sorted(mended)
+    return list(mended)
 
 
-def _metadata(verified: VerifiedObjects, wanted: Set[str]) -> Iterator[tuple[str, bytes]]:
-    """(path, bytes) that a `zarr.json` of this plan's store may have. Raises StoreError where that is damaged."""
-    plan = verified.read_json(PLAN)
+def _metadata(objects: Objects, wanted: Set[str]) -> dict[str, bytes]:
+    """What a store of this plan may have; whoever asks compares it with a hash."""
+    plan = parse_object(objects.get(PLAN), PLAN)
     schema = Schema.from_plan(plan)
-    codec = schema.codec(read_calibration(verified.objects, schema))
-    yield from schema.group_objects(codec).items()
-    yield "probes/zarr.json", group_metadata({})
-    layouts = planned_layouts(schema, codec, _num_key_bytes(verified, schema) if _KEY_BYTES in wanted else 1)
-    if _PROBE_PIXELS in wanted:
-        size = Fields(plan, PLAN).inner("policy").integer("size_px", 1, MAX_VIEW_PX)
-        shapes = ((kept, size, size, 3) for kept in range(1, MOST_KEPT_PROBES + 1))
-        layouts += [whole_layout("probes/pixels", "uint8", shape) for shape in shapes]
-    yield from ((layout.metadata_path, layout.metadata()) for layout in layouts)
-
-
-def _num_key_bytes(verified: VerifiedObjects, schema: Schema) -> int:
-    """Where the last key ends."""
-    offsets = schema.sample_layouts(1)["key_offsets"]
-    return int(verified.column(offsets, schema.num_samples, schema.num_samples + 1)[0])
+    known = planned_metadata(schema, schema.codec(read_calibration(objects, schema)))
+    of_a_length: dict[str, Callable[[], bytes]] = {KEY_METADATA: partial(key_metadata, objects, schema),
+                                                   PROBE_METADATA: partial(probe_metadata, objects, plan)}  # fmt: skip
+    for path in wanted & of_a_length.keys():
+        with contextlib.suppress(StoreError, FileNotFoundError):
+            known[path] = of_a_length[path]()
+    return known

@@ -10,11 +10,14 @@ from reinforce.store.card import card_objects
 from reinforce.store.inventory import is_of_units
 from reinforce.store.manifest import Manifest
 from reinforce.store.marker import MARKERS, ObjectDigest, marker_path, write_marker
-from reinforce.store.metadata_repair import mend_metadata
+from reinforce.store.metadata_repair import damaged_metadata, is_metadata, mend_metadata
 from reinforce.store.objects import Objects, publish
 from reinforce.store.reader import Store
 from reinforce.store.records import read_records, restored_marker
 from reinforce.store.schema import CARD, MANIFEST
+from reinforce.store.verified import DamagedObjectError
+
+REBUILD = "pull it again with --repair or build it again with --overwrite"
 
 
 def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[str]:
@@ -27,6 +30,8 @@ def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[st
     """
     extras = sorted(path for path in bad if path not in manifest.objects)
     damaged = {path for path in bad if path in manifest.objects and path not in CARD}
+    if damaged:
+        damaged |= damaged_metadata(objects, manifest)
     mended = mend_metadata(objects, manifest, damaged)
     damaged.difference_update(mended)
     card = bad.intersection(CARD, manifest.objects)
@@ -39,10 +44,8 @@ def repair_store(objects: Objects, manifest: Manifest, bad: set[str]) -> list[st
         elif card:  # else the end of the build writes it
             done += _mend_card(objects, manifest, card)
     except StoreError as error:
-        return [
-            *done,
-            f"cannot be repaired here, pull it again with --repair or build it again with --overwrite: {error}",
-        ]
+        why = f"{error.path}: {error.reason}" if isinstance(error, DamagedObjectError) else error
+        return [*done, f"cannot be repaired here, {REBUILD}: {why}"]
     if not damaged:
         _delete(objects, unwanted)
     return done + ([f"deleted {counted(len(extras), 'extra object')}"] if extras else [])
@@ -69,8 +72,8 @@ def _delete(objects: Objects, paths: Sequence[str]) -> None:
 
 def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str], unwanted: Sequence[str]) -> list[str]:
     """What is unwanted goes before the manifest: the end of a build stops at what lies beside its folders."""
-    if beyond := sorted(path for path in damaged if not is_of_units(path)):
-        raise StoreError(f"{beyond[0]} is damaged, which no unit can be computed without")
+    if beyond := sorted((is_metadata(path), path) for path in damaged if not is_of_units(path)):
+        raise StoreError(f"{beyond[0][1]} is damaged, which no unit can be computed without")
     store = Store(objects, manifest)
     unit_of = {
         array.object_path(unit): unit for unit in range(store.num_units) for array in store.target_arrays.values()

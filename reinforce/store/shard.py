@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from reinforce.store.layout import ArrayLayout
 
+LONGEST_FRAME_HEADER = 18
+"""Bytes, magic number included (RFC 8878, 3.1.1)."""
 _MISSING = (1 << 64) - 1
 _CRC_BYTES = 4
 

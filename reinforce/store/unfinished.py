@@ -71,12 +71,11 @@ class UnfinishedStore:
 
     def keys(self) -> KeyColumns:
         """Of all samples, in listing order."""
-        (num_key_bytes,) = self._layout("samples/key_bytes").shape
-        layouts = self.schema.sample_layouts(num_key_bytes)
-        keys = KeyColumns(self._column(layouts["key_bytes"]).data, self._column(layouts["key_offsets"]))
-        if (keys.ends[1:] < keys.ends[:-1]).any():
+        layouts = self.schema.sample_layouts(1)
+        ends = self._column(layouts["key_offsets"])
+        if (ends[1:] < ends[:-1]).any():
             raise CorruptStoreError("samples/key_offsets: offsets go back: type --overwrite to build the store again")
-        return keys
+        return KeyColumns(self._column(self.schema.sample_layouts(int(ends[-1]))["key_bytes"]).data, ends)
 
     def sha64(self) -> NDArray[np.uint64]:
         """(N,) the first 64 bits of every image file's SHA-256, in listing order."""
@@ -87,17 +86,19 @@ class UnfinishedStore:
         markers = (read_marker(self.objects, unit) for unit in range(self.schema.num_units))
         return [marker for marker in markers if marker is not None]
 
-    def _layout(self, path: str) -> ArrayLayout:
-        return ArrayLayout.parse(path, self.objects.get(f"{path}/zarr.json"))
-
     def _column(self, layout: ArrayLayout) -> NDArray[Any]:
-        parts = []
-        for shard in layout.shards():
-            path = layout.object_path(*shard)
-            data = self.objects.get(path)
-            try:
-                index = parse_index(layout, data[-index_bytes(layout) :], len(data)).tolist()
-                parts += [decode_chunk(layout, data[a : a + n]) for a, n in (index[c] for c in layout.chunks(shard))]
-            except ValueError as error:
-                raise CorruptStoreError(f"{path}: {error}: type --overwrite to build the store again") from error
-        return np.concatenate(parts)[: layout.shape[0]]
+        return read_column(self.objects, layout)
+
+
+def read_column(objects: Objects, layout: ArrayLayout) -> NDArray[Any]:
+    """All values of a one-dimensional array, by their checksums alone. Raises CorruptStoreError, FileNotFoundError."""
+    parts = []
+    for shard in layout.shards():
+        path = layout.object_path(*shard)
+        data = objects.get(path)
+        try:
+            index = parse_index(layout, data[-index_bytes(layout) :], len(data)).tolist()
+            parts += [decode_chunk(layout, data[a : a + n]) for a, n in (index[c] for c in layout.chunks(shard))]
+        except ValueError as error:
+            raise CorruptStoreError(f"{path}: {error}: type --overwrite to build the store again") from error
+    return np.concatenate(parts)[: layout.shape[0]]

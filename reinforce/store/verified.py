@@ -106,7 +106,12 @@ class VerifiedObjects:
         return parse_object(self.read(path), path)
 
     def layout(self, array_path: str) -> ArrayLayout:
-        return ArrayLayout.parse(array_path, self.read(f"{array_path}/zarr.json"))
+        path = f"{array_path}/zarr.json"
+        data = self.read(path)
+        try:
+            return ArrayLayout.parse(array_path, data)
+        except CorruptStoreError as error:
+            raise self.error(path, error) from error
 
     def chunk(self, layout: ArrayLayout, shard: tuple[int, ...], chunk: int) -> NDArray[Any]:
         """Values of the `chunk`-th chunk of a shard, shape `layout.chunk_shape`."""

@@ -12,13 +12,14 @@ import numpy as np
 
 from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, UnfinishedStoreError
 from reinforce.store.finalize import build_manifest
-from reinforce.store.inventory import differences, is_of_units
+from reinforce.store.inventory import differences, is_of_units, mending_advice
 from reinforce.store.manifest import Manifest, read_manifest
+from reinforce.store.metadata_repair import is_metadata
 from reinforce.store.objects import Objects
 from reinforce.store.places import open_objects
 from reinforce.store.reader import Store
 from reinforce.store.records import read_records
-from reinforce.store.repair import repair_store
+from reinforce.store.repair import REBUILD, repair_store
 from reinforce.store.schema import CARD, MANIFEST, PLAN, UNITS
 from reinforce.store.verified import DamagedObjectError, VerifiedObjects
 
@@ -83,8 +84,8 @@ def check_common(objects: Objects) -> None:
         try:
             verified.check(path)
         except DamagedObjectError as error:
-            raise CorruptStoreError(f"{objects.name}: {path}: {error.reason}: pull it again with --repair or build it "
-                                    "again with --overwrite") from None  # fmt: skip
+            advice = mending_advice(objects.name) if is_metadata(path) else REBUILD
+            raise CorruptStoreError(f"{objects.name}: {path}: {error.reason}: {advice}") from None
 
 
 def _problems(objects: Objects, manifest: Manifest, level: Level) -> Iterator[tuple[str, str]]:
@@ -128,6 +129,9 @@ def _content_problems(objects: Objects, manifest: Manifest, bad: set[str]) -> It
     """What hashes cannot show: a store that was written wrongly, or by somebody hostile."""
     try:
         store = Store(objects, manifest)
+    except DamagedObjectError as error:
+        yield error.path, f"{error.path}: {error.reason}"
+        return
     except StoreError as error:
         yield PLAN, f"{PLAN}: {error}"
         return

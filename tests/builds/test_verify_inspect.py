@@ -109,6 +109,21 @@ def test_damaged_metadata_are_written_anew(store: Path, capsys: pytest.CaptureFi
     assert digest_of(store) == before
 
 
+@pytest.mark.parametrize("path", ["targets/zarr.json", "samples/key_bytes/zarr.json", "probes/pixels/zarr.json"])
+def test_resuming_names_the_repair_of_metadata_and_mends_them_in_an_unfinished_store(
+    path: str, store: Path, teacher: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = digest_of(store)
+    (store / path).write_bytes((store / path).read_bytes()[:-9])
+    with pytest.raises(CorruptStoreError, match=r"type reinforce verify out.zarr --level full --repair"):
+        run(teacher, images, resume=True)
+    largest_object(store).unlink()
+    call(capsys, "verify", str(store), "--repair")
+    (store / path).write_bytes(b"x")
+    run(teacher, images, resume=True)
+    assert digest_of(store) == before
+
+
 @pytest.mark.parametrize(
     "path", ["plan.json", "samples/key_bytes/c/0", "probes/pixels/c/0/0/0/0", "units.json"]
 )

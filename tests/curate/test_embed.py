@@ -75,6 +75,16 @@ def test_vectors_are_what_the_live_encoders_say_of_the_views(embedded, encoders,
             assert np.linalg.norm(stored) == pytest.approx(1, abs=1e-3)
 
 
+def test_damaged_metadata_of_views_of_two_policies_are_written_anew(embedded, tmp_path):
+    root = Path(shutil.copytree(embedded.name, tmp_path / "x.zarr"))
+    damaged = ["probes/pixels/zarr.json", "targets/values/zarr.json"]
+    for name in damaged:
+        (root / name).write_bytes(b"x")
+    report = verify(VerifyConfig(store=str(root), repair=True, quiet=True))
+    assert report.repairs == [f"wrote {name} anew" for name in damaged]
+    assert verify(VerifyConfig(store=str(root), quiet=True)).ok
+
+
 class TestItems:
     def test_crops_are_searched_and_wholes_compared(self, embedded):
         items = np.concatenate([embedded.searched.unit(unit).items for unit in range(embedded.searched.num_units)])

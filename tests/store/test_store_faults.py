@@ -281,6 +281,52 @@ def test_repair_writes_metadata_anew(finished_store, tmp_path, fault):
         assert contents_of(root) == contents_of(finished_store)
 
 
+@pytest.mark.parametrize("fault", ["flipped", "missing", "formula"])
+def test_the_end_of_a_build_does_not_believe_damaged_metadata(finished_store, tmp_path, fault):
+    """No hash binds them before the manifest."""
+    names = sorted(path for path in contents_of(finished_store) if path.endswith("zarr.json"))
+    names.remove("probes/pixels/zarr.json")
+    for number, damaged in enumerate(["targets/zarr.json"] if fault == "formula" else names):
+        root = tmp_path / f"{number}.zarr"
+        shutil.copytree(finished_store, root)
+        damage_units(root, [1])
+        verify(root, "full", repair=True)
+        data = (root / damaged).read_bytes()
+        (root / damaged).write_bytes(data.replace(b"float32", b"float16") if fault == "formula" else b"x" + data[1:])
+        if fault == "missing":
+            (root / damaged).unlink()
+        assert build(LocalObjects(root)) == [1]
+        assert contents_of(root) == contents_of(finished_store)
+
+
+def test_keys_that_are_damaged_hinder_no_other_metadata(store_copy, finished_store):
+    for name in ("samples/key_bytes/zarr.json", "targets/values/zarr.json", "samples/key_offsets/c/0"):
+        (store_copy / name).write_bytes(b"x")
+    mended, reason = verify(store_copy, "full", repair=True).repaired
+    assert mended == "wrote targets/values/zarr.json anew"
+    assert reason.endswith("samples/key_offsets/c/0 is damaged, which no unit can be computed without")
+
+
+@pytest.mark.parametrize("level", ["quick", "sampled", "full"])
+def test_repair_looks_at_metadata_whatever_the_level(level, store_copy, finished_store):
+    """Else it would say that nothing helps: a change of few bytes is not seen by size."""
+    damage_units(store_copy, [1])
+    unit_object(store_copy, 1).unlink()
+    path = store_copy / "targets/zarr.json"
+    path.write_bytes(path.read_bytes().replace(b"float32", b"float16"))
+    first, second = verify(store_copy, level, repair=True).repaired
+    assert first == "wrote targets/zarr.json anew"
+    assert second.startswith("dropped 1 of 3 units (1)")
+
+
+def test_what_cannot_be_repaired_says_one_thing_to_type(store_copy):
+    unit_object(store_copy, 1).unlink()
+    (store_copy / "probes.json").write_bytes((store_copy / "probes.json").read_bytes().replace(b"[", b"{"))
+    (line,) = verify(store_copy, "quick", repair=True).repaired
+    assert line.startswith("cannot be repaired here, pull it again with --repair or build it again with --overwrite: ")
+    assert line.endswith("probes.json: its SHA-256 differs from the manifest's")
+
+
 def test_repair_mends_metadata_and_drops_bad_units(store_copy, finished_store):
     damage_units(store_copy, [1])
     (store_copy / "targets/values/zarr.json").unlink()

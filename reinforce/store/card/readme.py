@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reinforce.card_text import Words, bibtex_text, code, yaml_scalar
 from reinforce.licences import OTHER
 from reinforce.store.card.subject import Subject
+from reinforce.store.codecs.kept_top1 import TOP1
 from reinforce.store.schema import FORMAT, PROBES, TargetArray
 from reinforce.store.shapes import DENSE_LOGITS, EMBEDDINGS, LOGITS, TEXT_FEATURES, MapShape, TargetShape
 
@@ -102,6 +103,7 @@ def _content(subject: Subject) -> dict[str, Any]:
         "digest": Words(subject.content_digest),
         "short_digest": Words(subject.content_digest[:12]),
         "plan_digest": Words(manifest.plan_digest),
+        "keeps_top1": TOP1 in schema.codec_parameters,
         "format": FORMAT,
         "comma": Words(", "),
     }
