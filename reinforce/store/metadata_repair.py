@@ -29,8 +29,8 @@ def damaged_metadata(objects: Objects, manifest: Manifest) -> set[str]:
 def mend_metadata(objects: Objects, manifest: Manifest, damaged: Set[str]) -> list[str]:
     """Put those of the damaged `zarr.json` again that this version words as the manifest lists them; returns which.
 
-    None where the plan or the calibration is damaged, too, and not of keys or probes that are: nothing says then what
-    they were.
+    None where the plan or the calibration is damaged, too; those of keys and probes not where these are: nothing says
+    then what they were.
     """
     known: dict[str, bytes] = {}
     if wanted := {path for path in damaged if is_metadata(path)}:
