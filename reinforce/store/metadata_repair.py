@@ -16,14 +16,15 @@ from reinforce.store.schema import PLAN, Schema
 from reinforce.store.verified import holds, read_calibration
 
 
-def is_metadata(path: str) -> bool:
+def is_zarr_metadata(path: str) -> bool:
+    """Of a group or an array."""
     return path.rpartition("/")[2] == "zarr.json"
 
 
 def damaged_metadata(objects: Objects, manifest: Manifest) -> set[str]:
     """Every `zarr.json` that is not what the manifest lists: some small files, that are all read."""
     listed = manifest.objects.items()
-    return {path for path, digest in listed if is_metadata(path) and not holds(objects, path, digest)}
+    return {path for path, digest in listed if is_zarr_metadata(path) and not holds(objects, path, digest)}
 
 
 def mend_metadata(objects: Objects, manifest: Manifest, damaged: Set[str]) -> list[str]:
@@ -33,7 +34,7 @@ def mend_metadata(objects: Objects, manifest: Manifest, damaged: Set[str]) -> li
     then what they were.
     """
     known: dict[str, bytes] = {}
-    if wanted := {path for path in damaged if is_metadata(path)}:
+    if wanted := {path for path in damaged if is_zarr_metadata(path)}:
         with contextlib.suppress(StoreError, FileNotFoundError):
             known = _metadata(objects, wanted)
     mended = {path: known[path] for path in sorted(wanted & known.keys())

@@ -10,7 +10,7 @@ from reinforce.store.card import card_objects
 from reinforce.store.inventory import is_of_units
 from reinforce.store.manifest import Manifest
 from reinforce.store.marker import MARKERS, ObjectDigest, marker_path, write_marker
-from reinforce.store.metadata_repair import damaged_metadata, is_metadata, mend_metadata
+from reinforce.store.metadata_repair import damaged_metadata, is_zarr_metadata, mend_metadata
 from reinforce.store.objects import Objects, publish
 from reinforce.store.reader import Store
 from reinforce.store.records import read_records, restored_marker
@@ -72,7 +72,7 @@ def _delete(objects: Objects, paths: Sequence[str]) -> None:
 
 def _drop_units(objects: Objects, manifest: Manifest, damaged: set[str], unwanted: Sequence[str]) -> list[str]:
     """What is unwanted goes before the manifest: the end of a build stops at what lies beside its folders."""
-    if beyond := sorted((is_metadata(path), path) for path in damaged if not is_of_units(path)):
+    if beyond := sorted((is_zarr_metadata(path), path) for path in damaged if not is_of_units(path)):
         raise StoreError(f"{beyond[0][1]} is damaged, which no unit can be computed without")
     store = Store(objects, manifest)
     unit_of = {

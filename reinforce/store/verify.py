@@ -14,7 +14,7 @@ from reinforce.errors import CorruptStoreError, MissingStoreError, StoreError, U
 from reinforce.store.finalize import build_manifest
 from reinforce.store.inventory import differences, is_of_units, mending_advice
 from reinforce.store.manifest import Manifest, read_manifest
-from reinforce.store.metadata_repair import is_metadata
+from reinforce.store.metadata_repair import is_zarr_metadata
 from reinforce.store.objects import Objects
 from reinforce.store.places import open_objects
 from reinforce.store.reader import Store
@@ -84,7 +84,7 @@ def check_common(objects: Objects) -> None:
         try:
             verified.check(path)
         except DamagedObjectError as error:
-            advice = mending_advice(objects.name) if is_metadata(path) else REBUILD
+            advice = mending_advice(objects.name) if is_zarr_metadata(path) else REBUILD
             raise CorruptStoreError(f"{objects.name}: {path}: {error.reason}: {advice}") from None
 
 

@@ -128,6 +128,30 @@ class Uncalibrated:
         return {}
 
 
+class Wrapping:
+    """Of a codec around another one: what it leaves as that has it."""
+
+    codec: TargetCodec
+
+    @property
+    def name(self) -> str:
+        return self.codec.name
+
+    @property
+    def num_levels(self) -> int:
+        return self.codec.num_levels
+
+    @property
+    def can_spill(self) -> bool:
+        return self.codec.can_spill
+
+    def parameters(self) -> dict[str, Any]:
+        return self.codec.parameters()
+
+    def calibration(self) -> dict[str, NDArray[Any]]:
+        return self.codec.calibration()
+
+
 class CodecFamily(Protocol):
     """The codecs of one kind for one teacher, from exact to coarse."""
 

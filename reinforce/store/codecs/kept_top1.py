@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, CodecFamily, TargetCodec, view_arrays
+from reinforce.store.codecs.base import Arrays, ArraySpec, CodecFamily, TargetCodec, Wrapping, view_arrays
 from reinforce.store.codecs.klt_maps import KltMapsCodec
 
 TOP1 = "top1"
@@ -26,7 +26,7 @@ _LEAD = np.float32(1 / 4096)
 
 
 @dataclass(frozen=True, eq=False)
-class KeptTop1:
+class KeptTop1(Wrapping):
     """`codec`, and in `top1` the teacher's class (+ 1) of rows where it does not lead clearly when decoded; else 0."""
 
     codec: TargetCodec
@@ -36,26 +36,11 @@ class KeptTop1:
             raise ValueError("a largest class is kept of rows of logits alone")
 
     @property
-    def name(self) -> str:
-        return self.codec.name
-
-    @property
     def formula(self) -> str:
         return f"{self.codec.formula}; {FORMULA}"
 
-    @property
-    def num_levels(self) -> int:
-        return self.codec.num_levels
-
-    @property
-    def can_spill(self) -> bool:
-        return self.codec.can_spill
-
     def parameters(self) -> dict[str, Any]:
         return {**self.codec.parameters(), TOP1: True}
-
-    def calibration(self) -> dict[str, NDArray[Any]]:
-        return self.codec.calibration()
 
     def arrays(self, num_channels: int) -> dict[str, ArraySpec]:
         return {**self.codec.arrays(num_channels), TOP1: ArraySpec(dtype=_dtype(num_channels))}

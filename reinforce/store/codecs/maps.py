@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reinforce.store.codecs.base import Arrays, ArraySpec, TargetCodec
+from reinforce.store.codecs.base import Arrays, ArraySpec, TargetCodec, Wrapping
 
 
 @dataclass(frozen=True, eq=False)
-class MapCodec:
+class MapCodec(Wrapping):
     """`codec` for targets (V, R, N, C); its arrays get an axis of `num_cells` behind that of the rows."""
 
     codec: TargetCodec
@@ -28,26 +28,8 @@ class MapCodec:
     num_channels: int
 
     @property
-    def name(self) -> str:
-        return self.codec.name
-
-    @property
     def formula(self) -> str:
         return f"of every cell of a row's map, the cells row by row: {self.codec.formula}"
-
-    @property
-    def num_levels(self) -> int:
-        return self.codec.num_levels
-
-    @property
-    def can_spill(self) -> bool:
-        return self.codec.can_spill
-
-    def parameters(self) -> dict[str, Any]:
-        return self.codec.parameters()
-
-    def calibration(self) -> dict[str, NDArray[Any]]:
-        return self.codec.calibration()
 
     def arrays(self, num_channels: int) -> dict[str, ArraySpec]:
         specs = self.codec.arrays(num_channels)
