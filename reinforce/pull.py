@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reinforce import run_log
 from reinforce.command import POSITIONAL
 from reinforce.copying import Copied, CopyOptions, check_apart, copy_store
 from reinforce.errors import MissingDataError, StoreAccessError
@@ -71,6 +72,7 @@ def pull(config: PullConfig) -> Pulled:
     else:
         copied = copy_part(part, source, destination, jobs=config.jobs, repair=config.repair, quiet=config.quiet)
     store = Store.open(destination)
+    run_log.inherit(folder, store.plan, source, store.plan if part is None else part.store.plan)
     return Pulled(source=source.name, out=str(folder), copied=copied, transfer=store.plan["transfer"]["name"],
                   is_known=_is_known(store))  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from reinforce.store import canonical_json
+from reinforce.store import LocalObjects, Objects, canonical_json
 
 
 def log_path(store: Path) -> Path:
@@ -20,8 +20,26 @@ def log_path(store: Path) -> Path:
 
 def book(store: Path, plan: Mapping[str, Any], verb: str, records: Iterable[Mapping[str, Any]]) -> None:
     """Add lines; the plan's digest says of which store that lay here they are."""
-    digest = hashlib.sha256(canonical_json(plan)).hexdigest()
-    _append(store, [json.dumps({"verb": verb, "plan_digest": digest, **record}) for record in records])
+    _append(store, [json.dumps({"verb": verb, "plan_digest": _digest(plan), **record}) for record in records])
+
+
+def builds(store: Path, plan_digest: object, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Records of the builds of a store with this plan, and of those that it grew from; of no other that lay there."""
+    grown = plan.get("grown_from")
+    before = [item.get("plan_digest") for item in grown if isinstance(item, dict)] if isinstance(grown, list) else []
+    found = [record for record in map(_record, _lines(store)) if record.get("verb") == "build"]
+    return [record for record in found
+            if record.get("plan_digest", plan_digest) in (plan_digest, *before)]  # former versions named none
+
+
+def inherit(store: Path, plan: Mapping[str, Any], source: Objects, source_plan: Mapping[str, Any]) -> None:
+    """Add to a copy, or a part, what building the store took that it was taken from, where that lies on a disk."""
+    if not isinstance(source, LocalObjects):
+        return
+    records = builds(source.root, _digest(source_plan), source_plan)
+    lines = [json.dumps({**record, "plan_digest": _digest(plan)}) for record in records]
+    known = set(_lines(store))
+    _append(store, [line for line in lines if line not in known])
 
 
 def join_logs(store: Path, others: Sequence[Path]) -> None:
@@ -29,6 +47,19 @@ def join_logs(store: Path, others: Sequence[Path]) -> None:
     known = set(_lines(store))
     _append(store, [line for line in dict.fromkeys(line for other in others for line in _lines(other))
                     if line not in known])  # fmt: skip
+
+
+def _digest(plan: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(plan)).hexdigest()
+
+
+def _record(line: str) -> dict[str, Any]:
+    """{} for a line that a full disk or an editor has spoiled."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _lines(store: Path) -> list[str]:

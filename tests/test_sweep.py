@@ -138,6 +138,22 @@ def test_a_removed_output_and_a_changed_file_outside_are_noticed(tmp_path: Path)
     assert called(tmp_path, one) == [("one", "--resume")]
 
 
+def test_what_a_command_without_resume_wrote_is_removed_before_it_starts_again(tmp_path: Path) -> None:
+    pull = dataclasses.replace(chain(tmp_path)[0], argv=("write", str(tmp_path / "one"), "a", ""))
+    Runner(tmp_path, Writer()).run([pull])
+    (tmp_path / "one" / "of the last time").touch()
+    Runner(tmp_path, Writer()).run([dataclasses.replace(pull, argv=(*pull.argv[:2], "b", ""))])
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["model.json"]
+
+
+def test_nothing_is_removed_that_no_stage_wrote(tmp_path: Path) -> None:
+    pull = dataclasses.replace(chain(tmp_path)[0], argv=("write", str(tmp_path / "one"), "a", ""))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "of the user").touch()
+    Runner(tmp_path, Writer()).run([pull])
+    assert (tmp_path / "one" / "of the user").exists()
+
+
 def test_a_killed_stage_is_resumed(tmp_path: Path) -> None:
     one = Stage("one", ("write", str(tmp_path / "one"), "kill", "--resume"), out=tmp_path / "one")
     for _ in range(2):
@@ -270,6 +286,17 @@ def test_shared_stages_are_planned_once(tmp_path: Path) -> None:
     assert all(order.index(name) < order.index(stage.name) for stage in plan.stages.values() for name in stage.inputs)
 
 
+def test_fewer_views_are_parts_of_one_store(tmp_path: Path) -> None:
+    """One pass of the teacher for all numbers of views, and each student from its own number."""
+    planned = plan_of("smoke", tmp_path, experiments=["views"], seeds=(0,), view_counts=(1, 2, 4)).stages.values()
+    parts = [stage.argv for stage in planned if "pull" in stage.argv]
+    (whole,) = (stage.argv for stage in planned if "build" in stage.argv)
+    assert _values(whole, "--views") == ("4",)
+    assert [(argv[2], _values(argv, "--views")) for argv in parts] == [(whole[-1], ("0:1",)), (whole[-1], ("0:2",))]
+    students = [_values(stage.argv, "--cache") for stage in planned if "distill" in stage.argv]
+    assert students == [_values(argv, "--out") for argv in (*parts, whole)]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_planned_command_parses(tmp_path: Path, preset: str) -> None:
     import click
@@ -346,3 +373,14 @@ def test_the_smoke_preset_trains_every_arm_and_goes_on_where_it_was_killed(tmp_p
         stage = "distill" if "distill" in whole else "pretrain"
         assert 0 < half[stage] < whole[stage]
     assert "task-oriented" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_experiment_on_views_reports_each_number_of_them(tmp_path: Path) -> None:
+    plan = plan_of("smoke", tmp_path, experiments=["views"], seeds=(0,))
+    assert sweep.run(plan, call).failed == {}
+    found = json.loads((tmp_path / "reports" / "colours-vfm-related-views" / "comparison.json").read_text())
+    assert sorted(arm["arm"] for arm in found["arms"]) == ["task-oriented, 1 view", "task-oriented, 2 views"]
+    one, two = (arm["results"][0] for arm in found["arms"])
+    assert one["seconds_by_stage"]["build"] == two["seconds_by_stage"]["build"]
+    assert found["total_seconds"] < one["seconds"] + two["seconds"]

@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +31,8 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Stage:
-    """A command. `--json` is added to it; `--resume` in it becomes `--overwrite` where it must start again."""
+    """A command. `--json` is added to it. Where it must start again, `--resume` in it becomes `--overwrite`; what a
+    command without `--resume` wrote is removed."""
 
     name: str
     argv: tuple[str, ...]
@@ -114,7 +116,8 @@ class Runner:
         if self.is_done(stage):
             return
         key = self.key(stage)
-        argv = stage.argv if self.record.get(stage.name, {}).get("key") == key else _afresh(stage)
+        known = self.record.get(stage.name, {})
+        argv = stage.argv if known.get("key") == key else _afresh(stage, is_ours=bool(known))
         print(f"\n== {stage.name}\n$ {' '.join(argv)}", flush=True)
         self._note(stage, {"key": key, "argv": list(stage.argv)})
         started = time.monotonic()
@@ -171,9 +174,11 @@ def _expanded(name: str) -> list[str]:
     return [name]
 
 
-def _afresh(stage: Stage) -> tuple[str, ...]:
+def _afresh(stage: Stage, *, is_ours: bool) -> tuple[str, ...]:
     if stage.out is None or not stage.out.exists():
         return stage.argv
+    if is_ours and "--resume" not in stage.argv:
+        shutil.rmtree(stage.out)
     return tuple("--overwrite" if word == "--resume" else word for word in stage.argv)
 
 

@@ -89,12 +89,15 @@ def main() -> None:
     parser.add_argument("--experiments", type=_words, default=list(EXPERIMENTS), help="arms, views, or both")
     for option in ("--tasks", "--vfms", "--transfers", "--budgets", "--seeds"):
         parser.add_argument(option, type=_words, default=[], help="some of the preset's, with commas (default: all)")
+    parser.add_argument("--views", type=int, help="of each image in the arms' stores (default: the preset's)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
     args = parser.parse_args()
     _among("arm", args.arms, names)
     _among("experiment", args.experiments, EXPERIMENTS)
     preset = narrowed(PRESETS[args.preset](args.out), tasks=args.tasks, vfms=args.vfms, transfers=args.transfers,
                       budgets=args.budgets, seeds=args.seeds)  # fmt: skip
+    if args.views is not None:
+        preset = dataclasses.replace(preset, views=args.views)
     plan = make_plan(preset, args.out, arms=args.arms, experiments=args.experiments)
     if args.dry_run:
         print(commands(plan))

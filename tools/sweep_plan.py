@@ -118,11 +118,14 @@ class Plan:
                 self._tuned(report, one, arm, start, step)
 
     def add_views(self, task: str, vfm: str, transfer: str, seed: int) -> None:
-        """The finetuned teacher's students from 1, 2, ... views of an image."""
+        """The finetuned teacher's students from 1, 2, ... views of an image: parts of one store."""
         arm = next(arm for arm in ARMS if arm.name == "oriented-ft")
         one = Case(self, task, vfm, transfer, list(self.preset.tasks[task].budgets)[-1], seed)
+        most = max(self.preset.view_counts)
+        whole = one.store(arm, most)
         for count in self.preset.view_counts:
-            self._tuned(f"{task}-{Path(vfm).name}-{transfer}-views", one, arm, one.pretrained(arm, count))
+            store = whole if count == most else one.first_views(whole, count)
+            self._tuned(f"{task}-{Path(vfm).name}-{transfer}-views", one, arm, one.distilled(arm, store))
 
     def add(self, stage: Stage) -> Stage:
         """The stage of that name. Two stages of one name must be the same."""
@@ -182,6 +185,13 @@ class Case:
         argv = ("reinforce", "build", "--teacher", model, "--transfer", transfer, "--target", str(arm.target), *size)
         return self._stage(name, argv, words, teacher, transfer, self.vfm)
 
+    def first_views(self, whole: Stage, count: int) -> Stage:
+        """A store's first views of every image, without another pass of the teacher."""
+        name = f"{whole.name.removesuffix('.zarr')}-first-{count}.zarr"
+        out = self.plan.folder / "runs" / name
+        argv = ("reinforce", "pull", str(whole.out), "--views", f"0:{count}", "--out", str(out))
+        return self.plan.add(Stage(name, argv, (whole.name,), (), out))
+
     def _limit(self) -> Words:
         count = self.task.limits.get(self.task.transfers[self.transfer])
         return () if count is None else ("--limit", str(count))
@@ -189,11 +199,7 @@ class Case:
     def pretrained(self, arm: Arm, views: int) -> Stage | None:
         """What the student is finetuned from; None: nothing."""
         if arm.target is not None:
-            store = self.store(arm, views)
-            words = self.recipe.distill if arm.target == "logits" else self.recipe.features
-            argv: Words = ("train", "distill", "--cache", str(store.out), "--student", self.plan.preset.student)
-            name = f"{store.name.removesuffix('.zarr')}-student-s{self.seed}"
-            return self._stage(name, argv, (*words, *self._kept(), *self.task.student), store)
+            return self.distilled(arm, self.store(arm, views))
         if arm.method is None:
             return None
         source = self.task.labelled if arm.method == "supervised" else self.task.transfers[self.transfer]
@@ -203,6 +209,12 @@ class Case:
         limit = () if arm.method == "supervised" else self._limit()
         words = (*self.recipe.pretrain[arm.method], *limit, *self._kept(), *self.task.student)
         return self._stage(f"{self.task_name}{place}-{arm.method}-s{self.seed}", argv, words, None, str(source))
+
+    def distilled(self, arm: Arm, store: Stage) -> Stage:
+        words = self.recipe.distill if arm.target == "logits" else self.recipe.features
+        argv = ("train", "distill", "--cache", str(store.out), "--student", self.plan.preset.student)
+        name = f"{store.name.removesuffix('.zarr')}-student-s{self.seed}"
+        return self._stage(name, argv, (*words, *self._kept(), *self.task.student), store)
 
     def finetuned(self, arm: Arm, start: Stage | None, step: int | None) -> Stage:
         model = self.plan.preset.student if start is None else str(_kept_model(start, step))

@@ -51,7 +51,7 @@ _DINO_SMOKE = ("--prototypes", "32", "--local-size", "16", "--num-local", "2")
 def small(folder: Path) -> Preset:
     """About an hour a seed and task on 2 cores: one VFM, transfer sets of the task."""
     return _real(limit=3000, steps=600, budgets=(5, 10), vfms=("dinov2-vits14",), transfers=("related",), seeds=(0,),
-                 test_limit=4000)  # fmt: skip
+                 test_limit=4000, view_counts=(1, 2, 4, 8, 16))  # fmt: skip
 
 
 def results(folder: Path) -> Preset:

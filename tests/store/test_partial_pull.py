@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from stopped_objects import KilledError, StoppedObjects
 from test_push import change, fetch, flipped, kill_after, put
 from tiny_stores import NUM_VIEWS, build_at, contents_of, targets_of
 
+from reinforce import run_log
 from reinforce.cli import command
 from reinforce.command import run_group
 from reinforce.errors import CorruptStoreError, OutputExistsError, StoreError, UnfinishedStoreError, UsageError
@@ -92,6 +94,20 @@ class TestEveryKind:
     def test_all_of_it_is_the_store_itself(self, whole: Path) -> None:
         fetch(str(whole), views="0:3", shards="0:2")
         assert contents_of(Path("here.zarr")) == contents_of(whole)
+
+    @pytest.mark.usefixtures("bucket")
+    @pytest.mark.parametrize("views", [None, "0:2"], ids=["a copy", "a part"])
+    def test_what_the_whole_took_to_build_is_known_of_it_and_once(self, whole: Path, views: str | None) -> None:
+        """And of parts of the part. Records of a store that lay there before are not taken."""
+        record, source = {"started": 1.5, "seconds": 60.0, "device": "cpu"}, Path(shutil.copytree(whole, "source.zarr"))
+        for plan in (Store.open(whole).plan, Store.open(whole).plan | {"views": 99}):
+            run_log.book(source, plan, "build", [record])
+        for place, out, some in (("source.zarr", "here.zarr", "0:2"), ("source.zarr", "here.zarr", "0:2"),
+                                 ("here.zarr", "last.zarr", "1:2")):  # fmt: skip
+            fetch(place, out, views=views and some)
+            store = Store.open(out)
+            (found,) = run_log.builds(Path(out), store.manifest.plan_digest, store.plan)
+            assert found == {"verb": "build", "plan_digest": store.manifest.plan_digest, **record}
 
     @pytest.mark.usefixtures("bucket")
     def test_what_is_certified(self, whole: Path) -> None:

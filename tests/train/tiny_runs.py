@@ -45,7 +45,8 @@ class Runs:
         (path / "plan.json").write_text(json.dumps(plan))
         (path / "manifest.json").write_text(json.dumps({"digest": sha(name, views), "plan_digest": sha(plan)}))
         if seconds is not None:
-            lines = [{"verb": "build", "plan_digest": sha(plan), "seconds": seconds / 2, "device": "cpu"}] * 2
+            common = {"verb": "build", "plan_digest": sha(plan), "seconds": seconds / 2, "device": "cpu"}
+            lines = [common | {"started": f"{name}, process {process}"} for process in range(2)]
             Path(f"{path}.runs.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
         return path
 

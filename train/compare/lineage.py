@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reinforce import catalog
+from reinforce import catalog, run_log
 from reinforce.errors import ReinforceError, UnknownNameError
 
 from train.compare.runs import Run, UnusableRunError, mapping, read_run
@@ -27,7 +27,8 @@ class StoreNode:
     path: Path
     plan: Mapping[str, Any]
     digest: str | None
-    seconds: float | None
+    builds: Mapping[str, float]
+    """Each process that computed units -> its device seconds: copies and parts of a store name the same ones."""
     devices: frozenset[str]
 
     @classmethod
@@ -41,11 +42,11 @@ class StoreNode:
             return None
         if not (isinstance(plan, dict) and isinstance(manifest, dict)):
             return None
-        lines = _builds(Path(f"{path}.runs.jsonl"), [manifest.get("plan_digest"), *_grown_from(plan)])
-        times = [line.get("seconds") for line in lines]
-        known = [float(time) for time in times if isinstance(time, int | float)]
-        seconds = sum(known) if known and len(known) == len(times) else None
-        return cls(path, plan, manifest.get("digest"), seconds, frozenset(str(line.get("device")) for line in lines))
+        records = run_log.builds(path, manifest.get("plan_digest"), plan)
+        times = {_identity(record): record.get("seconds") for record in records}
+        known = {one: float(time) for one, time in times.items() if isinstance(time, int | float)}
+        devices = frozenset(str(record.get("device")) for record in records)
+        return cls(path, plan, manifest.get("digest"), known if len(known) == len(times) else {}, devices)
 
     @property
     def num_views(self) -> int | None:
@@ -55,9 +56,9 @@ class StoreNode:
 
 @dataclasses.dataclass(frozen=True)
 class Spent:
-    """Device seconds of stages: (stage, where it lies) -> seconds. What lies at one place is paid once."""
+    """Device seconds of stages: (stage, where it lies, or which process it was) -> seconds. The same is paid once."""
 
-    stages: Mapping[tuple[str, Path], float] = dataclasses.field(default_factory=dict)
+    stages: Mapping[tuple[str, Path | str], float] = dataclasses.field(default_factory=dict)
     missing: frozenset[str] = frozenset()
     """What was trained or built, too, and is not here or did not book its time."""
     devices: frozenset[str] = frozenset()
@@ -94,7 +95,7 @@ class Lineage:
             if parent is None:
                 total = total.united(Spent(missing=frozenset({name})))
             elif isinstance(parent, StoreNode):
-                total = total.united(_spent("build", parent.path, parent.seconds, parent.devices))
+                total = total.united(_built(parent))
             else:
                 total = total.united(self.spent(parent))
         return total
@@ -221,6 +222,17 @@ def _spent(stage: str, place: Path, seconds: float | None, devices: Iterable[str
     return Spent({(stage, place): seconds}, devices=frozenset(devices))
 
 
+def _built(store: StoreNode) -> Spent:
+    if not store.builds:
+        return Spent(missing=frozenset({store.path.name}))
+    return Spent({("build", one): seconds for one, seconds in store.builds.items()}, devices=store.devices)
+
+
+def _identity(record: Mapping[str, Any]) -> str:
+    """Of a build's process: all that it booked, but for the store that the record lies beside."""
+    return json.dumps({name: value for name, value in record.items() if name != "plan_digest"}, sort_keys=True)
+
+
 def _places(run: Run, name: str) -> list[Path]:
     """Where what a run calls `name` may lie: as typed, seen from where the run was started, by the catalog, beside."""
     found = [Path(name), run.directory.parent / Path(name).name]
@@ -234,29 +246,3 @@ def _places(run: Run, name: str) -> list[Path]:
     if entry is not None and entry.path is not None:
         found.append(Path(entry.path))
     return list(dict.fromkeys(place.resolve() for place in found))
-
-
-def _grown_from(plan: Mapping[str, Any]) -> list[Any]:
-    """Digests of the plans under which a store's first views were computed."""
-    items = plan.get("grown_from")
-    return [item.get("plan_digest") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def _builds(log: Path, plan_digests: Sequence[Any]) -> list[dict[str, Any]]:
-    """Of stores with these plans alone; former versions wrote lines without a digest, and kept to one store."""
-    return [line for line in _log_lines(log)
-            if line.get("verb") == "build" and line.get("plan_digest", plan_digests[0]) in plan_digests]  # fmt: skip
-
-
-def _log_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return []
-    lines = []
-    for text in texts:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return [line for line in lines if isinstance(line, dict)]

@@ -184,11 +184,28 @@ def test_a_run_log_counts_for_the_store_that_lies_there_now(runs: Runs) -> None:
     assert gathered(runs).arms[0].cells["10 a class"].by_stage()["build"] == 50
 
 
+def test_a_part_of_a_store_costs_what_the_whole_did_and_both_once(runs: Runs) -> None:
+    """Copies and parts have the whole's records, but for the plan that those lie beside."""
+    teacher = runs.adapt("teacher")
+    for name, views in (("whole.zarr", 4), ("part.zarr", 2)):
+        runs.finetune(f"{name}-ft", runs.distill(f"{name}-student", runs.store(name, teacher, views=views)),
+                      value=0.5)  # fmt: skip
+    log, whole = (runs.root / f"{name}.zarr.runs.jsonl" for name in ("part", "whole"))
+    own = json.loads(log.read_text().splitlines()[0])["plan_digest"]
+    lines = [json.loads(line) | {"plan_digest": own} for line in whole.read_text().splitlines()]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    comparison = gathered(runs)
+    assert [arm.cells["10 a class"].seconds for arm in comparison.arms] == [370, 370]
+    assert comparison.total.seconds == 370 + 200 + 20
+
+
 def test_lines_without_a_digest_are_of_former_versions_and_count(runs: Runs) -> None:
     oriented(runs)
     log = runs.root / "a.zarr.runs.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    log.write_text("".join(json.dumps({"verb": "build", "seconds": line["seconds"]}) + "\n" for line in lines))
+    for line in lines:
+        del line["plan_digest"]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert gathered(runs).arms[0].cells["10 a class"].by_stage()["build"] == 50
 
 
