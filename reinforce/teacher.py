@@ -22,6 +22,7 @@ from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, Preprocess, change_image_size, load_model, short_name, weights_sha256
 from reinforce.models.features import global_features, global_width, patch_features, patch_shape
 from reinforce.models.info import comfortable_batch, comfortable_size
+from reinforce.models.rounded import round_weights
 from reinforce.store import (
     DENSE_LOGITS,
     FEATURES,
@@ -60,6 +61,8 @@ class Teacher:
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device, self.info)
         self.module = self.module.to(self.device).eval()
+        if self.dtype == "bfloat16":
+            round_weights(self.module)
         self.preprocess = Preprocess.from_info(self.info)
 
     def target_shape(self, size_px: int) -> TargetShape:
@@ -67,7 +70,8 @@ class Teacher:
         if self.target == DENSE_LOGITS:
             return MapShape(self.info.num_classes, self.info.map_size, self.info.map_size, size_px)
         if self.target == PATCH_FEATURES:
-            dim, height, width = patch_shape(self.module, self.info.image_size)
+            with self._arithmetic():
+                dim, height, width = patch_shape(self.module, self.info.image_size)
             return MapShape(dim, height, width, size_px, PATCH_FEATURES)
         if self.target == GLOBAL_FEATURES:
             return RowShape(global_width(self.module), GLOBAL_FEATURES)
@@ -79,12 +83,15 @@ class Teacher:
         padded = np.zeros((self.batch_size, *views.shape[1:]), np.uint8)
         padded[: len(views)] = views
         images = self.preprocess(torch.from_numpy(padded).to(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+        with self._arithmetic():
             targets = self._forward(images)[: len(views)]
         if targets.ndim == 4:
             targets = targets.permute(0, 2, 3, 1).flatten(1, 2)
         array: NDArray[np.float32] = targets.float().contiguous().cpu().numpy()
         return array
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
     def _forward(self, images_B3PP: torch.Tensor) -> torch.Tensor:
         """(B, C) or (B, C, h, w)."""
@@ -99,7 +106,7 @@ class Teacher:
     def flops_per_view(self) -> int:
         """Operations of matrix products and convolutions (a multiplication and an addition are two), on any device."""
         size_px = self.info.image_size
-        with FlopCounterMode(display=False) as counter:
+        with self._arithmetic(), FlopCounterMode(display=False) as counter:
             self._forward(torch.zeros(1, 3, size_px, size_px, device=self.device))
         return int(counter.get_total_flops())
 

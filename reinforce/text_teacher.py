@@ -38,7 +38,7 @@ class TextTeacher(Teacher):
         """(B, L) int64 -> (B, E) float32, not normalised, for any B up to the batch size (padded with zeros)."""
         padded = np.zeros((self.batch_size, *tokens_BL.shape[1:]), np.int64)
         padded[: len(tokens_BL)] = tokens_BL
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+        with self._arithmetic():
             features = self.tower(torch.from_numpy(padded).to(self.device))[: len(tokens_BL)]
         array: NDArray[np.float32] = features.float().contiguous().cpu().numpy()
         return array
