@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from reinforce.compiled import compiled, naming_missing_compilers
 from reinforce.errors import DataError, ModelError, ReinforceError, StoppedError
 from reinforce.progress import Progress
 from reinforce.worker_process import naming_dead_workers
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 Scores = Mapping[str, float]
 Loss = Callable[[nn.Module, Batch], Tensor]
 SECONDS_BETWEEN_SAVES = 600.0
-PLANNED_OPTIONS = ("weight_decay", "clip_norm", "ema", "precision", "save_every", "log_every", "seed", "workers",
-                   "quiet")  # fmt: skip
+PLANNED_OPTIONS = ("weight_decay", "clip_norm", "ema", "precision", "compile", "save_every", "log_every", "seed",
+                   "workers", "quiet")  # fmt: skip
 """Options of training verbs that a LoopPlan takes as they are."""
 
 
@@ -81,6 +82,7 @@ class LoopPlan:
     clip_norm: float = 1.0
     ema: float = 0.9999
     precision: str = "auto"
+    compile: bool = False
     eval_every: int = 100
     save_every: int | None = None
     log_every: int = 20
@@ -162,6 +164,8 @@ class TrainingLoop:
         self.pace = pace
         self.model = model.to(world.device)
         self.parallel = world.parallel(self.model)
+        if plan.compile:
+            self.parallel = compiled(self.parallel)
         self.average = average
         if average is None and plan.ema > 0:
             self.average = AveragedModel(self.model, warmed_up(plan.ema))
@@ -191,14 +195,15 @@ class TrainingLoop:
         """Train to the end.
 
         Raises TrainingStoppedError on a signal, TrainingDivergedError on a loss of nan, WorkerDiedError where a
-        decoding process was killed.
+        decoding process was killed, UsageError where the model cannot be compiled.
         """
         if resume:
             self._restore()
         if self.step > 0:  # who goes on has decided
             self.pace = None
         try:
-            with StopSignals() as stop, naming_dead_workers(), self._progress() as progress, self.clock:
+            with (StopSignals() as stop, naming_dead_workers(), naming_missing_compilers(),
+                  self._progress() as progress, self.clock):  # fmt: skip
                 self._train(stop, progress)
         finally:
             self.costs.book(self.plan.trial or "train", self.cost)

@@ -38,6 +38,9 @@ class TrainOptions(OutputOptions):
     """Decay of the averaged weights, which are the ones evaluated and kept; 0 keeps the plain ones."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the forward pass; auto takes bf16 on CUDA, and on CPUs with bf16 for transformers."""
+    compile: bool = False
+    """Compile the model (torch.compile): every step is faster, the first takes minutes; on a CPU it needs a C++
+    compiler. Weights are those without it but for rounding."""
     eval_every: int | None = None
     """Steps between evaluations (default: ten in a run)."""
     save_every: int | None = None

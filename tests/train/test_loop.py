@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reinforce.errors import DataError, ModelError
+from reinforce.errors import DataError, ModelError, UsageError
 from train.batches import Batch, Rows, shuffled
 from train.checkpoint import read_checkpoint
 from train.distill import DistillConfig
@@ -65,10 +66,10 @@ def by_loss(scores: Scores) -> tuple[float, ...]:
     return (-scores["val_loss"],)
 
 
-def make_model() -> nn.Module:
+def make_model(dropout: float = 0.3) -> nn.Module:
     """With dropout and BatchNorm: both kinds of state that a naive resume forgets."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
+    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 2))
 
 
 def validation() -> Validation:
@@ -90,7 +91,8 @@ def test_a_plan_follows_from_options() -> None:
 def make_loop(folder: Path, data: Clusters | None = None, plan: LoopPlan = PLAN, **changes: Any) -> TrainingLoop:
     folder.mkdir(parents=True, exist_ok=True)
     changes.setdefault("validation", validation())
-    return TrainingLoop(make_model(), data or Clusters(), changes.pop("objective", objective), plan, world=WORLD,
+    model = changes.pop("model", None) or make_model()
+    return TrainingLoop(model, data or Clusters(), changes.pop("objective", objective), plan, world=WORLD,
                         folder=folder / "checkpoints", log=MetricsLog(folder / "metrics.jsonl"), **changes)  # fmt: skip
 
 
@@ -147,6 +149,43 @@ def test_a_kill_resumes_exactly_from_the_last_checkpoint(tmp_path: Path, whole: 
     make_loop(tmp_path / "run").run(resume=True)
     assert curve(tmp_path / "run") == curve(whole)
     assert same_weights(tmp_path / "run", whole, "last.pt")
+
+
+class TestCompiled:
+    """By a real C++ compiler: batches are of 7 and of 6, each of which is compiled."""
+
+    PLAN = dataclasses.replace(PLAN, compile=True)
+
+    @pytest.fixture(autouse=True)
+    def compiler(self) -> None:
+        if shutil.which("g++") is None:
+            pytest.skip("no C++ compiler here")
+
+    def test_it_learns_as_it_does_without(self, tmp_path: Path) -> None:
+        losses, names = [], []
+        for plan, folder in ((PLAN, tmp_path / "plain"), (self.PLAN, tmp_path / "compiled")):
+            make_loop(folder, plan=plan, model=make_model(dropout=0.0)).run()
+            losses.append([line.get("loss", line.get("val_loss")) for line in curve(folder)])
+            names.append(list(read_checkpoint(folder / "checkpoints" / "last.pt")["model"]))
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+        assert names[1] == names[0]
+
+    def test_a_signal_leaves_a_state_that_resumes_exactly(self, tmp_path: Path) -> None:
+        make_loop(tmp_path / "whole", plan=self.PLAN).run()
+        stops = Clusters({13: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+        with pytest.raises(TrainingStoppedError):
+            make_loop(tmp_path / "run", stops, self.PLAN).run()
+        torch._dynamo.reset()  # as a new process
+        make_loop(tmp_path / "run", plan=self.PLAN).run(resume=True)
+        assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+        assert same_weights(tmp_path / "run", tmp_path / "whole", "last.pt")
+
+    def test_no_compiler_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        torch._dynamo.reset()
+        monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nowhere/g++"))
+        with pytest.raises(UsageError, match=r"^this machine cannot compile the network \(.*/nowhere/g.*\): install "
+                                             r"a C\+\+ compiler and .* without --compile$"):  # fmt: skip
+            make_loop(tmp_path / "run", plan=self.PLAN).run()
 
 
 def test_a_finished_run_resumes_to_its_outcome_without_training(tmp_path: Path, whole: Path) -> None:

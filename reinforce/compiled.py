@@ -1,0 +1,37 @@
+"""`--compile`: a network's forward pass as kernels of its own, made when it first runs (torch.compile)."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from reinforce.errors import UsageError
+
+Forward = TypeVar("Forward", bound=Callable[..., object])
+
+
+def compiled(forward: Forward) -> Forward:
+    """A function or module that computes the same up to rounding; each shape of its inputs is compiled by itself.
+
+    Its first call takes tens of seconds or minutes, and must be inside `naming_missing_compilers`.
+    """
+    made: Forward = torch.compile(forward, dynamic=False)
+    return made
+
+
+@contextlib.contextmanager
+def naming_missing_compilers() -> Iterator[None]:
+    """Raises UsageError where this machine cannot compile: on a CPU for want of a C++ compiler or Python's headers."""
+    try:
+        yield
+    except Exception as error:
+        exceptions = sys.modules.get("torch._dynamo.exc")  # takes seconds to import
+        if exceptions is None or not isinstance(error, exceptions.TorchDynamoException):
+            raise
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UsageError(f"this machine cannot compile the network ({reason}): install a C++ compiler and Python's "
+                         "headers, or type the command without --compile") from error  # fmt: skip
