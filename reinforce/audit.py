@@ -185,7 +185,8 @@ def _reopen_teacher(store: Store, config: VerifyConfig) -> TargetSource:
     name = config.teacher or plan["teacher"]["name"]
     target = store.target if store.target in FEATURES else None
     try:
-        return open_teacher(name, target=target, dtype=plan["environment"]["dtype"],
+        planned = plan["environment"]
+        return open_teacher(name, target=target, dtype=planned["dtype"], compile=bool(planned.get("compiled")),
                             image_size=plan["teacher"]["preprocess"]["image_size"], **settings)  # fmt: skip
     except UnknownNameError:
         if config.teacher is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -17,10 +17,9 @@ Forward = TypeVar("Forward", bound=Callable[..., object])
 def compiled(forward: Forward) -> Forward:
     """A function or module that computes the same up to rounding; each shape of its inputs is compiled by itself.
 
-    Its first call takes tens of seconds or minutes, and must be inside `naming_missing_compilers`.
+    Its first call takes tens of seconds or minutes, and belongs into `naming_missing_compilers`.
     """
-    made: Forward = torch.compile(forward, dynamic=False)
-    return made
+    return cast(Forward, torch.compile(forward, dynamic=False))
 
 
 @contextlib.contextmanager

@@ -169,7 +169,7 @@ class Inputs:
     def environment(self) -> dict[str, Any]:
         from reinforce.teacher import environment
 
-        return environment(self.teacher.device, self.teacher.dtype)
+        return environment(self.teacher.device, self.teacher.dtype, is_compiled=self.options.compile)
 
 
 def _named_policy(options: TargetOptions, teacher: ModelInfo) -> Policy:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import click
+
 from reinforce.command import CommonOptions
 from reinforce.errors import UsageError
 from reinforce.store import (
@@ -72,6 +74,9 @@ class TargetOptions(CommonOptions):
     """Views per teacher batch; by default 64, and fewer where they are larger than 224 px, or 128 px for maps."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Arithmetic of the teacher."""
+    compile: bool = False
+    """Compile the teacher (torch.compile), in a minute or so: its passes are faster, and need a C++ compiler on a CPU.
+    Targets are those without it but for rounding, so a store that was begun with it goes on with it."""
     limit: int | None = None
     """Only the first N images, for tries: of folders, those of the first."""
     unit_budget_mb: int = 256
@@ -101,6 +106,8 @@ class TargetOptions(CommonOptions):
             named_codec(self.codec)
         if self.target == TEXT_FEATURES:
             self._refuse(("like", "policy", "crop_scale"), "is of views, and captions have none")
+            if self.compile:
+                raise UsageError("--compile is of images, and captions have none: leave it out")
         if self.like is not None:
             self._refuse(("policy", "crop_scale", "image_size"), f"is what --like {self.like} says")
 
@@ -119,8 +126,10 @@ class TargetOptions(CommonOptions):
         """Raises UsageError and ModelError for a model that is not there or does not give the target."""
         from reinforce.text_teacher import open_teacher
 
+        if self.compile and not self.quiet:
+            click.echo("compiling the teacher", err=True)
         return open_teacher(self.teacher, target=self.target, device=self.device, dtype=self.dtype, threads=threads,
-                            batch_size=self.batch_size, image_size=self.image_size)  # fmt: skip
+                            batch_size=self.batch_size, image_size=self.image_size, compile=self.compile)  # fmt: skip
 
     def _promised(self) -> tuple[tuple[str, float | None], ...]:
         """Every option that promises something, and its value."""

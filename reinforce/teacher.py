@@ -18,6 +18,7 @@ from timm.layers.config import use_fused_attn
 from torch.utils.flop_counter import FlopCounterMode
 
 from reinforce import catalog
+from reinforce.compiled import compiled, naming_missing_compilers
 from reinforce.errors import UsageError
 from reinforce.models import ModelInfo, Preprocess, change_image_size, load_model, short_name, weights_sha256
 from reinforce.models.features import global_features, global_width, patch_features, patch_shape
@@ -43,11 +44,13 @@ class Teacher:
     """Runs in one process per device; autotuning and TF32 are off and the number of threads is the plan's."""
 
     def __init__(self, name: str, *, device: str, dtype: str, threads: int, batch_size: int | None,
-                 target: str | None = None, image_size: int | None = None) -> None:  # fmt: skip
+                 target: str | None = None, image_size: int | None = None,
+                 compile: bool = False) -> None:  # fmt: skip
         """`name` is a catalog name or model directory; `target` what it is asked for (default: the logits of its task);
         `dtype` is auto, bfloat16 or float32; `image_size` is the input of an encoder without a head, in px (default:
-        its own, or 224 where that is over 384): one with a head keeps that at which it was trained. Raises UsageError
-        for a target that the model does not give, and for sizes that its patches do not cover."""
+        its own, or 224 where that is over 384): one with a head keeps that at which it was trained. `compile` takes a
+        minute, now. Raises UsageError for a target that the model does not give, for sizes that its patches do not
+        cover, and where nothing can be compiled."""
         fix_arithmetic(threads)
         self.module, self.info = load_model(name)
         self.target = _target(name, self.info, target)
@@ -64,6 +67,9 @@ class Teacher:
         if self.dtype == "bfloat16":
             round_weights(self.module)
         self.preprocess = Preprocess.from_info(self.info)
+        self._answer = self._forward
+        if compile:
+            self._compile()
 
     def target_shape(self, size_px: int) -> TargetShape:
         """Of its targets of views of `size_px`: a row, or a map (of logits: before upsampling)."""
@@ -84,11 +90,17 @@ class Teacher:
         padded[: len(views)] = views
         images = self.preprocess(torch.from_numpy(padded).to(self.device))
         with self._arithmetic():
-            targets = self._forward(images)[: len(views)]
+            targets = self._answer(images)[: len(views)]
         if targets.ndim == 4:
             targets = targets.permute(0, 2, 3, 1).flatten(1, 2)
         array: NDArray[np.float32] = targets.float().contiguous().cpu().numpy()
         return array
+
+    def _compile(self) -> None:
+        self._answer = compiled(self._forward)
+        size_px = self.info.image_size
+        with naming_missing_compilers():
+            self.targets(np.zeros((1, size_px, size_px, 3), np.uint8))
 
     def _arithmetic(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
@@ -149,7 +161,7 @@ def _segmentation(info: ModelInfo) -> dict[str, Any]:
     return {"head": info.head, "output_stride": info.output_stride, "dilated": info.dilated}
 
 
-def environment(device: torch.device, dtype: str) -> dict[str, Any]:
+def environment(device: torch.device, dtype: str, *, is_compiled: bool = False) -> dict[str, Any]:
     """All outside the inputs that decides the bits of targets and pixels. Equal environment, equal bytes."""
     return {
         "python": ".".join(platform.python_version_tuple()[:2]),
@@ -161,6 +173,7 @@ def environment(device: torch.device, dtype: str) -> dict[str, Any]:
         "amx": bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()),
         "attention": "fused" if use_fused_attn() else "plain",
         "dtype": dtype,
+        **({"compiled": True} if is_compiled else {}),
     }
 
 

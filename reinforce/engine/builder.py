@@ -114,7 +114,8 @@ class UnitBuilder:
 def check_environment(plan: dict[str, Any], here: dict[str, Any], allow_mixed: bool) -> None:
     """Raises EnvironmentMismatchError naming what would give other bits than the plan's environment."""
     planned = plan["environment"]
-    differing = [f"{name} {planned.get(name)} -> {here[name]}" for name in here if planned.get(name) != here[name]]
+    differing = [f"{name} {planned.get(name)} -> {here.get(name)}" for name in dict.fromkeys((*here, *planned))
+                 if planned.get(name) != here.get(name)]  # fmt: skip
     if differing and not allow_mixed:
         raise EnvironmentMismatchError(
             f"this is another environment than the plan's ({', '.join(differing)}): "

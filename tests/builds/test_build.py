@@ -293,7 +293,7 @@ class TestResume:
     ) -> None:
         run(teacher, images, shard="1/2")
         here = teacher_module.environment
-        monkeypatch.setattr(teacher_module, "environment", lambda *args: here(*args) | {"torch": "9.9"})
+        monkeypatch.setattr(teacher_module, "environment", lambda *args, **kw: here(*args, **kw) | {"torch": "9.9"})
         with pytest.raises(EnvironmentMismatchError, match=r"torch .* -> 9\.9"):
             run(teacher, images, resume=True)
         assert run(teacher, images, resume=True, mixed_environment=True).status == "complete"
