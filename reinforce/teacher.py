@@ -8,6 +8,7 @@ Every batch has the same size: bf16 matrix products give other bits at another b
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -67,7 +68,7 @@ class Teacher:
         if self.dtype == "bfloat16":
             round_weights(self.module)
         self.preprocess = Preprocess.from_info(self.info)
-        self._answer = self._forward
+        self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
         if compile:
             self._compile()
 
@@ -86,18 +87,19 @@ class Teacher:
     @torch.inference_mode()
     def targets(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, S, S, 3) uint8 -> (B, C) or (B, N, C) float32, for any B up to the batch size (padded with zeros)."""
-        padded = np.zeros((self.batch_size, *views.shape[1:]), np.uint8)
-        padded[: len(views)] = views
-        images = self.preprocess(torch.from_numpy(padded).to(self.device))
+        is_pinned = self.device.type == "cuda"
+        padded = torch.zeros((self.batch_size, *views.shape[1:]), dtype=torch.uint8, pin_memory=is_pinned)
+        padded.numpy()[: len(views)] = views
+        images = self.preprocess(padded, self.device)
         with self._arithmetic():
-            targets = self._answer(images)[: len(views)]
+            targets = (self._compiled or self._forward)(images)[: len(views)]
         if targets.ndim == 4:
             targets = targets.permute(0, 2, 3, 1).flatten(1, 2)
         array: NDArray[np.float32] = targets.float().contiguous().cpu().numpy()
         return array
 
     def _compile(self) -> None:
-        self._answer = compiled(self._forward)
+        self._compiled = compiled(self._forward)
         size_px = self.info.image_size
         with naming_missing_compilers():
             self.targets(np.zeros((1, size_px, size_px, 3), np.uint8))
