@@ -7,6 +7,7 @@ Every batch has the same size: bf16 matrix products give other bits at another b
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -104,8 +105,10 @@ class Teacher:
         with naming_missing_compilers():
             self.targets(np.zeros((1, size_px, size_px, 3), np.uint8))
 
-    def _arithmetic(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
+    def _arithmetic(self) -> contextlib.AbstractContextManager[object]:
+        if self.dtype == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _forward(self, images_B3PP: torch.Tensor) -> torch.Tensor:
         """(B, C) or (B, C, h, w)."""
