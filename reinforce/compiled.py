@@ -31,6 +31,11 @@ def naming_missing_compilers() -> Iterator[None]:
         exceptions = sys.modules.get("torch._dynamo.exc")  # takes seconds to import
         if exceptions is None or not isinstance(error, exceptions.TorchDynamoException):
             raise
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UsageError(f"this machine cannot compile the network ({reason}): install a C++ compiler and Python's "
-                         "headers, or type the command without --compile") from error  # fmt: skip
+        raise UsageError(f"this machine cannot compile the network ({_reason(error)}): install a C++ compiler and "
+                         "Python's headers, or type the command without --compile") from error  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    """The first line that says something: torch may begin with where it was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.endswith("raised:")), type(error).__name__)
