@@ -63,6 +63,7 @@ class RunDirectory:
         self._hold: FolderHold | None = None
         self.path, self.verb = Path(path), verb
         self.config = _plain({"verb": verb, **dataclasses.asdict(config)})
+        self._unchosen = _plain(_defaults(config))
         self.is_main = world is None or world.is_main
         self.resumed = resume
         if self.config.get("tensorboard"):
@@ -179,14 +180,13 @@ class RunDirectory:
         self._sweep()
 
     def _check_same_run(self) -> None:
-        before = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        before = self._unchosen | json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         names = sorted({*before, *self.config} - set(NOT_THE_RUN))
         changed = [name for name in names if before.get(name) != self.config.get(name)]
         self.config["resolved"] = before.get("resolved", {})
         if changed:
-            name = changed[0]
-            old, new = before.get(name), self.config.get(name)
-            raise UsageError(f"{self.path} was started with {_option(name)} {old}, not {new}: "
+            old, new = (_typed(changed[0], config.get(changed[0])) for config in (before, self.config))
+            raise UsageError(f"{self.path} was started {old}, not {new}: "
                              "type the former options to --resume, or --overwrite to start again")  # fmt: skip
 
 
@@ -264,5 +264,16 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _option(name: str) -> str:
-    return name if name == "verb" else "--" + name.replace("_", "-")
+def _defaults(config: Any) -> dict[str, Any]:
+    """What options are where nobody chose: a run of an earlier version does not know those that came later."""
+    return {field.name: field.default for field in dataclasses.fields(config)
+            if field.default is not dataclasses.MISSING}  # fmt: skip
+
+
+def _typed(name: str, value: Any) -> str:
+    """An option in the words of the command line: "with --lr 0.1,0.2", "without --compile"."""
+    option = name if name == "verb" else "--" + name.replace("_", "-")
+    if value is None or value is False:
+        return f"without {option}"
+    words = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"with {option}" if value is True else f"with {option} {words}"

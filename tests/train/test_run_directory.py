@@ -21,6 +21,8 @@ from train.rundir import MetricsLog, RunDirectory, written_whole
 @dataclasses.dataclass(frozen=True)
 class Config:
     lr: tuple[float, ...] = (0.1,)
+    compile: bool = False
+    size: int | None = None
     workers: int = 0
 
 
@@ -34,7 +36,8 @@ def open_run(path: Path, config: Config = CONFIG, verb: str = "finetune", *, ove
 
 def test_a_new_run_keeps_its_resolved_config(tmp_path: Path) -> None:
     run = open_run(tmp_path / "a" / "run")
-    assert json.loads((run.path / "config.json").read_text()) == {"verb": "finetune", "lr": [0.1], "workers": 0}
+    assert json.loads((run.path / "config.json").read_text()) == {
+        "verb": "finetune", "lr": [0.1], "compile": False, "size": None, "workers": 0}  # fmt: skip
     assert run.finished() is None
 
 
@@ -126,12 +129,34 @@ def test_resume_starts_where_nothing_is_and_returns_the_result_where_all_is_done
     assert open_run(tmp_path / "run", resume=True).finished() == {"accuracy": 0.5}
 
 
-def test_resume_allows_other_workers_but_no_other_learning_rate(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (Config(lr=(0.1, 0.2)), "with --lr 0.1, not with --lr 0.1,0.2: type the former options"),
+        (Config(compile=True), "without --compile, not with --compile: "),
+        (Config(size=64), "without --size, not with --size 64: "),
+    ],
+)
+def test_resume_allows_other_workers_but_no_other_learning_rate(tmp_path: Path, other: Config, words: str) -> None:
     open_run(tmp_path / "run")
     open_run(tmp_path / "run", Config(workers=4), resume=True)
-    with pytest.raises(UsageError, match=r"was started with --lr \[0.1\], not \[0.2\]"):
-        open_run(tmp_path / "run", Config(lr=(0.2,)), resume=True)
-    with pytest.raises(UsageError, match="was started with verb finetune, not adapt"):
+    with pytest.raises(UsageError, match=f"was started {words}"):
+        open_run(tmp_path / "run", other, resume=True)
+
+
+def test_resume_goes_on_with_a_run_of_a_version_that_knew_fewer_options(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run")
+    config = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps({name: config[name] for name in ("verb", "lr", "workers")}))
+    with pytest.raises(UsageError, match="was started without --compile, not with --compile"):
+        open_run(tmp_path / "run", Config(compile=True), resume=True)
+    again = open_run(tmp_path / "run", resume=True)
+    assert json.loads((again.path / "config.json").read_text()) == config | {"resolved": {}}
+
+
+def test_resume_is_of_the_same_verb(tmp_path: Path) -> None:
+    open_run(tmp_path / "run")
+    with pytest.raises(UsageError, match="was started with verb finetune, not with verb adapt"):
         open_run(tmp_path / "run", verb="adapt", resume=True)
 
 
