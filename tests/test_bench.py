@@ -17,6 +17,7 @@ from suite.build_speed import build_figures
 from suite.inputs import Network, StoreRequest, make_photographs, make_tiles
 from suite.memory import memory_figures
 from suite.online_speed import OnlineCase, online_figures
+from suite.pace import Pace
 from suite.step_cost import StepCase, step_figures
 
 from reinforce.data import num_images, open_source
@@ -98,6 +99,13 @@ def test_json_is_one_object_and_a_wrong_part_is_named(monkeypatch, capsys):
 def test_a_sample_more_is_timed_in_sets_of_several_sizes(tmp_path):
     figures = list(bench_scale.growth_figures((40, 400), tmp_path, ["build"]))
     assert by_name(figures, "build: us a sample more, up to 400").value > 0
+
+
+def test_work_is_counted_by_the_pace_of_the_machine():
+    with Pace() as pace:
+        seconds = sum(pace.fixed_work() for _ in range(400))
+    assert pace.work == pytest.approx(400, rel=0.3)
+    assert pace.seconds == pytest.approx(seconds, rel=0.2)
 
 
 def test_a_store_of_the_metadata_of_a_large_one(tmp_path):

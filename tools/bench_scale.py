@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from bench_store import store_figures, synthetic_logits, write_store
 from figures import Figure, table, to_json
 from numpy.typing import NDArray
 from suite.inputs import make_tiles
+from suite.pace import Pace
 from suite.peak import peak_bytes
 from suite.synthetic_teacher import SyntheticRequest
 
@@ -51,8 +53,17 @@ BATCH_ROWS = 1024
 MOST_GROWTH = 1.05
 """Of the seconds of a sample more."""
 MOST_BYTES_A_SAMPLE = 1024
-Taken = tuple[int, tuple[float, int]]
-"""Samples; seconds and peak bytes."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a stage took of so many samples."""
+
+    count: int
+    work: float
+    """See Pace."""
+    seconds: float
+    peak_bytes: int
 
 
 def run_build(tiles: Path, store: Path) -> None:
@@ -76,6 +87,8 @@ def run_read(tiles: Path, store: Path) -> None:
 
 
 STAGES: dict[str, Callable[[Path, Path], None]] = {"build": run_build, "verify": run_verify, "read": run_read}
+TURNS = {"build": 1, "verify": 5, "read": 3}
+"""Of which the median counts: what is short is noisy."""
 
 
 def growth_figures(counts: Sequence[int], folder: Path, stages: Iterable[str] = tuple(STAGES)) -> Iterator[Figure]:
@@ -84,10 +97,13 @@ def growth_figures(counts: Sequence[int], folder: Path, stages: Iterable[str] = 
     for count in counts:
         make_tiles(folder / f"tiles-{count}", count)
     for stage in stages:
-        taken = [_elsewhere(stage, folder / f"tiles-{count}", folder / f"{count}.zarr") for count in counts]
-        sizes = list(pairwise(zip(counts, taken, strict=True)))
-        slopes = [(seconds / count, peak / count) for count, seconds, peak in map(_more, sizes)]
-        (few, _), (many, memory) = slopes[0], slopes[-1]
+        turns = [[_elsewhere(stage, count, folder) for count in counts] for _ in range(TURNS[stage])]
+        taken = [sorted(own, key=lambda each: each.work)[len(own) // 2] for own in zip(*turns, strict=True)]
+        pace = sum(each.seconds for each in taken) / sum(each.work for each in taken)
+        slopes = [pace * (more.work - less.work) / (more.count - less.count) for less, more in pairwise(taken)]
+        few, many = slopes[0], slopes[-1]
+        less, more = taken[-2:]
+        memory = (more.peak_bytes - less.peak_bytes) / (more.count - less.count)
         yield Figure(name=f"{stage}: us a sample more, up to {counts[-1]:,} (peer: up to {counts[1]:,})",
                      value=1e6 * many, peer=1e6 * few, lower_is_better=True)  # fmt: skip
         yield Figure(name="... ratio of both", value=many / few, goal=MOST_GROWTH, lower_is_better=True)
@@ -95,18 +111,11 @@ def growth_figures(counts: Sequence[int], folder: Path, stages: Iterable[str] = 
                      lower_is_better=True)  # fmt: skip
 
 
-def _more(sizes: tuple[Taken, Taken]) -> tuple[int, float, int]:
-    """Samples, seconds and bytes that the second has more."""
-    (fewer, (sooner, less)), (count, (seconds, peak)) = sizes
-    return count - fewer, seconds - sooner, peak - less
-
-
-def _elsewhere(stage: str, tiles: Path, store: Path) -> tuple[float, int]:
-    """Processor seconds and peak bytes of a stage in a process of its own."""
-    argv = [sys.executable, __file__, "--stage", stage, str(tiles), str(store)]
+def _elsewhere(stage: str, count: int, folder: Path) -> Taken:
+    """A stage in a process of its own."""
+    argv = [sys.executable, __file__, "--stage", stage, str(folder / f"tiles-{count}"), str(folder / f"{count}.zarr")]
     done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
-    seconds, peak = json.loads(done.stdout)
-    return seconds, peak
+    return Taken(count, *json.loads(done.stdout))
 
 
 def whole_stores(folder: Path, rows: int, maps: int) -> Iterator[Figure]:
@@ -149,9 +158,9 @@ def main() -> None:
     keep_freed_memory()  # as the commands do
     if args.stage:
         name, tiles, store = args.stage
-        started = time.process_time()
-        STAGES[name](Path(tiles), Path(store))
-        print(json.dumps([time.process_time() - started, peak_bytes()]))
+        with Pace() as pace:
+            STAGES[name](Path(tiles), Path(store))
+        print(json.dumps([pace.work, pace.seconds, peak_bytes()]))
         return
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         figures = [*growth_figures(args.counts, Path(name)), *whole_stores(Path(name), args.rows, args.maps)]
