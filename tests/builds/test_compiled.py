@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_builds
 import torch
-from tiny_builds import digest_of, run
+from tiny_builds import config, digest_of, run
 
 from reinforce.audit import VerifyConfig, verify
 from reinforce.errors import EnvironmentMismatchError, UsageError
@@ -40,8 +40,9 @@ def test_one_store_is_compiled_or_is_not(teacher: Path, images: Path) -> None:
 @needs_compiler
 def test_targets_are_those_without_it_but_for_rounding(teacher: Path) -> None:
     views = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    plain, own = (Teacher(str(teacher), device="cpu", dtype="bfloat16", threads=1, batch_size=8, compile=compile)
-                  for compile in (False, True))  # fmt: skip
+    build = config(teacher, ".")  # its kernels are compiled above
+    plain, own = (Teacher(str(teacher), device="cpu", dtype=build.dtype, threads=1, batch_size=build.batch_size,
+                          compile=compile) for compile in (False, True))  # fmt: skip
     expected = plain.targets(views)
     np.testing.assert_allclose(own.targets(views), expected, atol=0.02 * expected.std(), rtol=0)
     assert own.flops_per_view() == plain.flops_per_view()

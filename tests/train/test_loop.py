@@ -152,9 +152,9 @@ def test_a_kill_resumes_exactly_from_the_last_checkpoint(tmp_path: Path, whole: 
 
 
 class TestCompiled:
-    """By a real C++ compiler: batches are of 7 and of 6, each of which is compiled."""
+    """By a real C++ compiler, in batches of one size, as each is compiled by itself."""
 
-    PLAN = dataclasses.replace(PLAN, compile=True)
+    PLAN = dataclasses.replace(PLAN, compile=True, batch_size=8)
 
     @pytest.fixture(autouse=True)
     def compiler(self) -> None:
@@ -163,11 +163,13 @@ class TestCompiled:
 
     def test_it_learns_as_it_does_without(self, tmp_path: Path) -> None:
         losses, names = [], []
-        for plan, folder in ((PLAN, tmp_path / "plain"), (self.PLAN, tmp_path / "compiled")):
+        plain = dataclasses.replace(self.PLAN, compile=False)
+        for plan, folder in ((plain, tmp_path / "plain"), (self.PLAN, tmp_path / "compiled")):
             make_loop(folder, plan=plan, model=make_model(dropout=0.0)).run()
             losses.append([line.get("loss", line.get("val_loss")) for line in curve(folder)])
             names.append(list(read_checkpoint(folder / "checkpoints" / "last.pt")["model"]))
-        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+        # the bias before BatchNorm has no gradient but rounding, of which AdamW makes steps
+        assert losses[1] == pytest.approx(losses[0], rel=5e-3)
         assert names[1] == names[0]
 
     def test_a_signal_leaves_a_state_that_resumes_exactly(self, tmp_path: Path) -> None:
