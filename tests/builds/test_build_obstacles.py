@@ -400,8 +400,15 @@ class TestKilledAndTerminated:
             shutil.rmtree("out.zarr")
 
     @ROWS_ONLY
-    @pytest.mark.parametrize("workers", [0, 2])
-    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
+    @pytest.mark.parametrize(
+        ("how", "workers"),
+        [
+            pytest.param(signal.SIGTERM, 0, id="SIGTERM-0"),
+            pytest.param(signal.SIGTERM, 2, id="SIGTERM-2"),
+            pytest.param(signal.SIGINT, 0, id="SIGINT-0"),
+            pytest.param(signal.SIGINT, 2, id="SIGINT-2", marks=pytest.mark.long),
+        ],
+    )
     def test_a_stopped_builder(
         self, how: signal.Signals, workers: int, longer: dict[str, str], teacher: Path, images: Path
     ) -> None:

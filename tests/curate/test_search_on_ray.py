@@ -135,7 +135,7 @@ def request(gallery: str, queries: Vectors) -> SearchRequest:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["an actor", "a machine"])
+@pytest.mark.parametrize("loss", [pytest.param("an actor", marks=pytest.mark.long), "a machine"])
 def test_what_is_lost_in_the_middle_is_searched_by_others(
     loss: str, cluster: Cluster, gallery: str, queries: Vectors, capsys: pytest.CaptureFixture[str]
 ) -> None:
