@@ -66,10 +66,10 @@ def by_loss(scores: Scores) -> tuple[float, ...]:
     return (-scores["val_loss"],)
 
 
-def make_model(dropout: float = 0.3) -> nn.Module:
+def make_model(dropout: float = 0.3, bias: bool = True) -> nn.Module:
     """With dropout and BatchNorm: both kinds of state that a naive resume forgets."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 2))
+    return nn.Sequential(nn.Linear(2, 8, bias=bias), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 2))
 
 
 def validation() -> Validation:
@@ -165,11 +165,11 @@ class TestCompiled:
         losses, names = [], []
         plain = dataclasses.replace(self.PLAN, compile=False)
         for plan, folder in ((plain, tmp_path / "plain"), (self.PLAN, tmp_path / "compiled")):
-            make_loop(folder, plan=plan, model=make_model(dropout=0.0)).run()
+            # a bias before BatchNorm has no gradient but rounding, of which AdamW makes steps
+            make_loop(folder, plan=plan, model=make_model(dropout=0.0, bias=False)).run()
             losses.append([line.get("loss", line.get("val_loss")) for line in curve(folder)])
             names.append(list(read_checkpoint(folder / "checkpoints" / "last.pt")["model"]))
-        # the bias before BatchNorm has no gradient but rounding, of which AdamW makes steps
-        assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+        assert losses[1] == pytest.approx(losses[0], rel=1e-5)
         assert names[1] == names[0]
 
     def test_a_signal_leaves_a_state_that_resumes_exactly(self, tmp_path: Path) -> None:
