@@ -315,7 +315,7 @@ def test_only_sets_that_are_shuffled_are_cut(tmp_path: Path, preset: str) -> Non
     stages = plan_of(preset, tmp_path, experiments=sweep.EXPERIMENTS).stages.values()
     cut = {stage.argv[stage.argv.index("--transfer") + 1] for stage in stages
            if "--limit" in stage.argv and "--transfer" in stage.argv}  # fmt: skip
-    assert cut == ({"fashion-mnist-train"} if preset in ("small", "results") else set())
+    assert cut == ({"fashion-mnist-train"} if preset in ("small", "factors", "results") else set())
     assert not any("--limit" in stage.argv for stage in stages if "supervised" in stage.argv)
 
 

@@ -54,6 +54,12 @@ def small(folder: Path) -> Preset:
                  test_limit=4000, view_counts=(1, 2, 4, 8, 16))  # fmt: skip
 
 
+def factors(folder: Path) -> Preset:
+    """The recipes of small with every VFM, transfer set and label budget: one factor is changed at a time by choosing."""
+    return _real(limit=3000, steps=600, budgets=(5, 10), vfms=("dinov2-vits14", "efficientnet-lite0"),
+                 transfers=("related", "generic"), seeds=(0, 1, 2), test_limit=4000)  # fmt: skip
+
+
 def results(folder: Path) -> Preset:
     """What docs/results.md reports: hours a seed and task."""
     return _real(limit=8000, steps=2000, budgets=(5, 10), vfms=("dinov2-vits14", "efficientnet-lite0"),
@@ -91,7 +97,9 @@ def paper(folder: Path) -> Preset:
     )
 
 
-PRESETS: dict[str, Callable[[Path], Preset]] = {"smoke": smoke, "small": small, "results": results, "paper": paper}
+PRESETS: dict[str, Callable[[Path], Preset]] = {
+    preset.__name__: preset for preset in (smoke, small, factors, results, paper)
+}
 
 
 def _real(*, limit: int, steps: int, budgets: tuple[int, ...], vfms: tuple[str, ...], transfers: tuple[str, ...],
