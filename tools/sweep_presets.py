@@ -55,7 +55,7 @@ def small(folder: Path) -> Preset:
 
 
 def factors(folder: Path) -> Preset:
-    """The recipes of small with every VFM, transfer set and label budget: one factor is changed at a time by choosing."""
+    """The recipes of small with every VFM, transfer set and label budget, to change one of them at a time."""
     return _real(limit=3000, steps=600, budgets=(5, 10), vfms=("dinov2-vits14", "efficientnet-lite0"),
                  transfers=("related", "generic"), seeds=(0, 1, 2), test_limit=4000)  # fmt: skip
 

@@ -52,6 +52,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of its tensors."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
+
     def to(self, device: torch.device) -> Self:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
@@ -173,19 +178,3 @@ def make_loader(data: TrainingData, batch_size: int, *, start: int, total: int, 
                       collate_fn=as_it_is, worker_init_fn=enter_worker, generator=torch.Generator().manual_seed(0),
                       pin_memory=world.device.type == "cuda", **spawned)  # fmt: skip
     return raise_errors(loader)
-
-
-def one_pass(data: TrainingData, batch_size: int, *, world: World, workers: int) -> Iterator[Batch]:
-    """Every row once, as epoch 0 shows it; the ranks of `world` share the rows of a batch."""
-    total = steps_in_epoch(len(data.epoch_order(0)), batch_size)
-    return make_loader(data, batch_size, start=0, total=total, world=world, workers=workers)
-
-
-def readable(batches: Iterable[Batch], skipped: SkippedImages, progress: Progress | None = None) -> Iterator[Batch]:
-    """Those that have a row; what could not be decoded is noted, and progress follows."""
-    for batch in batches:
-        skipped.note(batch, progress)
-        if len(batch):
-            yield batch
-        if progress is not None:
-            progress.update(batch.num_global)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from reinforce.data import LabelledDataset, LabelledSample, named_labelled, shortage, take
@@ -15,15 +14,15 @@ from reinforce.progress import Progress
 from reinforce.views import named_policy
 from torch import Tensor, nn
 
-from train.batches import Batch, SkippedImages, TrainingData, one_pass, readable
+from train.batches import Batch, SkippedImages, TrainingData
 from train.labelled import PlainBatch, PlainViews, TrainingViews
 from train.losses import cross_entropy
 from train.metrics import Tally
 from train.optim import autocast
 from train.options import LabelledOptions, default_epochs
+from train.passes import InOrder, Pass, readable
 from train.probe import FeatureTable, Standardisation, extract_features, new_probe, num_probe_views, set_head
 from train.tasks import Bench, Task, crop_range, warn_of
-from train.world import World
 
 PROBE_PASSES = 50_000
 PROBE_CROP_SCALE = (0.35, 1.0)
@@ -53,8 +52,10 @@ class Classification(Task[LabelledDataset, LabelledSample]):
     def objective(self, bench: Bench, model: nn.Module, batch: Batch) -> Tensor:
         return cross_entropy(model(bench.preprocess(batch.inputs)), batch.targets)
 
-    def evaluate(self, bench: Bench, model: nn.Module) -> dict[str, float]:
-        return _scores(tally_labelled(model, self.plain(bench), bench.preprocess, **bench.loading()))
+    def validator(self, bench: Bench) -> Callable[[nn.Module], dict[str, float]]:
+        rows = bench.rows(self.plain(bench), keeps=True)
+        return lambda model: _scores(tally_labelled(model, rows, bench.preprocess, dtype=bench.dtype,
+                                                    skipped=bench.skipped))  # fmt: skip
 
     def plain(self, bench: Bench) -> PlainViews:
         """The validation images."""
@@ -111,14 +112,15 @@ class PooledProbe:
                            named_policy("crops", size_px=size, seed=config.seed,
                                         crop_scale=crop_range(config) or PROBE_CROP_SCALE))
         )  # fmt: skip
-        train = self._extract([(plain, 0), *((crops, view) for view in range(count))])
-        val = self._extract([(task.plain(self.bench), 0)]) if task.val else None
+        train = self._extract((plain, 0), *((crops, view) for view in range(count)))
+        val = self._extract((task.plain(self.bench), 0)) if task.val else None
         return _Tables.standardised(train, val)
 
-    def _extract(self, data: Sequence[tuple[Any, int]]) -> FeatureTable:
+    def _extract(self, *views: tuple[TrainingData, int]) -> FeatureTable:
         bench = self.bench
-        return extract_features(bench.model, data, bench.preprocess, **bench.loading(), seed=bench.config.seed,
-                                quiet=bench.config.quiet or not bench.world.is_main)  # fmt: skip
+        rows = bench.rows(InOrder(views), epochs=len(views))
+        return extract_features(bench.model, rows, bench.preprocess, dtype=bench.dtype, seed=bench.config.seed,
+                                skipped=bench.skipped, quiet=bench.config.quiet or not bench.world.is_main)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,17 +137,17 @@ class _Tables:
         return cls(scaled[0], scaled[1], scale)
 
 
-def tally_labelled(model: nn.Module, views: TrainingData, preprocess: Preprocess, *, world: World,
-                   dtype: torch.dtype | None, batch_size: int, workers: int, skipped: SkippedImages,
-                   progress: Progress | None = None, tally: Tally | None = None) -> Tally:  # fmt: skip
-    """Run a model in eval mode over all rows, which the ranks of `world` share, and count.
+def tally_labelled(model: nn.Module, rows: Pass, preprocess: Preprocess, *, dtype: torch.dtype | None,
+                   skipped: SkippedImages, progress: Progress | None = None,
+                   tally: Tally | None = None) -> Tally:  # fmt: skip
+    """Run a model in eval mode over all rows, and count.
 
     Rows that cannot be decoded are noted in `skipped`. `tally`: what is counted into, and given back (default: a new
     one).
     """
-    tally = Tally() if tally is None else tally
+    tally, world = Tally() if tally is None else tally, rows.world
     model.eval()
-    for batch in readable(one_pass(views, batch_size, world=world, workers=workers), skipped, progress):
+    for batch in readable(rows, skipped, progress):
         assert isinstance(batch, PlainBatch)
         with torch.inference_mode(), autocast(world.device, dtype):
             logits = model(preprocess(batch.inputs, world.device))

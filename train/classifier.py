@@ -22,6 +22,7 @@ from train.classification import tally_labelled
 from train.evaluated import EvaluatedModel
 from train.labelled import PlainViews
 from train.metrics import Tally
+from train.passes import Pass
 from train.world import World
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Classifier(EvaluatedModel):
         answers = Answers()
         quiet = config.quiet or not self.world.is_main
         with Progress(f"evaluate {self.name}", len(samples), quiet=quiet) as progress:
-            tally_labelled(self.model, self.views(dataset, samples), Preprocess.from_info(self.info), world=self.world,
-                           dtype=self.dtype, batch_size=self.batch_size, workers=config.workers, skipped=skipped,
+            rows = Pass(self.views(dataset, samples), self.batch_size, world=self.world, workers=config.workers)
+            tally_labelled(self.model, rows, Preprocess.from_info(self.info), dtype=self.dtype, skipped=skipped,
                            progress=progress, tally=answers)  # fmt: skip
         return answers

@@ -14,7 +14,7 @@ from reinforce.models import Preprocess, save_model, short_name, side_multiple
 from reinforce.store import Store
 from torch import Tensor, nn
 
-from train.batches import Batch, one_pass, steps_in_epoch
+from train.batches import Batch, steps_in_epoch
 from train.cached import CachedViews, HeldOutViews
 from train.distill import Aim, DistillConfig, DistillResult
 from train.feature_matching import ContrastiveMatching, CosineMatching
@@ -22,6 +22,7 @@ from train.loop import LoopPlan, TrainingLoop, Validation
 from train.matching import LogitMatching, Matching
 from train.options import num_steps
 from train.pace import Pace, PaceWatch, shorter_distillation, shorter_side
+from train.passes import Pass
 from train.projections import ProjectedStudent, kept_parts, take_over
 from train.rundir import RunDirectory
 from train.students import grown, make_model
@@ -114,10 +115,11 @@ class Distillation:
         views, config, device = HeldOutViews(self.dataset), self.config, self.world.device
         if len(views.rows) == 0:
             return None
+        rows = Pass(views, config.batch_size, world=World(device), workers=config.workers, keeps=True)
 
         def evaluate(student: nn.Module) -> dict[str, float]:
             tally = self.matching.tally()
-            for batch in one_pass(views, config.batch_size, world=World(device), workers=config.workers):
+            for batch in rows:
                 moved = batch.to(device)
                 tally.add(student, self.preprocess(moved.inputs), moved)
             return tally.figures()

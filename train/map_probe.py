@@ -17,15 +17,15 @@ from reinforce.models import SegmentationModel
 from reinforce.progress import Progress
 from torch import Tensor, nn
 
-from train.batches import Batch, Rows, TrainingData, one_pass, readable, shuffled
+from train.batches import Batch, Rows, TrainingData, shuffled
 from train.losses import pixel_cross_entropy
 from train.mask_tally import tally_masked
 from train.masked import MaskedBatch, WholeViews
 from train.optim import autocast
 from train.options import default_epochs
-from train.probe import InOrder, num_probe_views
+from train.passes import InOrder, Pass, readable
+from train.probe import num_probe_views
 from train.tasks import Bench
-from train.world import World
 
 if TYPE_CHECKING:
     from train.segmentation import Segmentation
@@ -70,12 +70,11 @@ class MapProbe:
         if self.reads_images:
             return crops
         whole = self.task.augmented(self.bench, "whole")
-        views = [InOrder(whole, 0), *(InOrder(crops, view) for view in range(self.num_views - 1))]
+        views = [(whole, 0), *((crops, view) for view in range(self.num_views - 1))]
         size_px = self.bench.info.image_size
         labels = torch.zeros(self.num_views, len(whole), size_px, size_px, dtype=torch.uint8)
         stored = StoredMaps(self._room(self.num_views, len(whole)), labels, self.bench.config.seed)
-        for number, view in enumerate(views):
-            self._store(view, stored.maps[number], stored.labels[number])
+        self._store(self.bench.rows(InOrder(views), epochs=len(views)), stored)
         return stored
 
     def new_head(self) -> nn.Module:
@@ -88,23 +87,23 @@ class MapProbe:
     def evaluate(self, head: nn.Module) -> dict[str, float]:
         head.eval()
         return tally_masked(lambda inputs: head(self._maps(inputs)), self._validation,
-                            num_classes=len(self.task.class_names),
-                            **self.bench.loading() | {"dtype": None}).scores()  # fmt: skip
+                            num_classes=len(self.task.class_names), dtype=None,
+                            skipped=self.bench.skipped).scores()  # fmt: skip
 
     def install(self, state: Mapping[str, Tensor]) -> None:
         self.model.head.load_state_dict(state)
 
     @cached_property
-    def _validation(self) -> TrainingData:
+    def _validation(self) -> Pass:
         whole = self.task.whole(self.bench)
         if self.reads_images:
-            return whole
+            return self.bench.rows(whole, keeps=True)
         self._freeze()
         maps = self._room(len(whole))
-        for batch in self._loaded(whole):
+        for batch in self._loaded(self.bench.rows(whole)):
             assert isinstance(batch, MaskedBatch)
             maps[[truth.row for truth in batch.truths]] = self._maps(batch.inputs).half().cpu()
-        return StoredWholeViews(whole, maps)
+        return self.bench.rows(StoredWholeViews(whole, maps), keeps=True)
 
     def _freeze(self) -> None:
         """The encoder that every probe sees: that of the start, in eval mode, on the device."""
@@ -124,21 +123,20 @@ class MapProbe:
         side = self.bench.info.map_size
         return torch.zeros(*counts, self.model.num_features, side, side, dtype=torch.half)
 
-    def _store(self, view: InOrder, maps_NDhw: Tensor, labels_NSS: Tensor) -> None:
-        """Fill in one view of all training images."""
-        start = 0
-        for batch in self._loaded(view):
-            rows = slice(start, start + len(batch))
-            maps_NDhw[rows] = self._maps(batch.inputs).half().cpu()
-            labels_NSS[rows] = batch.targets
+    def _store(self, rows: Pass, stored: StoredMaps) -> None:
+        """Fill in all views of the training images, one after the other."""
+        maps, labels, start = stored.maps.flatten(0, 1), stored.labels.flatten(0, 1), 0
+        for batch in self._loaded(rows):
+            here = slice(start, start + len(batch))
+            maps[here] = self._maps(batch.inputs).half().cpu()
+            labels[here] = batch.targets
             start += len(batch)
 
-    def _loaded(self, views: TrainingData) -> Iterator[Batch]:
+    def _loaded(self, rows: Pass) -> Iterator[Batch]:
         """All rows in order, with progress; the bad ones noted."""
-        bench, config, num_rows = self.bench, self.bench.config, len(views.epoch_order(0))
-        batches = one_pass(views, config.batch_size, world=World(bench.world.device), workers=config.workers)
-        with Progress("features", num_rows, quiet=config.quiet or not bench.world.is_main) as progress:
-            yield from readable(batches, bench.skipped, progress)
+        quiet = self.bench.config.quiet or not self.bench.world.is_main
+        with Progress("features", rows.epochs * rows.num_rows, quiet=quiet) as progress:
+            yield from readable(rows, self.bench.skipped, progress)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,12 @@ from reinforce.data import IGNORE
 from reinforce.progress import Progress
 from torch import Tensor
 
-from train.batches import SkippedImages, TrainingData, one_pass, readable
+from train.batches import SkippedImages
 from train.iou import ConfusionMatrix, Counts
 from train.losses import pixel_cross_entropy
 from train.masked import MaskedBatch
 from train.optim import autocast
+from train.passes import Pass, readable
 from train.prediction import predicted_mask
 from train.world import World
 
@@ -83,15 +84,14 @@ class MaskTally:
         return {"val_mean_iou": self.confusion.mean_iou, "val_loss": self.loss_sum / max(self.num_labelled, 1)}
 
 
-def tally_masked(answer: Answer, views: TrainingData, *, num_classes: int, world: World, dtype: torch.dtype | None,
-                 batch_size: int, workers: int, skipped: SkippedImages,
+def tally_masked(answer: Answer, rows: Pass, *, num_classes: int, dtype: torch.dtype | None, skipped: SkippedImages,
                  progress: Progress | None = None) -> MaskTally:  # fmt: skip
-    """Measure `answer` on all rows of `views`, which gives batches of masks; the ranks of `world` share them.
+    """Measure `answer` on rows that give batches of masks.
 
     Rows that cannot be decoded are noted in `skipped`.
     """
-    tally = MaskTally.empty(len(views.epoch_order(0)), num_classes)
-    for batch in readable(one_pass(views, batch_size, world=world, workers=workers), skipped, progress):
+    tally, world = MaskTally.empty(rows.num_rows, num_classes), rows.world
+    for batch in readable(rows, skipped, progress):
         assert isinstance(batch, MaskedBatch)
         moved = batch.to(world.device)
         with torch.inference_mode(), autocast(world.device, dtype):

@@ -42,6 +42,10 @@ class MaskedBatch(Batch):
 
     truths: tuple[Truth, ...] = ()
 
+    @property
+    def num_bytes(self) -> int:
+        return super().num_bytes + sum(truth.mask.nbytes for truth in self.truths)
+
 
 class MaskedViews(RenderedViews):
     """Shared half of training and whole views."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from reinforce.errors import DataError
 from reinforce.models import Preprocess, get_head, pooled_features
 from reinforce.progress import Progress
 from torch import Tensor, nn
 
-from train.batches import Batch, Rows, SkippedImages, TrainingData, one_pass, readable, shuffled
+from train.batches import Batch, Rows, SkippedImages, shuffled
 from train.optim import autocast
-from train.world import World
+from train.passes import Pass, readable
 
 COMPUTED_FEATURES = 20_000
 """Images times views that a probe computes, unless there are more images than that."""
@@ -69,41 +68,26 @@ class Standardisation:
         return weight.float(), bias.float()
 
 
-def extract_features(model: nn.Module, data: Sequence[tuple[TrainingData, int]], preprocess: Preprocess, *,
-                     world: World, dtype: torch.dtype | None, batch_size: int, workers: int, seed: int,
+def extract_features(model: nn.Module, rows: Pass, preprocess: Preprocess, *, dtype: torch.dtype | None, seed: int,
                      skipped: SkippedImages, quiet: bool) -> FeatureTable:  # fmt: skip
-    """Features of every (data, view) pair, rows in the order of their ids; the model stays in eval mode."""
-    model.to(world.device).eval()
-    alone = World(world.device)
-    tables: list[tuple[Tensor, Tensor]] = []
-    num_rows = sum(len(rows.epoch_order(0)) for rows, _ in data)
-    with Progress("features", num_rows, quiet=quiet or not world.is_main) as progress:
-        for views, view in data:
-            batches = one_pass(InOrder(views, view), batch_size, world=alone, workers=workers)
-            parts = []
-            for batch in readable(batches, skipped, progress):
-                with torch.inference_mode(), autocast(world.device, dtype):
-                    features = pooled_features(model, preprocess(batch.inputs, world.device))
-                parts.append((features.float().cpu(), batch.targets))
-            if not parts:
-                raise DataError("none of the images to validate on can be decoded")
-            tables.append((torch.cat([f for f, _ in parts]), torch.cat([t for _, t in parts])))
-    features, targets = (torch.stack(column).clone() for column in zip(*tables, strict=True))
+    """Features of every row in every epoch of a pass, each a view; the model stays in eval mode."""
+    device = rows.world.device
+    model.to(device).eval()
+    parts: list[tuple[Tensor, Tensor]] = []
+    with Progress("features", rows.epochs * rows.num_rows, quiet=quiet) as progress:
+        for batch in readable(rows, skipped, progress):
+            with torch.inference_mode(), autocast(device, dtype):
+                features = pooled_features(model, preprocess(batch.inputs, device))
+            parts.append((features.float().cpu(), batch.targets))
+    if not parts:
+        raise DataError("none of the images to validate on can be decoded")
+    features, targets = (_by_view(column, rows.epochs) for column in zip(*parts, strict=True))
     return FeatureTable(features, targets, seed)
 
 
-@dataclasses.dataclass(frozen=True)
-class InOrder:
-    """One fixed view of all rows, by id instead of shuffled."""
-
-    data: TrainingData
-    view: int = 0
-
-    def epoch_order(self, epoch: int) -> Rows:
-        return np.sort(self.data.epoch_order(0))
-
-    def load(self, rows: Rows, epoch: int) -> Batch:
-        return self.data.load(rows, self.view)
+def _by_view(parts: Sequence[Tensor], num_views: int) -> Tensor:
+    rows = torch.cat(list(parts))
+    return rows.reshape(num_views, -1, *rows.shape[1:])
 
 
 def new_probe(num_features: int, num_classes: int) -> nn.Linear:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from reinforce.data import MaskedDataset, MaskedSample, named_masked, shortage, take_masked
 from reinforce.views import named_policy
 from torch import Tensor, nn
@@ -45,11 +47,15 @@ class Segmentation(Task[MaskedDataset, MaskedSample]):
     def objective(self, bench: Bench, model: nn.Module, batch: Batch) -> Tensor:
         return pixel_cross_entropy(model(bench.preprocess(batch.inputs)), batch.targets)
 
-    def evaluate(self, bench: Bench, model: nn.Module) -> dict[str, float]:
-        preprocess = bench.preprocess
-        model.eval()
-        return tally_masked(lambda images: model(preprocess(images)), self.whole(bench),
-                            num_classes=len(self.class_names), **bench.loading()).scores()  # fmt: skip
+    def validator(self, bench: Bench) -> Callable[[nn.Module], dict[str, float]]:
+        preprocess, rows = bench.preprocess, bench.rows(self.whole(bench), keeps=True)
+
+        def evaluate(model: nn.Module) -> dict[str, float]:
+            model.eval()
+            return tally_masked(lambda images: model(preprocess(images)), rows, num_classes=len(self.class_names),
+                                dtype=bench.dtype, skipped=bench.skipped).scores()  # fmt: skip
+
+        return evaluate
 
     def probe(self, bench: Bench) -> MapProbe:
         return MapProbe(self, bench)

@@ -19,6 +19,7 @@ from train.evaluated import EvaluatedModel
 from train.mask_tally import MaskTally, tally_masked
 from train.masked import MaskedBatch, WholeViews
 from train.optim import autocast
+from train.passes import Pass
 from train.prediction import predicted_mask
 
 if TYPE_CHECKING:
@@ -40,10 +41,9 @@ class Segmenter(EvaluatedModel):
     def measure(self, dataset: MaskedDataset, samples: Sequence[MaskedSample], config: EvaluateConfig) -> MaskTally:
         quiet = config.quiet or not self.world.is_main
         with Progress(f"evaluate {self.name}", len(samples), quiet=quiet) as progress:
-            return tally_masked(self.answer, self.views(dataset, samples), num_classes=self.info.num_classes,
-                                world=self.world, dtype=self.dtype, batch_size=self.batch_size,
-                                workers=config.workers, skipped=SkippedImages(quiet=quiet),
-                                progress=progress)  # fmt: skip
+            rows = Pass(self.views(dataset, samples), self.batch_size, world=self.world, workers=config.workers)
+            return tally_masked(self.answer, rows, num_classes=self.info.num_classes, dtype=self.dtype,
+                                skipped=SkippedImages(quiet=quiet), progress=progress)  # fmt: skip
 
     def masks(self, batch: MaskedBatch) -> list[Tensor]:
         """Predicted class ids of the batch's images, uint8 (H, W) each, on the CPU."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -59,6 +59,11 @@ class Supervised:
             _ = probe.data
         CostBook(self.run.path, self.world).book("probe features", Cost(clock.seconds))
         return probe
+
+    @cached_property
+    def evaluate(self) -> Callable[[nn.Module], dict[str, float]]:
+        """Figures of a model on the validation images."""
+        return self.task.validator(self.bench)
 
     def train(self) -> list[TrialResult]:
         """All trials; the run's best ends up in the model. Raises TrainingDivergedError where every trial did."""
@@ -116,8 +121,8 @@ class Supervised:
         epochs = default_epochs(num_images, image_passes=self.recipe.image_passes,
                                 shortest=self.recipe.shortest_epochs, longest=self.recipe.longest_epochs)  # fmt: skip
         total = num_steps(self.config, steps_in_epoch(num_images, self.config.batch_size), epochs)
-        objective, evaluate = (partial(method, self.bench) for method in (self.task.objective, self.task.evaluate))
-        return self._loop(trial, self.model, self.task.training_data(self.bench), total, objective, evaluate)
+        return self._loop(trial, self.model, self.task.training_data(self.bench), total,
+                          partial(self.task.objective, self.bench), self.evaluate)  # fmt: skip
 
     def _probe_loop(self, trial: Trial) -> TrainingLoop:
         epochs = self.probe.num_epochs

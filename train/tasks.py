@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import click
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from train.batches import Batch, SkippedImages, TrainingData
 from train.options import LabelledOptions
+from train.passes import Pass
 from train.world import World, is_main_process
 
 
@@ -42,10 +43,10 @@ class Bench:
         """Put the starting weights into the model."""
         self.model.load_state_dict(self.start)
 
-    def loading(self) -> dict[str, Any]:
-        """How an evaluation by this rank alone loads its rows and runs the model."""
-        return {"world": World(self.world.device), "dtype": self.dtype, "batch_size": self.config.batch_size,
-                "workers": self.config.workers, "skipped": self.skipped}  # fmt: skip
+    def rows(self, data: TrainingData, *, epochs: int = 1, keeps: bool = False) -> Pass:
+        """All rows of some data, for this rank alone."""
+        return Pass(data, self.config.batch_size, world=World(self.world.device), workers=self.config.workers,
+                    epochs=epochs, keeps=keeps)  # fmt: skip
 
 
 class Probe(Protocol):
@@ -70,7 +71,7 @@ class Probe(Protocol):
         """Mean loss of a batch of `data`."""
 
     def evaluate(self, head: nn.Module) -> dict[str, float]:
-        """Figures on the validation images, named as those of `Task.evaluate`."""
+        """Figures on the validation images, named as those of `Task.validator`."""
 
     def install(self, state: Mapping[str, Tensor]) -> None:
         """Put a trained head's weights into the model."""
@@ -126,8 +127,8 @@ class Task(ABC, Generic[D, S]):
         """Mean loss of a batch of `training_data`."""
 
     @abstractmethod
-    def evaluate(self, bench: Bench, model: nn.Module) -> dict[str, float]:
-        """val_METRIC and val_loss on the validation images."""
+    def validator(self, bench: Bench) -> Callable[[nn.Module], dict[str, float]]:
+        """What measures a model: val_METRIC and val_loss on the validation images, which it keeps decoded."""
 
     @abstractmethod
     def probe(self, bench: Bench) -> Probe: ...

@@ -18,11 +18,12 @@ from reinforce.models import ModelInfo, Preprocess, save_model, short_name
 from reinforce.models.open_clip_text import TextConfig
 from torch import Tensor, nn
 
-from train.batches import Batch, SkippedImages, TrainingData, one_pass, readable, steps_in_epoch
+from train.batches import Batch, SkippedImages, TrainingData, steps_in_epoch
 from train.feature_matching import retrieval_rate
 from train.loop import LoopPlan, Outcome, TrainingLoop, Validation
 from train.optim import autocast_dtype
 from train.options import num_steps
+from train.passes import Pass, readable
 from train.pretrain.clip import PairOptions, PairResult
 from train.pretrain.clip_losses import clip_loss
 from train.pretrain.clip_model import ClipModel
@@ -108,10 +109,11 @@ class PairTraining:
         if held_out is None:
             return None
 
+        rows = Pass(held_out, self.config.batch_size, world=World(self.world.device), workers=self.config.workers,
+                    keeps=True)  # fmt: skip
+
         def evaluate(model: nn.Module) -> dict[str, float]:
-            batches = one_pass(held_out, self.config.batch_size, world=World(self.world.device),
-                               workers=self.config.workers)  # fmt: skip
-            return _scores(cast(ClipModel, model), self.preprocess, readable(batches, skipped), self.world.device)
+            return _scores(cast(ClipModel, model), self.preprocess, readable(rows, skipped), self.world.device)
 
         return Validation(evaluate, lambda scores: (-scores["val_loss"],), ("val_loss", "val_retrieval"))
 

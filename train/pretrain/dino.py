@@ -100,11 +100,13 @@ class Dino:
         from reinforce.views import resolve_multi_crop
 
         from train.optim import AveragedModel, rising
+        from train.passes import Pass
         from train.pretrain.dino_loss import DinoObjective
         from train.pretrain.dino_model import add_head, flexible, small_size
         from train.pretrain.dino_views import CropViews, Pixels, PlainViews
         from train.pretrain.transfer_images import images_digest
         from train.students import default_image_size, make_model
+        from train.world import World
 
         self.config, self.run, self.world, self.origin = config, run, world, origin
         encoder, self.info = make_model(config.model, class_names=(), seed=config.seed,
@@ -117,7 +119,8 @@ class Dino:
         self.model = world.synchronised(model.to(world.device))
         self.pixels = Pixels.of(self.info, small_px)
         self.data = CropViews(source, images, crops, num_small=config.num_local, seed=config.seed)
-        self.held_out = PlainViews(source, held_out, size_px=self.info.image_size)
+        self.held_out = Pass(PlainViews(source, held_out, size_px=self.info.image_size), config.batch_size,
+                             world=World(world.device), workers=config.workers, keeps=True)  # fmt: skip
         self.plan = _plan(config, len(images), images_digest(images))
         self.teacher = AveragedModel(self.model, rising(config.ema, self.plan.total_steps))
         self.objective = DinoObjective(config, self.teacher, self.pixels, world=world,
@@ -135,14 +138,15 @@ class Dino:
         if self.world.is_main:
             self._save(self.run.path, loop.model, outcome.scores)
         return DinoResult(self.config.out, self.info.architecture, self.config.method, self.plan.total_steps,
-                          len(self.data), len(self.held_out), len(loop.skipped.reasons), **outcome.scores)  # fmt: skip
+                          len(self.data), self.held_out.num_rows, len(loop.skipped.reasons),
+                          **outcome.scores)  # fmt: skip
 
     def _loop(self) -> TrainingLoop:
         from train.batches import SkippedImages
         from train.loop import TrainingLoop, Validation
 
         shown = ("feature_std", "teacher_entropy")
-        validation = Validation(self.signs, None, shown) if len(self.held_out) else None
+        validation = Validation(self.signs, None, shown) if self.held_out.num_rows else None
         return TrainingLoop(self.model, self.data, self.objective, self.plan, world=self.world,
                             folder=self.run.checkpoints, log=self.run.metrics,
                             skipped=SkippedImages(quiet=self.config.quiet),
@@ -156,12 +160,9 @@ class Dino:
         return signs_of(self._answers(teacher))
 
     def _answers(self, teacher: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        from train.batches import one_pass
         from train.pretrain.dino_loss import teacher_probs
-        from train.world import World
 
-        for batch in one_pass(self.held_out, self.config.batch_size, world=World(self.world.device),
-                              workers=self.config.workers):  # fmt: skip
+        for batch in self.held_out:
             if len(batch):
                 features_BD = teacher.encoder(self.pixels.large(batch.inputs, self.world.device))
                 logits_BK = teacher.head(features_BD)
