@@ -19,6 +19,7 @@ import sys
 import textwrap
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from click.shell_completion import CompletionItem
 
 from reinforce.allocator import keep_freed_memory
 from reinforce.completion import completer_of
+from reinforce.cores import usable_cores
+from reinforce.counting import counted
 from reinforce.errors import NO_ROOM, ReinforceError, StoppedError, UnknownNameError, UsageError
 from reinforce.printable import printable
 
@@ -152,6 +155,13 @@ def _is_typed(name: str) -> bool:
     return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
+def _warn_of_crowd(workers: int) -> None:
+    """One line where torch would write several at every start of them; once for all processes of torchrun."""
+    if workers > usable_cores() and os.environ.get("RANK", "0") == "0":
+        click.echo(f"warning: --workers {workers} is more than the {counted(usable_cores(), 'processor')} here: the "
+                   "processes will wait for each other", err=True)  # fmt: skip
+
+
 def run_group(group: click.Group, argv: Sequence[str] | None = None, *, tells_stops: bool = True) -> int:
     """Run a command line; returns its exit status. Every failure is one line on stderr (`--debug`: the traceback).
 
@@ -160,6 +170,7 @@ def run_group(group: click.Group, argv: Sequence[str] | None = None, *, tells_st
     args, is_stop = list(sys.argv[1:] if argv is None else argv), False
     signal.signal(signal.SIGTERM, _interrupt)
     keep_freed_memory()
+    warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # see _warn_of_crowd
     try:
         status = group.main(args=args, prog_name=group.name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -296,6 +307,7 @@ def _call(verb: Callable[[Any], Any], config_class: type, values: dict[str, Any]
     Its `exit_code`, where it has one, is the status.
     """
     config = config_class(**values)
+    _warn_of_crowd(getattr(config, "workers", 0))
     try:
         outcome = verb(config)
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from reinforce.cores import usable_cores
 
 FEW_VIEWS = 2000
 """Fewer views than this are rendered sooner in this process than in workers that must first start."""
@@ -14,8 +14,7 @@ def choose_workers(asked: int, total_views: int, device: str, num_devices: int =
     GPU."""
     if asked >= 0:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return share_of_cores(total_views // num_devices, device, cores // num_devices)
+    return share_of_cores(total_views // num_devices, device, usable_cores() // num_devices)
 
 
 def share_of_cores(views: int, device: str, cores: int) -> int:

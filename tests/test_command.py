@@ -215,6 +215,19 @@ def test_a_stopped_verb_says_how_to_go_on(argv: list[str], line: str, capsys: py
     assert capsys.readouterr().err.splitlines()[-1] == f"house: {line}"
 
 
+@pytest.mark.parametrize(
+    ("workers", "rank", "warned"), [("3", "0", True), ("3", "1", False), ("2", "0", False), ("-1", "0", False)]
+)
+def test_more_processes_than_processors_are_warned_of_in_one_line(
+    workers: str, rank: str, warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reinforce.command.usable_cores", lambda: 2)
+    monkeypatch.setenv("RANK", rank)
+    run_group(GROUP, ["dry", "--workers", workers])
+    line = "warning: --workers 3 is more than the 2 processors here: the processes will wait for each other"
+    assert (capsys.readouterr().err.splitlines()[0] == line) is warned
+
+
 def test_a_full_disk_needs_no_debug(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_group(GROUP, ["paint", "full"]) == 1
     assert capsys.readouterr().err.endswith(": No space left on device: free some, then type the same command again\n")

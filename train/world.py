@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
 import torch
+from reinforce.cores import usable_cores
 from reinforce.counting import counted
 from reinforce.errors import ReinforceError, UsageError
 from torch import distributed, nn
@@ -154,7 +155,9 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
 
 
 def loader_workers(requested: int, device: torch.device) -> int:
-    """Decoding processes: as asked, or none on a CPU (training needs its cores) and up to 8 beside a GPU."""
+    """Decoding processes of a rank: as asked, or none on a CPU (training needs its cores) and up to 8 beside a GPU, of
+    the cores that are its share."""
     if requested >= 0:
         return requested
-    return min(8, max(1, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
+    share = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(8, max(1, share - 1)) if device.type == "cuda" else 0

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from reinforce.cores import usable_cores
 from reinforce.doctor.finding import Finding
 from reinforce.progress import human_bytes
 
@@ -26,7 +27,7 @@ def machine_findings(torch_facts: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _processor(facts: dict[str, Any]) -> str:
-    threads, usable = os.cpu_count() or 1, _usable_threads()
+    threads, usable = os.cpu_count() or 1, usable_cores()
     parts = [f"{platform.system()} {platform.machine()}", f"{usable} of {threads} threads"]
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         parts.append(f"{human_bytes(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))} of memory")
@@ -35,10 +36,6 @@ def _processor(facts: dict[str, Any]) -> str:
         arithmetic = "bfloat16" if facts["bf16"] else "float32"
         parts.append(f"{' + '.join([facts['instructions'], *units])} (vision transformers in {arithmetic})")
     return ", ".join(parts)
-
-
-def _usable_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus(facts: dict[str, Any]) -> Iterator[Finding]:
