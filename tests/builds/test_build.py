@@ -88,6 +88,7 @@ class TestWhatIsStored:
         for folder in (reference, images, teacher, Path.cwd()):
             assert str(folder.parent).encode() not in text
 
+    @ROWS_ONLY
     def test_the_summary_says_where_it_lies_and_what_to_type_next(self, teacher: Path, images: Path) -> None:
         summary = run(teacher, images)
         assert str(summary).endswith("next: train distill --cache out.zarr")
@@ -95,6 +96,7 @@ class TestWhatIsStored:
         assert summary.status == "complete"
         assert summary.bytes == sum(path.stat().st_size for path in Path("out.zarr").rglob("*") if path.is_file())
 
+    @ROWS_ONLY
     def test_the_run_log_is_of_this_store_alone_and_counts_from_the_first_image(
         self, teacher: Path, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -158,6 +160,7 @@ class TestEqualBytes:
         stores = kill_and_resume(argv, kills=100, seed=2, builder_alone=workers > 0)
         assert all(store == digest_of(reference) for store in stores)
 
+    @ROWS_ONLY
     @pytest.mark.slow
     def test_terminated_it_says_how_to_go_on(self, reference: Path, teacher: Path, images: Path) -> None:
         process = subprocess.Popen(build_argv(teacher, images), stderr=subprocess.PIPE, text=True)
@@ -256,15 +259,18 @@ def test_maps_and_features_have_no_top1_to_keep(
 
 
 class TestResume:
+    @ROWS_ONLY
     def test_where_all_is_done_nothing_is_done(self, teacher: Path, images: Path) -> None:
         run(teacher, images)
         before = digest_of(Path("out.zarr"))
         assert run(teacher, images, resume=True).status == "complete"
         assert digest_of(Path("out.zarr")) == before
 
+    @ROWS_ONLY
     def test_where_nothing_is_it_starts(self, teacher: Path, images: Path) -> None:
         assert run(teacher, images, resume=True).status == "complete"
 
+    @ROWS_ONLY
     @pytest.mark.parametrize(
         ("change", "named"),
         [
@@ -288,6 +294,7 @@ class TestResume:
         with pytest.raises(BuildError, match="another teacher"):
             run(other, images, resume=True)
 
+    @ROWS_ONLY
     def test_another_environment_is_refused_unless_allowed(
         self, teacher: Path, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -298,6 +305,7 @@ class TestResume:
             run(teacher, images, resume=True)
         assert run(teacher, images, resume=True, mixed_environment=True).status == "complete"
 
+    @ROWS_ONLY
     @pytest.mark.parametrize("how", ["replaced", "added", "removed"])
     def test_a_changed_transfer_set_is_refused(self, how: str, teacher: Path, tmp_path: Path) -> None:
         images = make_images(tmp_path / "mine")
@@ -312,6 +320,7 @@ class TestResume:
 
 
 class TestRefusals:
+    @ROWS_ONLY
     def test_nothing_is_overwritten_silently(self, teacher: Path, images: Path) -> None:
         run(teacher, images, shard="1/2")
         with pytest.raises(OutputExistsError, match="--resume"):
@@ -321,6 +330,7 @@ class TestRefusals:
             run(teacher, images)
         assert run(teacher, images, overwrite=True, views=1).views == 1
 
+    @ROWS_ONLY
     def test_a_folder_that_is_no_store_is_never_removed(self, teacher: Path, images: Path, tmp_path: Path) -> None:
         (tmp_path / "out.zarr").mkdir()
         (tmp_path / "out.zarr" / "thesis.txt").write_text("mine")
@@ -333,6 +343,7 @@ class TestRefusals:
         with pytest.raises(NonFiniteTargetError, match=r"NaN or infinity for '[ab]/\d+.png', view \d"):
             run(poisoned, images)
 
+    @ROWS_ONLY
     def test_workers_have_ended_when_claims_are_given_up(
         self, teacher: Path, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -349,12 +360,14 @@ class TestRefusals:
             run(teacher, images, workers=2, unit_budget_mb=1)
         assert not alive
 
+    @ROWS_ONLY
     def test_a_transfer_set_of_bad_images_only(self, teacher: Path, tmp_path: Path) -> None:
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "one.png").write_bytes(b"no")
         with pytest.raises(BuildError, match="decoded"):
             run(teacher, tmp_path / "bad")
 
+    @ROWS_ONLY
     def test_a_dry_run_writes_nothing(self, teacher: Path, images: Path) -> None:
         estimate = build(config(teacher, images, dry_run=True)).to_json()
         assert not Path("out.zarr").exists()
@@ -378,6 +391,7 @@ class TestRefusals:
         ],
         ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
     )
+    @ROWS_ONLY
     def test_bad_options(self, change: dict[str, Any], words: str, teacher: Path, images: Path) -> None:
         with pytest.raises(UsageError, match=words):
             config(teacher, images, **change)
@@ -399,6 +413,7 @@ def test_one_image_one_view(teacher: Path, tmp_path: Path) -> None:
 
 
 class TestNothingIsLost:
+    @ROWS_ONLY
     @pytest.mark.parametrize("change", [{"dry_run": True}, {"teacher": "tpyo"}, {"transfer": "nowhere/at/all"}])
     def test_overwrite_removes_a_store_only_for_another_one(
         self, change: dict[str, Any], teacher: Path, images: Path
@@ -410,6 +425,7 @@ class TestNothingIsLost:
             build(BuildConfig(**(options | {"overwrite": True} | change)))
         assert digest_of(Path("out.zarr")) == before
 
+    @ROWS_ONLY
     def test_a_foreign_zarr_group_is_never_removed(self, teacher: Path, images: Path) -> None:
         Path("out.zarr").mkdir()
         Path("out.zarr/zarr.json").write_text("{}")
@@ -422,11 +438,13 @@ class TestNothingIsLost:
         Path("out.zarr/.tmp-0123456789abcdef").write_bytes(b"half")
         assert run(teacher, images, resume=True).status == "complete"
 
+    @ROWS_ONLY
     def test_a_bad_first_image_does_not_stop_a_small_set(self, teacher: Path, tmp_path: Path) -> None:
         images = make_images(tmp_path / "few", num=12)
         (images / "a" / "000.png").write_bytes(b"")
         assert run(teacher, images).skipped == len(BAD) + 1
 
+    @ROWS_ONLY
     @pytest.mark.slow
     def test_an_error_in_a_worker_is_the_error(self, teacher: Path, tmp_path: Path) -> None:
         images = make_images(tmp_path / "mine")
