@@ -18,6 +18,9 @@ class AdaptConfig(LabelledOptions):
     """The foundation model: a catalog name, a model directory, a timm name.tag or open_clip:MODEL/PRETRAINED."""
     mode: Literal["linear-probe", "full", "best"] = "best"
     """Train the head alone, everything, or both ways and keep what validates better."""
+    batch_norm: Literal["batch", "stored"] = "stored"
+    """Batch normalisation in full finetuning: by each batch's statistics, or by those that came with the weights and
+    then stay (a layer without any takes the batch's): a low learning rate cannot make up for other ones."""
 
 
 def adapt(config: AdaptConfig) -> LabelledResult | dict[str, Any]:

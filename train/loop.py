@@ -10,7 +10,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from reinforce.progress import Progress
 from reinforce.worker_process import naming_dead_workers
 from torch import Tensor, nn
 
+from train.batch_norm import enter_training, norms
 from train.batches import Batch, SkippedImages, TrainingData, make_loader, steps_in_epoch
 from train.checkpoint import read_checkpoint, write_checkpoint
 from train.cost import Cost, CostBook, DeviceClock
@@ -152,16 +153,16 @@ class TrainingLoop:
                  world: World, folder: Path, log: MetricsLog, skipped: SkippedImages | None = None,
                  validation: Validation | None = None, average: AveragedModel | None = None,
                  keep: Callable[[nn.Module, Path], None] | None = None,
-                 pace: PaceWatch | None = None) -> None:  # fmt: skip
+                 pace: PaceWatch | None = None, stored_norms: frozenset[str] = frozenset()) -> None:  # fmt: skip
         """`average`: of `model`, where it has a part in the objective (default: one by `plan.ema`).
 
         `keep(model, folder)` writes the judged weights of each kept step as a model directory, step-N beside step-N.pt.
-        `pace` may have a line to say of a run that begins.
+        `pace` may have a line to say of a run that begins. `stored_norms`: see `batch_norm`.
         """
         self.data, self.plan = data, plan
         self.objective = objective if isinstance(objective, Objective) else Objective(objective)
         self.world, self.folder, self.log, self.validation, self.keep = world, folder, log, validation, keep
-        self.pace = pace
+        self.pace, self.stored_norms = pace, stored_norms
         self.model = model.to(world.device)
         self.parallel = world.parallel(self.model)
         if plan.compile:
@@ -173,7 +174,7 @@ class TrainingLoop:
         self.dtype = autocast_dtype(plan.precision, self.model, world.device)
         num_rows = len(data.epoch_order(0))
         self.steps_per_epoch = steps_in_epoch(num_rows, plan.batch_size)
-        _check_batches(model, num_rows // self.steps_per_epoch // world.size)
+        _check_batches(model, num_rows // self.steps_per_epoch // world.size, stored_norms)
         self.step = self.num_images = 0
         self.clock, self.costs = DeviceClock(world), CostBook(log.path.parent, world)
         self.best: dict[str, Any] | None = None
@@ -236,7 +237,7 @@ class TrainingLoop:
     def _train_step(self, batch: Batch) -> None:
         plan = self.plan
         self.world.seed((plan.seed % 2**31 << 32) + self.step * self.world.size + self.world.rank)
-        self.model.train()
+        enter_training(self.model, self.stored_norms)
         set_learning_rate(self.optimizer, self._lr(self.step))
         if plan.final_weight_decay is not None:
             set_weight_decay(self.optimizer, cosine(self.step, start=plan.weight_decay, end=plan.final_weight_decay,
@@ -382,9 +383,9 @@ class TrainingLoop:
         return Outcome(best["step"], best["scores"])
 
 
-def _check_batches(model: nn.Module, smallest: int) -> None:
+def _check_batches(model: nn.Module, smallest: int, stored_norms: Collection[str]) -> None:
     """Raises DataError for a share of one image: batch statistics need two."""
-    normalises = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    if smallest < (2 if normalises else 1):
+    needs_two = any(name not in stored_norms for name, _ in norms(model))
+    if smallest < (2 if needs_two else 1):
         raise DataError("a training batch would hold fewer than two images, too few for this model's batch "
                         "normalisation: give more images, or a larger --batch-size")  # fmt: skip

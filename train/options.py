@@ -87,6 +87,9 @@ class LabelledOptions(TrainOptions):
     """Range of a crop's share of the image, such as 0.25,1; for masks of the image's scale, such as 0.5,1.5."""
     policy: PolicyName | None = None
     """Augmentation of full finetuning (default: the task's name, which is the paper's)."""
+    batch_norm: Literal["batch", "stored"] = "batch"
+    """Batch normalisation in full finetuning: by each batch's statistics, or by those that came with the weights and
+    then stay (a layer without any takes the batch's)."""
     probe_views: int = 8
     """Augmented views per image for a linear probe, fewer where there are many images."""
     task: Literal["classification", "segmentation"] = "classification"

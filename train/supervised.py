@@ -19,6 +19,7 @@ from reinforce.errors import DataError, UsageError
 from reinforce.models import ModelInfo, save_model, short_name
 from torch import nn
 
+from train.batch_norm import trained_norms
 from train.batches import SkippedImages, steps_in_epoch
 from train.checkpoint import read_checkpoint
 from train.cost import Cost, CostBook, DeviceClock
@@ -47,6 +48,7 @@ class Supervised:
         self.bench = Bench(config=config, model=model, info=info, world=world, skipped=self.skipped,
                            dtype=autocast_dtype(config.precision, model, world.device),
                            start={name: value.clone() for name, value in model.state_dict().items()})  # fmt: skip
+        self.stored_norms = trained_norms(model) if config.batch_norm == "stored" else frozenset()
         if not task.val and len(self.trials) > 1:
             raise UsageError(f"{config.data} has no validation images to choose between {len(self.trials)} trainings: "
                              "type one --mode and one --lr")  # fmt: skip
@@ -90,8 +92,9 @@ class Supervised:
         labels = {"shots": config.shots, "num_labelled": config.num_labelled, "seed": config.seed}
         data = {"data": self.task.data_name, "data_license": self.task.data_license,
                 "num_images": len(self.task.train)}  # fmt: skip
+        norm = {"batch_norm": "stored"} if self.stored_norms and trial.mode == FULL else {}
         training = {"verb": self.run.verb, "model": short_name(self.model_name), **data, "mode": trial.mode,
-                    "lr": trial.lr, **labels}  # fmt: skip
+                    "lr": trial.lr, **norm, **labels}  # fmt: skip
         save_model(folder, model, replace(self.info, provenance=grown(self.info.provenance, training),
                                           metrics=metrics))  # fmt: skip
 
@@ -146,9 +149,11 @@ class Supervised:
         self.run.resolve(architecture=self.info.architecture, image_size=self.info.image_size,
                          device=str(self.world.device), **{trial.name: dataclasses.asdict(plan)})  # fmt: skip
         validation = Validation(evaluate, self.task.rank, (self.task.score,)) if self.task.val else None
-        keep = partial(self._write, trial, {}) if trial.mode == FULL else None
+        is_full = trial.mode == FULL
         return TrainingLoop(model, data, objective, plan, world=self.world, folder=self._folder(trial), log=self.log,
-                            skipped=self.skipped, validation=validation, keep=keep)  # fmt: skip
+                            skipped=self.skipped, validation=validation,
+                            keep=partial(self._write, trial, {}) if is_full else None,
+                            stored_norms=self.stored_norms if is_full else frozenset())  # fmt: skip
 
     def _load_start(self, results: Sequence[TrialResult]) -> None:
         """The weights that full finetuning starts from: the best probe's head, if there is one, on the encoder.
