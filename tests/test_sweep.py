@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,6 +23,7 @@ from reinforce.command import run_group
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import main_job
+import publish_record
 import stages
 import sweep
 from stages import Runner, Stage, StageFailedError
@@ -384,3 +385,41 @@ def test_the_experiment_on_views_reports_each_number_of_them(tmp_path: Path) -> 
     one, two = (arm["results"][0] for arm in found["arms"])
     assert one["seconds_by_stage"]["build"] == two["seconds_by_stage"]["build"]
     assert found["total_seconds"] < one["seconds"] + two["seconds"]
+
+
+class TestPublishedRecord:
+    RECORD: ClassVar[dict[str, Any]] = {
+        "store": {"argv": ["reinforce", "build", "--out", "/home/me/runs/a/runs/store.zarr"], "seconds": 12.7,
+                  "result": {"samples": 3, "certificate": {"codec": "klt", "bytes_per_view": 3.5, "kl_p50": 1e-4}}},
+        "evaluate student": {"argv": ["train", "evaluate", "--model", "/home/me/runs/a/runs/student"], "seconds": 1.2,
+                             "result": {"accuracy": 0.5, "num_images": 10, "mean_iou": None}},
+        "begun": {"argv": ["train", "distill"]},
+    }  # fmt: skip
+
+    def publish(self, monkeypatch: pytest.MonkeyPatch, *argv: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["publish_record.py", *map(str, argv)])
+        publish_record.main()
+
+    def test_has_commands_and_figures_of_finished_stages_and_no_path_of_a_machine(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder, into = tmp_path / "a", tmp_path / "all.json"
+        folder.mkdir()
+        (folder / "record.json").write_text(json.dumps(self.RECORD).replace("/home/me/runs/a", str(folder)))
+        into.write_text(json.dumps({"old": {"kept": {}}, "new": {"store": {"seconds": 1}, "other": {}}}))
+        self.publish(monkeypatch, "new", folder, "--into", into)
+        assert json.loads(into.read_text()) == {
+            "old": {"kept": {}},
+            "new": {
+                "store": {"command": "reinforce build --out runs/sweep/runs/store.zarr", "seconds": 13,
+                          "certificate": {"codec": "klt", "bytes_per_view": 3.5}},
+                "other": {},
+                "evaluate student": {"command": "train evaluate --model runs/sweep/runs/student", "seconds": 1,
+                                     "accuracy": 0.5, "num_images": 10},
+            },
+        }  # fmt: skip
+
+    def test_of_a_folder_without_one_is_a_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(SystemExit, match=r"has no record\.json: type the --out of a sweep"):
+            self.publish(monkeypatch, "new", tmp_path, "--into", tmp_path / "all.json")
+        assert not (tmp_path / "all.json").exists()
