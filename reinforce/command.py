@@ -43,6 +43,8 @@ POSITIONAL = {"positional": True}
 """Field metadata of what stands on the command line without an option's name."""
 REPEATED = {"repeated": True}
 """Field metadata of an option that is typed once for each of its values."""
+BEFORE = "before"
+"""Key of the metadata of an option that came later: what runs did before it, where that is not its default."""
 DEFAULTS = "defaults"
 """Key of the metadata of a field whose value gives defaults to others: a function of the config class and the value, to
 a mapping of field names. The config class itself applies them; here they only count as given."""
@@ -157,9 +159,11 @@ def _is_typed(name: str) -> bool:
 
 def _warn_of_crowd(workers: int) -> None:
     """One line where torch would write several at every start of them; once for all processes of torchrun."""
-    if workers > usable_cores() and os.environ.get("RANK", "0") == "0":
-        click.echo(f"warning: --workers {workers} is more than the {counted(usable_cores(), 'processor')} here: the "
-                   "processes will wait for each other", err=True)  # fmt: skip
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if workers * ranks > usable_cores() and os.environ.get("RANK", "0") == "0":
+        each = f" for each of {ranks} ranks" if ranks > 1 else ""
+        click.echo(f"warning: --workers {workers}{each} is more than the {counted(usable_cores(), 'processor')} here: "
+                   "the processes will wait for each other", err=True)  # fmt: skip
 
 
 def run_group(group: click.Group, argv: Sequence[str] | None = None, *, tells_stops: bool = True) -> int:
@@ -307,7 +311,8 @@ def _call(verb: Callable[[Any], Any], config_class: type, values: dict[str, Any]
     Its `exit_code`, where it has one, is the status.
     """
     config = config_class(**values)
-    _warn_of_crowd(getattr(config, "workers", 0))
+    if getattr(config, "engine", "local") == "local":
+        _warn_of_crowd(getattr(config, "workers", 0))
     try:
         outcome = verb(config)
     except KeyboardInterrupt:

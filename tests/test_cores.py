@@ -26,6 +26,13 @@ def groups(folder: Path, files: dict[str, str], quota: str) -> Path:
     return folder
 
 
+def groups_of(folder: Path, *lines: str) -> Path:
+    """What /proc/self/cgroup says."""
+    path = folder / "own"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
 @pytest.mark.parametrize(
     ("files", "quota", "share"),
     [
@@ -40,7 +47,25 @@ def groups(folder: Path, files: dict[str, str], quota: str) -> Path:
     ],
 )
 def test_a_container_grants_a_share_of_time(files: dict[str, str], quota: str, share: float, tmp_path: Path) -> None:
-    assert share_of_time(groups(tmp_path, files, quota)) == share
+    assert share_of_time(groups(tmp_path, files, quota), tmp_path / "none") == share
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "share"),
+    [
+        ({"a/b/cpu.max": "200000 100000", "cpu.max": "max 100000"}, ["0::/a/b"], 2.0),
+        ({"a/cpu.max": "100000 100000", "a/b/cpu.max": "200000 100000"}, ["0::/a/b"], 1.0),
+        ({"other/cpu.max": "100000 100000"}, ["0::/a/b"], math.inf),
+        ({"cpu.max": "300000 100000"}, ["0::/"], 3.0),
+        ({"cpu/job/cpu.cfs_quota_us": "150000", "cpu/job/cpu.cfs_period_us": "100000"},
+         ["5:memory:/", "4:cpu,cpuacct:/job", "0::/"], 1.5),
+        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, ["4:cpu:/docker/not/here"], 0.5),
+        ({"cpu.max": "300000 100000"}, ["nonsense", ""], 3.0),
+    ],
+    ids=["own group", "group around it", "of others", "root", "version 1", "container of version 1", "unreadable"],
+)  # fmt: skip
+def test_groups_around_the_process_count(files: dict[str, str], own: list[str], share: float, tmp_path: Path) -> None:
+    assert share_of_time(groups(tmp_path / "fs", files, ""), groups_of(tmp_path, *own)) == share
 
 
 @pytest.mark.parametrize(("quota", "usable"), [("100000", 1), ("10000", 1), ("110000", 2), ("max", 4), ("900000", 4)])
@@ -49,6 +74,7 @@ def test_the_smaller_of_both_counts_in_whole_processors(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
     monkeypatch.setattr(cores, "CGROUPS", groups(tmp_path, VERSION_2, quota))
+    monkeypatch.setattr(cores, "OWN_GROUPS", tmp_path / "none")
     assert usable_cores() == usable
 
 

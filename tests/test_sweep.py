@@ -400,14 +400,19 @@ class TestPublishedRecord:
         monkeypatch.setattr(sys, "argv", ["publish_record.py", *map(str, argv)])
         publish_record.main()
 
+    def recorded(self, folder: Path, old: str = "", new: str = "") -> Path:
+        """A folder with the record, in which something was another."""
+        folder.mkdir()
+        text = json.dumps(self.RECORD).replace("/home/me/runs/a", str(folder)).replace(old, new)
+        (folder / "record.json").write_text(text)
+        return folder
+
     def test_has_commands_and_figures_of_finished_stages_and_no_path_of_a_machine(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder, into = tmp_path / "a", tmp_path / "all.json"
-        folder.mkdir()
-        (folder / "record.json").write_text(json.dumps(self.RECORD).replace("/home/me/runs/a", str(folder)))
+        into = tmp_path / "all.json"
         into.write_text(json.dumps({"old": {"kept": {}}, "new": {"store": {"seconds": 1}, "other": {}}}))
-        self.publish(monkeypatch, "new", folder, "--into", into)
+        self.publish(monkeypatch, "new", self.recorded(tmp_path / "a"), "--into", into)
         assert json.loads(into.read_text()) == {
             "old": {"kept": {}},
             "new": {
@@ -418,6 +423,24 @@ class TestPublishedRecord:
                                      "accuracy": 0.5, "num_images": 10},
             },
         }  # fmt: skip
+
+    def test_what_two_folders_share_is_there_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        one, other = self.recorded(tmp_path / "a"), self.recorded(tmp_path / "b")
+        self.publish(monkeypatch, "new", one, other, "--into", tmp_path / "all.json")
+        assert len(json.loads((tmp_path / "all.json").read_text())["new"]) == 2
+
+    @pytest.mark.parametrize(
+        ("old", "new", "line"),
+        [("0.5", "0.75", "'evaluate student' is another stage in .*b: give it a section of its own"),
+         ('"--model"', '"--model", "/elsewhere"', "/elsewhere is a path of this machine")],
+    )  # fmt: skip
+    def test_nothing_is_replaced_or_told_unawares(
+        self, old: str, new: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folders = self.recorded(tmp_path / "a"), self.recorded(tmp_path / "b", old, new)
+        with pytest.raises(SystemExit, match=line):
+            self.publish(monkeypatch, "new", *folders, "--into", tmp_path / "all.json")
+        assert not (tmp_path / "all.json").exists()
 
     def test_of_a_folder_without_one_is_a_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SystemExit, match=r"has no record\.json: type the --out of a sweep"):

@@ -14,31 +14,43 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-FIGURES = ("accuracy", "mean_iou", "num_images", "steps", "kl", "agreement")
+FIGURES = ("lr", "val_accuracy", "val_mean_iou", "accuracy", "mean_iou", "num_images", "steps", "kl", "agreement",
+           "contrastive", "retrieval", "cosine_distance")  # fmt: skip
 """Of a command's result."""
 CERTIFIED = ("bytes_per_view", "codec", "kl_mean", "cosine_distance_mean")
 """Of a store's certificate."""
 
 
 def section(folders: Sequence[Path]) -> dict[str, Any]:
-    """Of all finished stages, name -> command, whole seconds and figures. Exits for a folder without a record."""
+    """Of all finished stages, name -> command, whole seconds and figures. Exits for a folder without a record, and for
+    two stages of one name that are not the same."""
     found: dict[str, Any] = {}
     for folder in folders:
         if not (folder / "record.json").is_file():
             sys.exit(f"publish_record: {folder} has no record.json: type the --out of a sweep or a job")
         record = json.loads((folder / "record.json").read_text())
-        found |= {name: entry(stage, folder) for name, stage in record.items() if "result" in stage}
+        own = {name: entry(stage, folder) for name, stage in record.items() if "result" in stage}
+        if twice := next((name for name in own if found.get(name, own[name]) != own[name]), None):
+            sys.exit(f"publish_record: '{twice}' is another stage in {folder}: give it a section of its own")
+        found |= own
     return found
 
 
 def entry(stage: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """One stage, whose paths in `folder` become those in runs/sweep."""
-    command = " ".join(stage["argv"]).replace(str(folder), "runs/sweep")
-    result = stage["result"]
+    """One stage, whose paths in `folder` become those in runs/sweep. Exits where it has others of this machine."""
+    words = [_portable(word, folder) for word in stage["argv"]]
+    if strange := next((word for word in words if word.startswith("/")), None):
+        sys.exit(f"publish_record: {strange} is a path of this machine: run the experiment with a catalog name for it")
+    command, result = " ".join(words), stage["result"]
     figures = {name: result[name] for name in FIGURES if result.get(name) is not None}
     certificate = {name: value for name, value in (result.get("certificate") or {}).items() if name in CERTIFIED}
     return {"command": command, "seconds": round(stage["seconds"]), **figures,
             **({"certificate": certificate} if certificate else {})}  # fmt: skip
+
+
+def _portable(word: str, folder: Path) -> str:
+    path = Path(word)
+    return str("runs/sweep" / path.relative_to(folder)) if path.is_relative_to(folder) else word
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ import dataclasses
 from shlex import quote
 from typing import Any, Literal
 
+from reinforce.command import BEFORE
+
 from train.options import LabelledOptions
 from train.presets import accepts_presets
 from train.results import LabelledResult
@@ -18,7 +20,7 @@ class AdaptConfig(LabelledOptions):
     """The foundation model: a catalog name, a model directory, a timm name.tag or open_clip:MODEL/PRETRAINED."""
     mode: Literal["linear-probe", "full", "best"] = "best"
     """Train the head alone, everything, or both ways and keep what validates better."""
-    batch_norm: Literal["batch", "stored"] = "stored"
+    batch_norm: Literal["batch", "stored"] = dataclasses.field(default="stored", metadata={BEFORE: "batch"})
     """Batch normalisation in full finetuning: by each batch's statistics, or by those that came with the weights and
     then stay (a layer without any takes the batch's): a low learning rate cannot make up for other ones."""
 

@@ -57,6 +57,10 @@ class Batch:
         """Memory of its tensors."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
 
+    def copied(self) -> Self:
+        """In this process's own memory: a worker's tensors are shared, and each holds a file open; or are pinned."""
+        return self._each(Tensor.clone)
+
     def to(self, device: torch.device) -> Self:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 

@@ -99,11 +99,11 @@ class MapProbe:
         if self.reads_images:
             return self.bench.rows(whole, keeps=True)
         self._freeze()
-        maps = self._room(len(whole))
+        self._whole_maps = self._room(len(whole))
         for batch in self._loaded(self.bench.rows(whole)):
             assert isinstance(batch, MaskedBatch)
-            maps[[truth.row for truth in batch.truths]] = self._maps(batch.inputs).half().cpu()
-        return self.bench.rows(StoredWholeViews(whole, maps), keeps=True)
+            self._whole_maps[[truth.row for truth in batch.truths]] = self._maps(batch.inputs).half().cpu()
+        return self.bench.rows(MappedWholeViews(whole), keeps=True)
 
     def _freeze(self) -> None:
         """The encoder that every probe sees: that of the start, in eval mode, on the device."""
@@ -111,7 +111,9 @@ class MapProbe:
         self.model.to(self.bench.world.device).eval()
 
     def _maps(self, inputs: Tensor) -> Tensor:
-        """(B, D, h, w) float32 of stored maps, or of images by the frozen encoder."""
+        """(B, D, h, w) float32 of stored maps, of rows that have one here, or of images by the frozen encoder."""
+        if inputs.dtype == torch.long:
+            return self._whole_maps[inputs.cpu()].to(inputs.device).float()
         if inputs.is_floating_point():
             return inputs.float()
         with torch.no_grad(), autocast(self.bench.world.device, self.bench.dtype):
@@ -157,15 +159,14 @@ class StoredMaps:
 
 
 @dataclasses.dataclass(frozen=True)
-class StoredWholeViews:
-    """Whole images with stored maps (N, D, h, w) float16 for `inputs`."""
+class MappedWholeViews:
+    """Whole images whose maps are stored: `inputs` are row ids (B,)."""
 
     views: WholeViews
-    maps: Tensor
 
     def epoch_order(self, epoch: int) -> Rows:
         return self.views.epoch_order(epoch)
 
     def load(self, rows: Rows, epoch: int) -> MaskedBatch:
         batch = self.views.load(rows, epoch)
-        return dataclasses.replace(batch, inputs=self.maps[[truth.row for truth in batch.truths]])
+        return dataclasses.replace(batch, inputs=torch.tensor([truth.row for truth in batch.truths], dtype=torch.long))

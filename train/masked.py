@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,10 @@ class MaskedBatch(Batch):
     @property
     def num_bytes(self) -> int:
         return super().num_bytes + sum(truth.mask.nbytes for truth in self.truths)
+
+    def copied(self) -> Self:
+        truths = (dataclasses.replace(truth, mask=truth.mask.clone()) for truth in self.truths)
+        return dataclasses.replace(super().copied(), truths=tuple(truths))
 
 
 class MaskedViews(RenderedViews):

@@ -19,7 +19,8 @@ KEPT_BYTES = 512 << 20
 
 
 class Pass:
-    """Every row once, as epoch 0 shows it; the ranks of `world` share the rows of a batch.
+    """Every row once, as epoch 0 shows it (or as each of `epochs` does, one after the other); the ranks of `world`
+    share the rows of a batch.
 
     Can be made again. With `keeps`, its batches stay in memory if all of them fit into KEPT_BYTES: images are decoded
     once for all evaluations of a training, and the processes that decode them start once.
@@ -45,21 +46,21 @@ class Pass:
             return
         self._kept, self._kept_bytes = [], 0
         for batch in self._loaded():
-            self._keep(batch)
-            yield batch
+            yield self._kept_copy(batch) if self._keeps else batch
         self._is_whole = self._keeps
 
     def _loaded(self) -> Iterator[Batch]:
         total = self.epochs * steps_in_epoch(self.num_rows, self.batch_size)
         return make_loader(self.data, self.batch_size, start=0, total=total, world=self.world, workers=self.workers)
 
-    def _keep(self, batch: Batch) -> None:
-        if not self._keeps:
-            return
-        self._kept.append(batch)
+    def _kept_copy(self, batch: Batch) -> Batch:
+        """Kept, unless it is one too many: then none is."""
         self._kept_bytes += batch.num_bytes
         if self._kept_bytes > KEPT_BYTES:
             self._keeps, self._kept = False, []
+            return batch
+        self._kept.append(batch.copied())
+        return self._kept[-1]
 
 
 class InOrder:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reinforce.command import BEFORE
 from reinforce.errors import NO_ROOM, OutputExistsError, StoreAccessError, UsageError
 from reinforce.locking import FolderHold
 from reinforce.whole_file import TEMPORARY_PREFIX, written_whole
@@ -265,8 +266,8 @@ def _plain(value: Any) -> Any:
 
 
 def _defaults(config: Any) -> dict[str, Any]:
-    """What options are where nobody chose: a run of an earlier version does not know those that came later."""
-    return {field.name: field.default for field in dataclasses.fields(config)
+    """What options were where nobody chose: a run of an earlier version does not know those that came later."""
+    return {field.name: field.metadata.get(BEFORE, field.default) for field in dataclasses.fields(config)
             if field.default is not dataclasses.MISSING}  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from stopping import stop_at_load
 from torch import Tensor, nn
 
+from reinforce.errors import UsageError
 from reinforce.models import load_model
 from train.adapt import AdaptConfig, adapt
 from train.batch_norm import enter_training, norms, trained_norms
@@ -109,6 +111,26 @@ class TestVerbs:
         adapt(AdaptConfig(data=str(colours), out=str(tmp_path / "out"), model=str(start), **OPTIONS))
         assert changed(start, tmp_path / "out") == set()
         assert '"batch_norm": "stored"' in (tmp_path / "out/model.json").read_text()
+
+    def test_averaged_weights_beside_a_probed_head_keep_them_too(
+        self, colours: Path, start: Path, tmp_path: Path
+    ) -> None:
+        options = OPTIONS | {"mode": "best", "ema": 0.9, "probe_views": 0}
+        result = adapt(AdaptConfig(data=str(colours), out=str(tmp_path / "out"), model=str(start), **options))
+        assert {trial["mode"] for trial in result.to_json()["trials"]} == {"linear-probe", "full"}
+        assert changed(start, tmp_path / "out") == set()
+
+    def test_a_run_that_did_not_know_the_option_took_each_batchs(
+        self, colours: Path, start: Path, tmp_path: Path
+    ) -> None:
+        config = {"data": str(colours), "out": str(tmp_path / "out"), "model": str(start), **OPTIONS}
+        adapt(AdaptConfig(batch_norm="batch", **config))
+        path = tmp_path / "out/config.json"
+        known = json.loads(path.read_text())
+        path.write_text(json.dumps({name: value for name, value in known.items() if name != "batch_norm"}))
+        with pytest.raises(UsageError, match="was started with --batch-norm batch, not with --batch-norm stored"):
+            adapt(AdaptConfig(resume=True, **config))
+        assert adapt(AdaptConfig(batch_norm="batch", resume=True, **config)).to_json()["mode"] == "full"
 
     @pytest.mark.parametrize(("batch_norm", "keeps"), [("batch", False), ("stored", True)])
     def test_finetune_does_as_it_is_told(

@@ -34,6 +34,17 @@ class Counted:
         return Batch(torch.from_numpy(rows.copy()), targets, skipped=tuple((str(row), "broken") for row in rows[:1]))
 
 
+class Masked(Counted):
+    """Row i has a mask of i."""
+
+    def __init__(self) -> None:
+        super().__init__(7)
+
+    def load(self, rows: Rows, epoch: int) -> Batch:
+        truths = [Truth(row, torch.full((4, 5), row, dtype=torch.uint8), (0, 0, 4, 5)) for row in rows.tolist()]
+        return MaskedBatch(torch.from_numpy(rows.copy()), torch.zeros(len(rows)), truths=tuple(truths))
+
+
 def rows_of(batches: Pass) -> list[list[int]]:
     return [batch.inputs.tolist() for batch in batches]
 
@@ -73,6 +84,16 @@ class TestPass:
         first, second = ({int(batch.targets[0, 1]) for batch in rows} for _ in range(2))
         assert first == second
         assert os.getpid() not in first
+
+    def test_keeps_nothing_of_a_processs_memory(self) -> None:
+        """Each of its tensors would hold a file open."""
+        rows = Pass(Masked(), 3, world=CPU, workers=1, keeps=True)
+        for _ in range(2):
+            for batch in rows:
+                assert isinstance(batch, MaskedBatch)
+                masks = [truth.mask for truth in batch.truths]
+                assert not any(tensor.is_shared() for tensor in (batch.inputs, batch.targets, *masks))
+                assert [mask[0, 0].item() for mask in masks] == batch.inputs.tolist()
 
     def test_of_ranks_shares_the_rows(self) -> None:
         shares = [rows_of(Pass(Counted(7), 4, world=dataclasses.replace(CPU, rank=rank, size=2), workers=0))
