@@ -55,7 +55,7 @@ class MaskTally:
             height, width = truth.mask.shape
             predicted = predicted_mask(map_Chw, size_px, truth.content, (height, width))
             image = ConfusionMatrix.empty(map_BChw.shape[1])
-            image.add(truth.mask.to(predicted.device), predicted)
+            image.add(torch.from_numpy(truth.mask).to(predicted.device), predicted)
             self.confusion.counts += image.counts
             self.class_sums[truth.row] = image.class_sums
             self.seen[truth.row] = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ class Truth:
     """What a prediction is measured against."""
 
     row: int
-    mask: Tensor
-    """uint8 (H, W), class ids of the image's own size; IGNORE where no label is."""
+    mask: NDArray[np.uint8]
+    """(H, W), class ids of the image's own size; IGNORE where no label is. A worker's tensor would be an open file."""
     content: tuple[int, int, int, int]
     """Left, top, width, height in px of the view, where the whole image is."""
 
@@ -45,10 +45,6 @@ class MaskedBatch(Batch):
     @property
     def num_bytes(self) -> int:
         return super().num_bytes + sum(truth.mask.nbytes for truth in self.truths)
-
-    def copied(self) -> Self:
-        truths = (dataclasses.replace(truth, mask=truth.mask.clone()) for truth in self.truths)
-        return dataclasses.replace(super().copied(), truths=tuple(truths))
 
 
 class MaskedViews(RenderedViews):
@@ -128,7 +124,7 @@ class WholeViews(MaskedViews):
                 skipped.append((self.samples[row].key, str(error)))
                 continue
             labels.append(self.labels(row, 0))
-            truths.append(Truth(row, torch.from_numpy(self.mask(row)), self.content(row)))
+            truths.append(Truth(row, self.mask(row), self.content(row)))
         return MaskedBatch(self.stacked(images), self.stacked_labels(labels), tuple(skipped), truths=tuple(truths))
 
     def content(self, row: int) -> tuple[int, int, int, int]:

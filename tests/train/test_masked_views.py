@@ -62,7 +62,7 @@ def test_whole_views_hold_the_mask_as_it_is(scenes: Path) -> None:
     assert [truth.row for truth in batch.truths] == [3, 1]
     for truth, labels in zip(batch.truths, batch.targets, strict=True):
         expected = np.array(Image.open(scenes / "test" / "masks" / f"test-{truth.row}.png"))
-        assert np.array_equal(truth.mask.numpy(), expected)
+        assert np.array_equal(truth.mask, expected)
         assert truth.content == (0, 4, 32, 24)
         assert (labels[:4] == IGNORE).all()
         assert (labels[28:] == IGNORE).all()
