@@ -29,8 +29,7 @@ from click.shell_completion import CompletionItem
 
 from reinforce.allocator import keep_freed_memory
 from reinforce.completion import completer_of
-from reinforce.cores import usable_cores
-from reinforce.counting import counted
+from reinforce.decoding_workers import crowd
 from reinforce.errors import NO_ROOM, ReinforceError, StoppedError, UnknownNameError, UsageError
 from reinforce.printable import printable
 
@@ -157,15 +156,6 @@ def _is_typed(name: str) -> bool:
     return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
-def _warn_of_crowd(workers: int) -> None:
-    """One line where torch would write several at every start of them; once for all processes of torchrun."""
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if workers * ranks > usable_cores() and os.environ.get("RANK", "0") == "0":
-        each = f" for each of {ranks} ranks" if ranks > 1 else ""
-        click.echo(f"warning: --workers {workers}{each} is more than the {counted(usable_cores(), 'processor')} here: "
-                   "the processes will wait for each other", err=True)  # fmt: skip
-
-
 def run_group(group: click.Group, argv: Sequence[str] | None = None, *, tells_stops: bool = True) -> int:
     """Run a command line; returns its exit status. Every failure is one line on stderr (`--debug`: the traceback).
 
@@ -174,7 +164,7 @@ def run_group(group: click.Group, argv: Sequence[str] | None = None, *, tells_st
     args, is_stop = list(sys.argv[1:] if argv is None else argv), False
     signal.signal(signal.SIGTERM, _interrupt)
     keep_freed_memory()
-    warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # see _warn_of_crowd
+    warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # see `crowd`
     try:
         status = group.main(args=args, prog_name=group.name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -311,8 +301,8 @@ def _call(verb: Callable[[Any], Any], config_class: type, values: dict[str, Any]
     Its `exit_code`, where it has one, is the status.
     """
     config = config_class(**values)
-    if getattr(config, "engine", "local") == "local":
-        _warn_of_crowd(getattr(config, "workers", 0))
+    if line := crowd(config):
+        click.echo(f"warning: {line}", err=True)
     try:
         outcome = verb(config)
     except KeyboardInterrupt:

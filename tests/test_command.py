@@ -93,7 +93,8 @@ def order(config: OrderConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class DryConfig(OutputOptions):
-    pass
+    engine: Literal["local", "ray"] = "local"
+    """Who computes."""
 
 
 def dry(config: DryConfig) -> dict[str, Any]:
@@ -216,18 +217,25 @@ def test_a_stopped_verb_says_how_to_go_on(argv: list[str], line: str, capsys: py
 
 
 @pytest.mark.parametrize(
-    ("workers", "rank", "ranks", "said"),
-    [("3", "0", "1", "3"), ("2", "0", "2", "2 for each of 2 ranks"), ("3", "1", "2", None), ("2", "0", "1", None),
-     ("-1", "0", "2", None)],
-)  # fmt: skip
+    ("argv", "rank", "ranks", "said"),
+    [
+        ("--workers 3", "0", "1", "3"),
+        ("--workers 2", "0", "2", "2 for each of 2"),
+        ("--workers 1 --device cuda:0,cuda:1,cuda:2", "0", "1", "1 for each of 3"),
+        ("--workers 3", "1", "2", None),
+        ("--workers 3 --engine ray", "0", "1", None),
+        ("--workers 2", "0", "1", None),
+        ("--workers -1", "0", "2", None),
+    ],
+)
 def test_more_processes_than_processors_are_warned_of_in_one_line(
-    workers: str, rank: str, ranks: str, said: str | None, monkeypatch: pytest.MonkeyPatch,
+    argv: str, rank: str, ranks: str, said: str | None, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("reinforce.command.usable_cores", lambda: 2)
+    monkeypatch.setattr("reinforce.decoding_workers.usable_cores", lambda: 2)
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
-    run_group(GROUP, ["dry", "--workers", workers])
+    run_group(GROUP, ["dry", *argv.split()])
     lines = [line for line in capsys.readouterr().err.splitlines() if "workers" in line]
     line = f"warning: --workers {said} is more than the 2 processors here: the processes will wait for each other"
     assert lines == ([line] if said else [])

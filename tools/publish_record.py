@@ -2,7 +2,7 @@
 
     python tools/publish_record.py "second label budget" runs/five runs/lite0 --into docs/approaches.json
 
-Stages that the section has already are replaced by those of the same name.
+Stages that the section has already are replaced by those of the same name; folders must agree where they share one.
 """
 
 from __future__ import annotations

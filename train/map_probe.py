@@ -98,12 +98,19 @@ class MapProbe:
         whole = self.task.whole(self.bench)
         if self.reads_images:
             return self.bench.rows(whole, keeps=True)
+        _ = self._whole_maps  # not while other processes load the rows
+        return self.bench.rows(MappedWholeViews(whole), keeps=True)
+
+    @cached_property
+    def _whole_maps(self) -> Tensor:
+        """Of the validation images, (N, D, h, w) float16."""
         self._freeze()
-        self._whole_maps = self._room(len(whole))
+        whole = self.task.whole(self.bench)
+        maps = self._room(len(whole))
         for batch in self._loaded(self.bench.rows(whole)):
             assert isinstance(batch, MaskedBatch)
-            self._whole_maps[[truth.row for truth in batch.truths]] = self._maps(batch.inputs).half().cpu()
-        return self.bench.rows(MappedWholeViews(whole), keeps=True)
+            maps[[truth.row for truth in batch.truths]] = self._maps(batch.inputs).half().cpu()
+        return maps
 
     def _freeze(self) -> None:
         """The encoder that every probe sees: that of the start, in eval mode, on the device."""
@@ -111,7 +118,7 @@ class MapProbe:
         self.model.to(self.bench.world.device).eval()
 
     def _maps(self, inputs: Tensor) -> Tensor:
-        """(B, D, h, w) float32 of stored maps, of rows that have one here, or of images by the frozen encoder."""
+        """(B, D, h, w) float32 of stored maps, of rows of validation images, or of images by the frozen encoder."""
         if inputs.dtype == torch.long:
             return self._whole_maps[inputs.cpu()].to(inputs.device).float()
         if inputs.is_floating_point():

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import torch
 from reinforce.cores import usable_cores
 from reinforce.counting import counted
+from reinforce.decoding_workers import local_ranks
 from reinforce.errors import ReinforceError, UsageError
 from torch import distributed, nn
 
@@ -159,5 +160,5 @@ def loader_workers(requested: int, device: torch.device) -> int:
     the cores that are its share."""
     if requested >= 0:
         return requested
-    share = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    share = usable_cores() // local_ranks()
     return min(8, max(1, share - 1)) if device.type == "cuda" else 0
