@@ -53,14 +53,14 @@ def raylet_of(node: Any) -> int:
     return int(info.process.pid)
 
 
-def actors(raylet: int | None = None, doing: str = "") -> list[int]:
-    """Of builds, on all nodes or on one; Ray titles their processes with what they are doing."""
+def actors(raylet: int | None = None, but: tuple[str, ...] = ()) -> list[int]:
+    """Of builds, on all nodes or on one, but those that are doing something; Ray titles their processes with that."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
             title = (process / "cmdline").read_text().rstrip("\0 ")
-            if title.startswith("ray::UnitActor") and title.endswith(doing) and raylet in (None, parent):
+            if title.startswith("ray::UnitActor") and not title.endswith(but) and raylet in (None, parent):
                 found.append(int(process.name))
     return found
 
@@ -85,19 +85,26 @@ def wait_for(condition: Callable[[], Any], seconds: float = 400.0) -> Any:
 
 
 def hold_in_the_middle(store: Path) -> list[int]:
-    """Stop both actors, each when it has a unit that it has claimed and not finished. `go_on` lets them go."""
-    held: list[int] = []
+    """Stop both actors, each when it has a unit that it has claimed and not finished. `go_on` lets them go.
 
-    def hold_one_more() -> bool:
-        for actor in set(actors(doing=".advance")).difference(held):
+    A claim says by which helper it is, not by which process: so all are stopped to look whether there are as many
+    helpers with claims as processes, but those that have not opened their task and can have none."""
+    held: list[int] = []
+    helpers: set[str] = set()
+
+    def hold_more() -> bool:
+        running = set(actors(but=(".__init__", ".open"))).difference(held)
+        for actor in running:
             os.kill(actor, signal.SIGSTOP)
-            if len(open_claims(store)) > len(held):
-                held.append(actor)
-            else:
-                os.kill(actor, signal.SIGCONT)
+        claiming = set(open_claims(store)).difference(helpers)
+        if len(claiming) == len(running):
+            held.extend(running)
+            helpers.update(claiming)
+        else:
+            go_on([*running])
         return len(held) == 2
 
-    wait_for(hold_one_more)
+    wait_for(hold_more)
     return held
 
 
