@@ -102,7 +102,8 @@ class StoreSummary:
     def _next_line(self) -> str:
         if self.status == "complete":
             return f"next: {next_command(self.target, self.path)}"
-        return f"next: {self.units_done} of {counted(self.units, 'unit')} done; to go on, type {self.finished_by}"
+        done = f"{self.units_done} of {counted(self.units, 'unit')} done; " if self.units_done else ""  # of a copy none
+        return f"next: {done}to go on, type {self.finished_by}"
 
 
 def next_command(target: str, store: str) -> str:

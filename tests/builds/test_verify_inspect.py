@@ -17,6 +17,7 @@ from reinforce.cli import command
 from reinforce.command import run_group
 from reinforce.errors import CorruptStoreError
 from reinforce.inspect_store import summarize
+from reinforce.store import MANIFEST
 
 
 @pytest.fixture
@@ -95,6 +96,14 @@ def test_a_flipped_bit_is_found_dropped_and_computed_again(
     assert json.loads(json.dumps(call(capsys, "inspect", str(store))[1]))["status"] == "unfinished"
     run(teacher, images, resume=True)
     assert digest_of(store) == before
+
+
+def test_a_copy_that_is_not_whole_counts_no_units(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_group(command, ["pull", str(store), "--out", "here.zarr", "--quiet"]) == 0
+    Path("here.zarr", MANIFEST).unlink()
+    capsys.readouterr()
+    assert run_group(command, ["inspect", "here.zarr"]) == 0
+    assert "\nnext: to go on, type 'reinforce pull SOURCE --out here.zarr'" in capsys.readouterr().out
 
 
 def test_damaged_metadata_are_written_anew(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
