@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +101,14 @@ def hold_in_the_middle(store: Path) -> list[int]:
             held.extend(running)
             helpers.update(claiming)
         else:
-            go_on([*running])
+            go_on(running)
         return len(held) == 2
 
     wait_for(hold_more)
     return held
 
 
-def go_on(held: list[int]) -> None:
+def go_on(held: Iterable[int]) -> None:
     for actor in held:
         with contextlib.suppress(ProcessLookupError):
             os.kill(actor, signal.SIGCONT)
